@@ -1,0 +1,108 @@
+"""Files that are written whole or not at all, and the two text formats that ff writes.
+
+Every writer here makes a temporary file in the target's own folder, flushes it to the disk and renames it over
+the target (POSIX rename is atomic within a file system), so a crash leaves the old file or the new one.
+"""
+
+import csv
+import io
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ff.errors import FFError
+
+
+def write_through(path: str | os.PathLike, fill: Callable[[Path], None]) -> None:
+    """Let `fill(temporary_path)` write a file, then flush it and rename it to `path`.
+
+    Raises FFError when the disk is full, the folder is read-only or the path is otherwise unusable.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        temporary = Path(name)
+        os.close(handle)
+        fill(temporary)
+        with open(temporary, "rb+") as file:
+            # mkstemp makes private files; results are meant to be read by the group as any other output is.
+            os.fchmod(file.fileno(), 0o666 & ~_umask())
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise FFError(f"cannot write {path}: {error.strerror or error}; free space or choose another folder") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Write `data` to `path`, whole or not at all."""
+    write_through(path, lambda temporary: temporary.write_bytes(data) and None)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write `text` as UTF-8 to `path`, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Write `value` as JSON, keys in the order given; NaN and infinities are refused, they are no JSON."""
+    try:
+        text = json.dumps(value, indent=1, allow_nan=False)
+    except ValueError as error:
+        raise FFError(f"cannot write {path}: it would hold a number that is not finite") from error
+    write_text(path, text + "\n")
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Read a JSON file; FFError names the file when it is missing or is not JSON."""
+    try:
+        return json.loads(Path(path).read_text())
+    except OSError as error:
+        raise FFError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise FFError(f"{path} is not valid JSON ({error}); delete it and run again") from error
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as CSV text with a header line; None and NaN become empty cells, for what was not measured."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_cell(row.get(column)) for column in columns])
+    return buffer.getvalue()
+
+
+def write_csv(path: str | os.PathLike, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write `rows` as CSV with the columns in the order given."""
+    write_text(path, csv_text(columns, rows))
+
+
+def _cell(value: Any) -> Any:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return value
+
+
+def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
+    """Read a CSV file with a header line into one dict a row (all values are text)."""
+    try:
+        with open(path, newline="") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        raise FFError(f"cannot read {path}: {error.strerror}") from error
