@@ -1,0 +1,237 @@
+"""Every setting once: its name, type, default, range and help, for the command line, the DAG and metrics.json.
+
+`RunConfig` is what is asked of one training run. Its `recipe` names a block of `RecipeSettings`; each of them can
+be overridden. What the numbers depend on (`identity`) is kept apart from where and how a run is carried out
+(`ExecutionConfig`), so that moving a run to another folder or watching its hardware does not make it another run.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ff.errors import FFError
+
+DATASETS = ("MNIST", "FMNIST", "SVHN", "CIFAR10", "DIGITS")
+INPUT_SIZE = {"MNIST": 784, "FMNIST": 784, "SVHN": 3072, "CIFAR10": 3072, "DIGITS": 784}
+CLASS_COUNT = 10
+
+
+def _setting(default: Any, help: str, **limits: Any) -> Any:
+    """A dataclass field; limits are `choices`, `minimum` (inclusive) and `above` (exclusive)."""
+    return field(default=default, metadata={"help": help, **limits})
+
+
+@dataclass(frozen=True)
+class RecipeSettings:
+    """How a network learns. The defaults are the recipe `ff`."""
+
+    method: str = _setting("forward-forward", "how layers learn", choices=("forward-forward", "backprop"))
+    normalisation: str = _setting(
+        "rms", "scale of each layer's input: mean square 1 (rms) or length 1 (unit)", choices=("rms", "unit")
+    )
+    loss: str = _setting(
+        "symba",
+        "goodness loss: softplus(-alpha (g+ - g-)) (symba) or softplus(threshold -+ g) (threshold)",
+        choices=("symba", "threshold"),
+    )
+    alpha: float = _setting(10.0, "steepness of the symba loss", above=0)
+    threshold: float = _setting(2.0, "goodness threshold of the threshold loss", above=0)
+    negatives: str = _setting(
+        "hard",
+        "wrong labels drawn evenly (uniform) or from the softmax of the first layer's goodness (hard)",
+        choices=("uniform", "hard"),
+    )
+    learning_rate: float = _setting(0.01, "Adam's learning rate of the layers", above=0)
+    head_learning_rate: float = _setting(0.01, "Adam's learning rate of the heads", above=0)
+    schedule: str = _setting(
+        "linear", "learning rate over each phase: down to 0 (linear) or constant", choices=("linear", "constant")
+    )
+    overlay_value: float = _setting(10.0, "value of the label's pixel", above=0)
+    neutral_value: float = _setting(0.1, "value of all ten label pixels of a neutral input", above=0)
+
+
+RECIPES: dict[str, RecipeSettings] = {
+    "ff": RecipeSettings(),
+    # The settings of the published EdgeFF code.
+    "edgeff": RecipeSettings(
+        normalisation="unit",
+        loss="threshold",
+        negatives="uniform",
+        learning_rate=0.03,
+        head_learning_rate=0.03,
+        schedule="constant",
+    ),
+    # The control: the same network, the same data order and epochs, trained by backpropagation.
+    "bp": RecipeSettings(method="backprop", learning_rate=0.001, head_learning_rate=0.001),
+}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run: what its numbers depend on."""
+
+    dataset: str = _setting("MNIST", "data set", choices=DATASETS)
+    layers: tuple[int, ...] = _setting(
+        (784, 100, 100, 100), "input size and the width of each FF layer, separated by commas"
+    )
+    recipe: str = _setting("ff", f"named block of settings: {', '.join(RECIPES)}")
+    seed: int = _setting(0, "seed of weights, data order, negatives and validation split", minimum=0)
+    rep_epochs: int = _setting(10, "epochs in which the FF layers learn", minimum=0)
+    softmax_epochs: int = _setting(10, "epochs in which the softmax heads learn", minimum=0)
+    train_batch_size: int = _setting(256, "samples in a training mini-batch", minimum=1)
+    test_batch_size: int = _setting(512, "samples in an evaluation mini-batch", minimum=1)
+    val_size: int = _setting(10000, "training samples held out for validation, drawn with the seed", minimum=0)
+    precision: str = _setting(
+        "float32", "number format of the matrix products", choices=("float32", "bfloat16", "float64")
+    )
+    settings: RecipeSettings = RECIPES["ff"]
+
+    @property
+    def layers_name(self) -> str:
+        """The resolved layers as they stand in a path: 784-200-200-10."""
+        return "-".join(map(str, self.layers))
+
+    @property
+    def name(self) -> str:
+        """The run's folder below the results folder."""
+        return f"{self.dataset}/{self.layers_name}/{self.recipe}/seed{self.seed}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as metrics.json holds them; `layers` written as on the command line."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "settings"}
+        values["layers"] = ",".join(map(str, self.layers))
+        return values | {"recipe_settings": dataclasses.asdict(self.settings)}
+
+    def identity(self) -> str:
+        """A short hash of everything that the trained weights depend on, but for code and data."""
+        text = json.dumps(self.as_dict() | {"test_batch_size": None}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class ExecutionConfig:
+    """Where and how a run is carried out; none of it is meant to change a number beyond rounding."""
+
+    device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
+    no_cuda: bool = _setting(False, "stay on the CPU")
+    threads: int = _setting(0, "CPU threads, 0: as many as the process may use", minimum=0)
+    data_dir: str = _setting("data", "torchvision-style data root (also FF_DATA_DIR)")
+    out: str = _setting("results", "results folder; the run gets a folder of its own in it")
+    verify: bool = _setting(True, "accept the official data files only; false: any, with a warning in metrics.json")
+    download: bool = _setting(True, "fetch official data files that are missing")
+    enable_hw_monitor: bool = _setting(True, "record hardware.csv and hardware.json beside the run")
+    hw_interval_ms: int = _setting(500, "interval of the hardware samples", minimum=10)
+    project: str = _setting("edgeff", "Weights & Biases project")
+
+
+def parse_layers(value: Any) -> tuple[int, ...]:
+    """`"784,200,10"`, `"784-200-10"` or a sequence of numbers as a tuple of widths."""
+    parts = re.split(r"[,\-]", value) if isinstance(value, str) else value
+    try:
+        layers = tuple(int(part) for part in parts)
+    except (TypeError, ValueError):
+        raise FFError(f'layers must be numbers separated by commas such as "784,200,200,10", not {value!r}') from None
+    if len(layers) < 2 or min(layers) < 1:
+        raise FFError(f"layers needs an input size and at least one layer, each at least 1, not {value!r}")
+    return layers
+
+
+def resolve_layers(dataset: str, layers: tuple[int, ...]) -> tuple[tuple[int, ...], str | None]:
+    """Layers whose first entry fits the data set, and a warning where it had to be changed.
+
+    A grid may pair `784,...` with a colour data set: its input becomes 3072. Any other mismatch raises FFError.
+    """
+    size = INPUT_SIZE[dataset]
+    if layers[0] == size:
+        return layers, None
+    if layers[0] == 784 and size == 3072:
+        return (size, *layers[1:]), f"{dataset} images have {size} values: the input size 784 of the layers became {size}"
+    raise FFError(
+        f"layers begin with {layers[0]}, but {dataset} images have {size} values; "
+        f'write layers as "{",".join(map(str, (size, *layers[1:])))}"'
+    )
+
+
+def resolve_recipe(
+    name: str, overrides: Mapping[str, Any] | None = None, recipes: Mapping[str, Mapping[str, Any]] | None = None
+) -> RecipeSettings:
+    """The settings of recipe `name`: built in, or a block of `recipes` (`base:` names what it starts from)."""
+    block = dict((recipes or {}).get(name) or {})
+    base = block.pop("base", name if name in RECIPES else "ff")
+    if name not in RECIPES and name not in (recipes or {}):
+        known = sorted({*RECIPES, *(recipes or {})})
+        raise FFError(f"unknown recipe {name!r}; known recipes: {', '.join(known)}")
+    if base not in RECIPES:
+        raise FFError(f"recipe {name!r} starts from unknown base {base!r}; bases are: {', '.join(RECIPES)}")
+    changes = block | dict(overrides or {})
+    return dataclasses.replace(RECIPES[base], **checked(RecipeSettings, changes, f"recipe {name}"))
+
+
+def make_run_config(
+    values: Mapping[str, Any], recipes: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[RunConfig, list[str]]:
+    """A checked RunConfig of plain values (command line, YAML, grid cell), and the warnings that go with it.
+
+    `values` may hold RunConfig settings and recipe settings side by side. Raises FFError naming the setting and
+    what is allowed.
+    """
+    recipe_names = {f.name for f in dataclasses.fields(RecipeSettings)}
+    overrides = {key: value for key, value in values.items() if key in recipe_names}
+    rest = {key: value for key, value in values.items() if key not in recipe_names}
+    if "layers" in rest:
+        rest["layers"] = parse_layers(rest["layers"])
+    config = RunConfig(**checked(RunConfig, rest, "run"))
+    if not re.fullmatch(r"[A-Za-z0-9_.]+", config.recipe):
+        raise FFError(f"recipe name {config.recipe!r} may hold letters, digits, '_' and '.' only")
+    layers, warning = resolve_layers(config.dataset, config.layers)
+    settings = resolve_recipe(config.recipe, overrides, recipes)
+    return dataclasses.replace(config, layers=layers, settings=settings), [warning] if warning else []
+
+
+def checked(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`values` converted to the field types of dataclass `kind` and held against each field's limits."""
+    fields = {f.name: f for f in dataclasses.fields(kind) if f.name != "settings"}
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise FFError(f"unknown setting {unknown[0]!r} ({where}); known: {', '.join(fields)}")
+    return {name: _convert(fields[name], value, where) for name, value in values.items()}
+
+
+def _convert(setting: dataclasses.Field, value: Any, where: str) -> Any:
+    limits, kind, name = setting.metadata, setting.type, setting.name
+    try:
+        if kind is bool:
+            value = parse_bool(value)
+        elif kind is int:
+            if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+                raise ValueError
+            value = int(value)
+        elif kind is float:
+            if isinstance(value, bool):
+                raise ValueError
+            value = float(value)
+        elif kind is str:
+            value = str(value)
+    except (TypeError, ValueError):
+        raise FFError(f"setting {name!r} ({where}) must be of type {kind.__name__}, not {value!r}") from None
+    if "choices" in limits and value not in limits["choices"]:
+        raise FFError(f"setting {name!r} ({where}) is {value!r}; allowed: {', '.join(limits['choices'])}")
+    if "minimum" in limits and not value >= limits["minimum"]:
+        raise FFError(f"setting {name!r} ({where}) is {value}; it must be at least {limits['minimum']}")
+    if "above" in limits and not limits["above"] < value < float("inf"):
+        raise FFError(f"setting {name!r} ({where}) is {value}; it must be finite and above {limits['above']}")
+    return value
+
+
+def parse_bool(value: Any) -> bool:
+    """true/false as YAML, a shell or a W&B agent writes them; ValueError for anything else."""
+    if isinstance(value, bool):
+        return value
+    words = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
+    if str(value).lower() not in words:
+        raise ValueError(value)
+    return words[str(value).lower()]
