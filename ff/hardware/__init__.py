@@ -1,0 +1,20 @@
+"""Hardware beside a job: sensors, one recorder, one energy integrator, one description of the machine.
+
+Nothing here imports torch, pandas or Snakemake, so that the recorder starts in milliseconds and can run in a
+process of its own. A source of readings is any object with
+
+    name       what the log calls it
+    period_s   how often the sensor itself has something new, in seconds
+    open()     get ready, or raise SensorMissing with the reason and what would help
+    sample()   -> list of readings, each a dict of the fields below; [] when there is nothing new
+    fd         a file descriptor that is readable when sample() has something, or None for a polled sensor
+    close()    let go of everything; may be called at any time, more than once
+
+and a reading holds what was measured and nothing else: `power_mw` {rail: mW}, `energy_mj` {rail: mJ since open()},
+`temperature_c` {sensor: C}, `cpu_percent` [one per core], `cpu_freq_mhz` [..], `gpu_percent`, `gpu_freq_mhz` [..],
+`ram_used_mb` and so on. What was not measured is None or left out, never 0.
+"""
+
+
+class SensorMissing(Exception):
+    """A sensor that this machine does not have or does not let us read; the text says why."""
