@@ -1,0 +1,228 @@
+"""The one place where numbers are summarised: medians, percentiles, 95 % intervals, paired differences,
+ratios.
+
+Which interval is used, and why:
+
+*Over timed repeats* (tens to thousands of values, skewed, with outliers) the estimate is the median and the
+interval its bias-corrected and accelerated bootstrap (BCa; Efron 1987, doi 10.1080/01621459.1987.10478410;
+`scipy.stats.bootstrap`). Where BCa is undefined (almost all values equal) or pointless (more than
+`BCA_LIMIT` values, where bias and acceleration vanish) the plain percentile bootstrap is used.
+
+*Over seeds* (usually 3 to 10 values) the estimate is the mean. A bootstrap of three values draws from only
+ten distinct resamples and ignores that the spread itself is estimated: its "95 %" interval covers the true
+mean in about 75 % of cases. So with fewer than `BOOTSTRAP_FROM` seeds the interval is Student's t interval,
+which is exact for normal values and close to it for averages over thousands of test images; from there on
+it is the BCa bootstrap. `bootstrap_mean` gives the bootstrap interval for any n, and the tables show it
+beside the t interval.
+
+Every result names its method. One value has no interval (None, never zero width); values that are all equal
+give an interval of width zero whose method says so. All resampling uses a fixed seed: the same values give
+the same interval. SciPy is imported on first use, since a training process never needs it.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from ff.errors import FFError
+
+CONFIDENCE = 0.95
+RESAMPLES = 9999
+BOOTSTRAP_FROM = 20
+"""From this many values on, the mean's interval is a bootstrap; below it is Student's t."""
+BCA_LIMIT = 2000
+_SEED = 20221227  # any fixed number; this is the day on which arXiv 2212.13345 appeared
+_BATCH_ELEMENTS = 2_000_000
+_ROUNDING = 1e-12  # differences of equal accuracies differ by float64 rounding; that is no spread
+
+METHOD_NONE = "no values"
+METHOD_SINGLE = "single value, no interval"
+METHOD_EQUAL = "all values equal"
+METHOD_T = "Student t"
+METHOD_BCA = "bootstrap BCa"
+METHOD_PERCENTILE = "bootstrap percentile"
+
+
+class Interval(NamedTuple):
+    """An estimate from `n` values with its 95 % interval; `low` and `high` are None where there is none."""
+
+    n: int
+    estimate: float | None
+    low: float | None
+    high: float | None
+    method: str
+
+
+class Summary(NamedTuple):
+    """Timed repeats: median, 5th and 95th percentile, and the 95 % interval (low, high) of the median."""
+
+    n: int
+    median: float | None
+    p5: float | None
+    p95: float | None
+    low: float | None
+    high: float | None
+    method: str
+
+
+def measured(values: Iterable[float | None]) -> np.ndarray:
+    """The values that were measured, as float64 `[n]`: None and NaN (never measured) are left out.
+
+    Raises FFError for an infinite value, which no measurement can give.
+    """
+    kept = np.array([float(value) for value in values if value is not None], dtype=np.float64)
+    kept = kept[~np.isnan(kept)]
+    if np.isinf(kept).any():
+        raise FFError("a statistic was asked of an infinite value; delete that run and run it again")
+    return kept
+
+
+def percentile(values: Iterable[float | None], share: float) -> float | None:
+    """The `share` (0 to 100) percentile with linear interpolation; None without values."""
+    kept = measured(values)
+    return float(np.percentile(kept, share)) if len(kept) else None
+
+
+def summarise(values: Iterable[float | None]) -> Summary:
+    """Median, p5, p95 and the 95 % interval of the median of timed repeats (unit: that of the values)."""
+    kept = measured(values)
+    interval = median_interval(kept)
+    return Summary(
+        interval.n,
+        interval.estimate,
+        percentile(kept, 5),
+        percentile(kept, 95),
+        interval.low,
+        interval.high,
+        interval.method,
+    )
+
+
+def median_interval(values: Iterable[float | None]) -> Interval:
+    """The median with its bootstrap 95 % interval (BCa, or percentile where BCa is undefined)."""
+    return _bootstrap(measured(values), np.median)
+
+
+def bootstrap_mean(values: Iterable[float | None]) -> Interval:
+    """The mean with its bootstrap 95 % interval for any n; too narrow for few values, see the module's
+    text."""
+    return _bootstrap(measured(values), np.mean)
+
+
+def mean_interval(values: Iterable[float | None]) -> Interval:
+    """The mean over seeds with its 95 % interval: Student t below `BOOTSTRAP_FROM` values, else bootstrap.
+
+    t interval: mean +- t(0.975, n-1) * s / sqrt(n), s with n-1 in the denominator. It is not clipped, so
+    with two or three widely different accuracies an end may lie beyond 0 or 1: that is how little such a
+    sample says.
+    """
+    kept = measured(values)
+    trivial = _trivial(kept, np.mean)
+    if trivial is not None:
+        return trivial
+    if len(kept) >= BOOTSTRAP_FROM:
+        return _bootstrap(kept, np.mean)
+    from scipy.special import stdtrit
+
+    mean = float(kept.mean())
+    half = float(stdtrit(len(kept) - 1, (1 + CONFIDENCE) / 2) * kept.std(ddof=1) / math.sqrt(len(kept)))
+    return Interval(len(kept), mean, mean - half, mean + half, METHOD_T)
+
+
+def geometric_mean_interval(values: Iterable[float | None]) -> Interval:
+    """The geometric mean of ratios (all > 0) with the interval of `mean_interval` on their logarithms."""
+    kept = measured(values)
+    if (kept <= 0).any():
+        raise FFError("a ratio of two durations must be above zero; a timing file holds another")
+    logs = mean_interval(np.log(kept))
+    ends = (None if value is None else math.exp(value) for value in logs[1:4])
+    return Interval(logs.n, *ends, logs.method)
+
+
+def paired_difference(
+    first: Mapping[Hashable, float | None], second: Mapping[Hashable, float | None]
+) -> Interval:
+    """Mean of `first - second` over the seeds (keys) that both have, with the interval of `mean_interval`.
+
+    Pairing takes out what a seed does to both (data split, start weights), so this is the interval to judge
+    two recipes by; their separate intervals may overlap although the difference is clear. `n` counts pairs.
+    """
+    common = [key for key in first if key in second]
+    pairs = [(first[key], second[key]) for key in common]
+    return mean_interval([a - b for a, b in pairs if a is not None and b is not None])
+
+
+def median_ratio(numerator: Iterable[float | None], denominator: Iterable[float | None]) -> Interval:
+    """median(numerator) / median(denominator) of two independent samples, percentile bootstrap of both.
+
+    `n` is the size of the smaller sample. Used for a speed-up that was measured in one run only.
+    """
+    top, bottom = measured(numerator), measured(denominator)
+    n = min(len(top), len(bottom))
+    if n == 0:
+        return Interval(0, None, None, None, METHOD_NONE)
+    if (top <= 0).any() or (bottom <= 0).any():
+        raise FFError("a ratio of two durations must be above zero; a timing file holds another")
+    estimate = float(np.median(top) / np.median(bottom))
+    if n == 1:
+        return Interval(1, estimate, None, None, METHOD_SINGLE)
+    if np.ptp(top) == 0 and np.ptp(bottom) == 0:
+        return Interval(n, estimate, estimate, estimate, METHOD_EQUAL)
+    rng = np.random.default_rng(_SEED)
+    ratios = _resampled_medians(top, rng) / _resampled_medians(bottom, rng)
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(ratios, [tail, 100 - tail])
+    return Interval(n, estimate, float(low), float(high), METHOD_PERCENTILE)
+
+
+def _resampled_medians(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    rows = max(1, _BATCH_ELEMENTS // len(values))
+    parts = []
+    for start in range(0, RESAMPLES, rows):
+        shape = (min(rows, RESAMPLES - start), len(values))
+        parts.append(np.median(values[rng.integers(0, len(values), shape)], axis=1))
+    return np.concatenate(parts)
+
+
+def _trivial(values: np.ndarray, statistic: Callable) -> Interval | None:
+    if len(values) == 0:
+        return Interval(0, None, None, None, METHOD_NONE)
+    estimate = float(statistic(values))
+    if len(values) == 1:
+        return Interval(1, estimate, None, None, METHOD_SINGLE)
+    if np.ptp(values) <= _ROUNDING * np.abs(values).max():
+        # The value itself, not its mean: a sum of equal floats divided by n can differ in the last bit.
+        value = float(values[0])
+        return Interval(len(values), value, value, value, METHOD_EQUAL)
+    return None
+
+
+def _bootstrap(values: np.ndarray, statistic: Callable) -> Interval:
+    trivial = _trivial(values, statistic)
+    if trivial is not None:
+        return trivial
+    from scipy.stats import DegenerateDataWarning, bootstrap
+
+    estimate = float(statistic(values))
+    methods = [("BCa", METHOD_BCA), ("percentile", METHOD_PERCENTILE)]
+    for scipy_name, method in methods[len(values) > BCA_LIMIT :]:
+        with warnings.catch_warnings():
+            # SciPy warns and returns NaN where BCa is undefined; the next method then takes over.
+            warnings.simplefilter("ignore", DegenerateDataWarning)
+            warnings.simplefilter("ignore", RuntimeWarning)
+            low, high = bootstrap(
+                (values,),
+                statistic,
+                n_resamples=RESAMPLES,
+                batch=max(1, _BATCH_ELEMENTS // len(values)),
+                confidence_level=CONFIDENCE,
+                method=scipy_name,
+                vectorized=True,
+                rng=np.random.default_rng(_SEED),
+            ).confidence_interval
+        if math.isfinite(low) and math.isfinite(high):
+            return Interval(len(values), estimate, float(low), float(high), method)
+    raise AssertionError("the percentile bootstrap of finite values is finite")

@@ -1,0 +1,724 @@
+"""Run folders in, tidy data frames out: one function a table, and `write_all` for `results/summary/*.csv`.
+
+Every function takes the results folder and an explicit list of runs. A run that is missing, failed or
+unreadable gives no rows and never stops the others; `missing` lists each file that is not there, with the
+reason. Files that a run need not have (measurements, hardware log, early exit) are read where they exist.
+What was not measured is an empty cell, never 0. docs/tables.md describes every column.
+
+Each run's files are read once per table and only rows are kept, so memory grows with the tables, not the
+folders.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from ff import statistics
+from ff.errors import FFError
+from ff.files import read_json, write_through
+
+KEYS = ("dataset", "layers", "recipe", "seed")
+EXPECTED = (
+    "metrics.json",
+    "history.csv",
+    "hardware.json",
+    "evaluation.json",
+    "early_exit.csv",
+    "variance/cpu.json",
+)
+"""Files that `missing` looks for in a run folder unless told otherwise."""
+NOT_DEVICES = ("agreement", "hardware")
+
+
+class Run(NamedTuple):
+    """One cell of the grid: `layers` as in the folder name, `784-200-200-10`."""
+
+    dataset: str
+    layers: str
+    recipe: str
+    seed: int
+
+    def folder(self, results_root: str | Path) -> Path:
+        return Path(results_root) / self.dataset / self.layers / self.recipe / f"seed{self.seed}"
+
+    @property
+    def depth(self) -> int:
+        """Number of Forward-Forward layers: all entries but the input size."""
+        return self.layers.count("-")
+
+
+def find_runs(results_root: str | Path) -> list[Run]:
+    """All run folders below `results_root`, finished or not, sorted by dataset, layers (as numbers),
+    recipe, seed."""
+    runs = []
+    for folder in Path(results_root).glob("*/*-*/*/seed*"):
+        dataset, layers, recipe, seed = folder.relative_to(results_root).parts
+        digits = seed.removeprefix("seed")
+        if digits.isdigit() and layers.replace("-", "").isdigit() and folder.is_dir():
+            runs.append(Run(dataset, layers, recipe, int(digits)))
+    return sorted(runs, key=lambda run: (run.dataset, layer_sizes(run.layers), run.recipe, run.seed))
+
+
+def layer_sizes(layers: str) -> tuple[int, ...]:
+    """`784-200-10` as (784, 200, 10)."""
+    return tuple(int(size) for size in layers.split("-"))
+
+
+class _Rows:
+    """Rows collected by column, so that hundreds of thousands of rows cost a list cell each and no dict."""
+
+    def __init__(self, columns: Sequence[str]):
+        self.columns: dict[str, list] = {column: [] for column in columns}
+
+    def add(self, run: Run | Sequence, values: Mapping[str, Any]) -> None:
+        for key, value in zip(KEYS, run, strict=False):
+            self.columns[key].append(value)
+        for column, cells in self.columns.items():
+            if column not in KEYS:
+                cells.append(values.get(column))
+
+    def frame(self) -> pd.DataFrame:
+        frame = pd.DataFrame(self.columns)
+        for column in frame.columns:
+            # A column without a single measurement would be of type object; it is numeric in every other
+            # grid.
+            if frame[column].dtype == object and frame[column].isna().all():
+                frame[column] = frame[column].astype("float64")
+        return frame
+
+
+def _json(run: Run, results_root: str | Path, name: str) -> dict | None:
+    path = run.folder(results_root) / name
+    if not path.is_file():
+        return None
+    try:
+        content = read_json(path)
+    except FFError:
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _csv(run: Run, results_root: str | Path, name: str) -> pd.DataFrame | None:
+    path = run.folder(results_root) / name
+    try:
+        frame = pd.read_csv(path, float_precision="round_trip")
+    except (OSError, ValueError):  # pandas' EmptyDataError and ParserError are ValueErrors
+        return None
+    return frame if len(frame) else None
+
+
+def _stack_csv(
+    results_root: str | Path, runs: Iterable[Run], name: str, columns: Sequence[str]
+) -> pd.DataFrame:
+    """The CSV `name` of all runs below each other, keys in front; columns beyond `columns` follow as they
+    come."""
+    frames, order = [], list(KEYS) + [column for column in columns if column not in KEYS]
+    for run in runs:
+        frame = _csv(run, results_root, name)
+        if frame is None:
+            continue
+        for position, (key, value) in enumerate(zip(KEYS, run, strict=True)):
+            frame.insert(position, key, value)
+        frames.append(frame)
+        order += [column for column in frame.columns if column not in order]
+    if not frames:
+        return pd.DataFrame(columns=order)
+    # Columns without any number are dropped before stacking (pandas would guess their type) and come back
+    # empty.
+    return pd.concat([f.dropna(axis=1, how="all") for f in frames], ignore_index=True).reindex(columns=order)
+
+
+# ---------------------------------------------------------------------------------------------- accuracy
+
+ACCURACY = (*KEYS, "split", "readout", "depth", "is_last", "n", "accuracy", "macro_f1", "error")
+ACCURACY_SUMMARY = (
+    *("dataset", "layers", "recipe", "split", "readout", "n_seeds", "mean", "low", "high", "method"),
+    *("bootstrap_low", "bootstrap_high"),
+)
+RECIPES = (
+    *("dataset", "layers", "readout", "recipe_a", "recipe_b", "n_pairs", "difference_points", "low", "high"),
+    *("method", "seeds_left_out"),
+)
+
+
+def accuracy(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+    """A row per run, split, readout and depth; `accuracy`, `macro_f1`, `error` are shares (0 to 1)."""
+    rows = _Rows(ACCURACY)
+    for run in runs:
+        metrics = _json(run, results_root, "metrics.json") or {}
+        for result in metrics.get("results", []):
+            rows.add(run, {**result, "is_last": int(result.get("depth") == run.depth)})
+    return rows.frame()
+
+
+def accuracy_summary(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds at full depth with its 95 % interval (`ff.statistics.mean_interval` says which)."""
+    rows = []
+    last = accuracy[accuracy["is_last"] == 1]
+    for key, cell in last.groupby(["dataset", "layers", "recipe", "split", "readout"], sort=False):
+        interval = statistics.mean_interval(cell["accuracy"])
+        bootstrap = statistics.bootstrap_mean(cell["accuracy"])
+        rows.append((*key, *interval[:1], *interval[1:], bootstrap.low, bootstrap.high))
+    return _typed(pd.DataFrame(rows, columns=list(ACCURACY_SUMMARY)))
+
+
+def recipes(accuracy: pd.DataFrame, split: str = "test") -> pd.DataFrame:
+    """Each pair of recipes on the same dataset, layers and readout, paired over the seeds that both have.
+
+    `difference_points` is recipe_a - recipe_b in percentage points at full depth, positive where a is better.
+    """
+    rows = []
+    last = accuracy[(accuracy["is_last"] == 1) & (accuracy["split"] == split)]
+    for key, cell in last.groupby(["dataset", "layers", "readout"], sort=False):
+        by_recipe = {
+            recipe: dict(zip(part["seed"], 100 * part["accuracy"], strict=True))
+            for recipe, part in cell.groupby("recipe", sort=False)
+        }
+        names = sorted(by_recipe, key=lambda name: (RECIPE_ORDER.get(name, 1), name))
+        for position, first in enumerate(names):
+            for second in names[position + 1 :]:
+                a, b = by_recipe[first], by_recipe[second]
+                interval = statistics.paired_difference(a, b)
+                rows.append((*key, first, second, *interval, len(a.keys() ^ b.keys())))
+    return _typed(pd.DataFrame(rows, columns=list(RECIPES)))
+
+
+RECIPE_ORDER = {"ff": 0, "edgeff": 2, "bp": 3}
+"""ff first, then recipes of a user's own, then the published one and the control: a minus b reads 'ff minus
+bp'."""
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    for column in frame.columns:
+        if frame[column].dtype == object and frame[column].isna().all():
+            frame[column] = frame[column].astype("float64")
+    return frame
+
+
+# ---------------------------------------------------------------------------------------------- training
+
+TRAINING = (
+    *(*KEYS, "parameters", "seconds_load", "seconds_representation", "seconds_softmax", "seconds_evaluation"),
+    *("seconds_total", "samples_per_s_representation", "samples_per_s_softmax", "peak_memory_mb"),
+    *("peak_memory_device_mb", "macs_train_step", "macs_head_readout", "macs_goodness_readout"),
+    *("energy_gross_mj", "energy_net_mj", "energy_seconds"),
+)
+HISTORY = (
+    *(
+        *KEYS,
+        "phase",
+        "epoch",
+        "loss",
+        "validation_accuracy",
+        "validation_readout",
+        "learning_rate",
+        "seconds",
+    ),
+)
+LAYERS = (
+    *(*KEYS, "depth", "width", "sparsity", "dead_units", "goodness_positive_mean", "goodness_negative_mean"),
+    *("goodness_neutral_mean", "separation_auc"),
+)
+RUNS = (*KEYS, "finished", "started_at", "git_commit", "git_dirty", "python", "torch", "machine", "warnings")
+
+
+def training(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+    """A row per finished run: seconds per phase, samples/s, peak memory (MB), MACs, energy (mJ, all phases).
+
+    Energy is the sum over the phases that were measured; `energy_seconds` says how long those lasted, so
+    that an energy which covers less than `seconds_total` is seen.
+    """
+    rows = _Rows(TRAINING)
+    for run in runs:
+        metrics = _json(run, results_root, "metrics.json")
+        if metrics is None:
+            continue
+        seconds, rates = metrics.get("seconds") or {}, metrics.get("samples_per_s") or {}
+        memory, macs = metrics.get("peak_memory_mb") or {}, metrics.get("macs_per_sample") or {}
+        values = {f"seconds_{phase}": value for phase, value in seconds.items()}
+        values |= {f"samples_per_s_{phase}": value for phase, value in rates.items()}
+        values |= {f"macs_{kind}": value for kind, value in macs.items()}
+        values |= {"peak_memory_mb": memory.get("host"), "peak_memory_device_mb": memory.get("device")}
+        hardware = _json(run, results_root, "hardware.json") or {}
+        values |= _energy_sum(hardware.get("energy") or metrics.get("energy") or {})
+        rows.add(run, {**values, "parameters": metrics.get("parameters")})
+    return rows.frame()
+
+
+def _energy_sum(energy: Mapping[str, Any]) -> dict[str, float | None]:
+    phases = [phase for phase in energy.values() if isinstance(phase, Mapping) and phase.get("total")]
+    gross = [phase["total"].get("gross_mj") for phase in phases]
+    net = [phase["total"].get("net_mj") for phase in phases]
+    return {
+        "energy_gross_mj": sum(gross) if gross and None not in gross else None,
+        "energy_net_mj": sum(net) if net and None not in net else None,
+        "energy_seconds": sum(phase.get("seconds") or 0 for phase in phases) if phases else None,
+    }
+
+
+def history(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+    """A row per run, phase and epoch: history.csv of all runs (goodness columns of the deepest network
+    last)."""
+    return _stack_csv(results_root, runs, "history.csv", HISTORY)
+
+
+def layers(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+    """A row per run and Forward-Forward layer: sparsity, dead units, mean goodness, AUC of
+    positive/negative."""
+    rows = _Rows(LAYERS)
+    for run in runs:
+        for layer in (_json(run, results_root, "evaluation.json") or {}).get("layers", []):
+            goodness = layer.get("goodness") or {}
+            means = {f"goodness_{group}_mean": (part or {}).get("mean") for group, part in goodness.items()}
+            rows.add(run, {**layer, **means})
+    return rows.frame()
+
+
+def provenance(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+    """A row per expected run: finished (1) or not (0), commit, versions, machine, warnings joined with ';
+    '."""
+    rows = _Rows(RUNS)
+    for run in runs:
+        metrics = _json(run, results_root, "metrics.json")
+        facts = (metrics or {}).get("provenance") or {}
+        dirty = facts.get("git_dirty")
+        rows.add(
+            run,
+            {
+                **{key: facts.get(key) for key in ("started_at", "git_commit", "python")},
+                "finished": int(metrics is not None),
+                "git_dirty": None if dirty is None else int(dirty),
+                "torch": (facts.get("packages") or {}).get("torch"),
+                "machine": machine_name(facts.get("machine") or {}),
+                "warnings": "; ".join(map(str, facts.get("warnings") or [])) or None,
+            },
+        )
+    return rows.frame()
+
+
+def machine_name(machine: Mapping[str, Any]) -> str | None:
+    """The most telling names that a machine description holds: board or CPU, and GPU."""
+    found = []
+    for key in ("board", "model", "cpu", "cpu_model", "processor", "gpu", "gpu_name"):
+        value = machine.get(key)
+        if isinstance(value, Mapping):
+            value = value.get("name") or value.get("model")
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            value = ", ".join(str(v.get("name", v)) if isinstance(v, Mapping) else str(v) for v in value)
+        if value and str(value) not in found:
+            found.append(str(value))
+    return ", ".join(found) or None
+
+
+# -------------------------------------------------------------------------------------------- early exit
+
+EARLY_EXIT = (
+    *(
+        *KEYS,
+        "rule",
+        "k",
+        "threshold",
+        "split",
+        "n",
+        "accuracy",
+        "macro_f1",
+        "mean_layers",
+        "macs_ff",
+        "macs_heads",
+    ),
+    *("macs_total", "macs_saved_share", "time_ms_batch_1", "time_ms_batch_32", "time_ms_batch_512"),
+    *("time_saved_share_batch_1", "time_saved_share_batch_32", "time_saved_share_batch_512"),
+)
+OPERATING_POINTS = (
+    *(*KEYS, "rule", "k", "choice", "val_accuracy", "test_accuracy", "test_full_accuracy", "change_points"),
+    *("test_macro_f1", "mean_layers", "macs_total", "macs_saved_share"),
+    *("time_saved_share_batch_1", "time_saved_share_batch_32", "time_saved_share_batch_512"),
+)
+
+
+def early_exit(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+    """A row per run, rule, k and split: early_exit.csv of all runs (share_exit_* columns last)."""
+    return _stack_csv(results_root, runs, "early_exit.csv", EARLY_EXIT)
+
+
+def operating_points(results_root: str | Path, runs: Iterable[Run], accuracy: pd.DataFrame) -> pd.DataFrame:
+    """A row per run: the operating point chosen on validation, and what it gives on test.
+
+    `change_points` is early exit minus full depth on test, in percentage points.
+    """
+    full = accuracy[
+        (accuracy["is_last"] == 1) & (accuracy["split"] == "test") & (accuracy["readout"] == "head")
+    ]
+    full_depth = dict(zip(full[list(KEYS)].itertuples(index=False, name=None), full["accuracy"], strict=True))
+    rows = _Rows(OPERATING_POINTS)
+    for run in runs:
+        point = (_json(run, results_root, "early_exit.json") or {}).get("operating_point")
+        if not point:
+            continue
+        val, test = point.get("val") or {}, point.get("test") or {}
+        reached, whole = test.get("accuracy"), full_depth.get(tuple(run))
+        change = None if reached is None or whole is None else 100 * (reached - whole)
+        rows.add(
+            run,
+            {
+                **{key: test.get(key) for key in OPERATING_POINTS if key not in KEYS},
+                **{key: point.get(key) for key in ("rule", "k", "choice")},
+                "val_accuracy": val.get("accuracy"),
+                "test_accuracy": reached,
+                "test_macro_f1": test.get("macro_f1"),
+                "test_full_accuracy": whole,
+                "change_points": change,
+            },
+        )
+    return rows.frame()
+
+
+# ------------------------------------------------------------------------------------------- measurement
+
+LATENCY = (
+    *(
+        *KEYS,
+        "device",
+        "path",
+        "batch_size",
+        "n_repeats",
+        "median_ms",
+        "p5_ms",
+        "p95_ms",
+        "low_ms",
+        "high_ms",
+    ),
+    *("throughput_per_s", "throughput_low_per_s", "throughput_high_per_s", "peak_memory_mb"),
+    *("gross_mj_per_sample", "net_mj_per_sample", "power_mw", "idle_mw"),
+)
+DEVICES = (
+    *(
+        *KEYS,
+        "device",
+        "name",
+        "kind",
+        "available",
+        "reason",
+        "threads",
+        "governor_before",
+        "power_mode_before",
+    ),
+    *("temperature_before_c", "temperature_after_c"),
+)
+SPEEDUP = (
+    *("dataset", "layers", "recipe", "path", "device", "batch_size", "speedup", "low", "high", "n", "method"),
+)
+GPU_WINS = ("dataset", "layers", "recipe", "path", "device", "batch_size", "reason")
+AGREEMENT = (
+    *(
+        *KEYS,
+        "devices",
+        "available",
+        "reason",
+        "n",
+        "same_predictions_share",
+        "max_logit_difference",
+        "n_differing",
+    ),
+    *("largest_differing_margin",),
+)
+ENERGY = (*KEYS, "job", "phase", "rail", "is_total", "gross_mj", "net_mj", "seconds")
+
+
+def _device_files(results_root: str | Path, runs: Iterable[Run]) -> Iterator[tuple[Run, str, dict]]:
+    for run in runs:
+        for path in sorted((run.folder(results_root) / "variance").glob("*.json")):
+            if path.stem not in NOT_DEVICES:
+                content = _json(run, results_root, f"variance/{path.name}")
+                if content is not None:
+                    yield run, path.stem, content
+
+
+def latency(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+    """A row per run, device, path and batch size: milliseconds per batch, samples/s, memory, energy per
+    sample."""
+    rows = _Rows(LATENCY)
+    for run, device, content in _device_files(results_root, runs):
+        for batch in content.get("batches") or []:
+            time, rate = batch.get("latency_ms") or {}, batch.get("throughput_per_s") or {}
+            energy = batch.get("energy") or {}
+            rows.add(
+                run,
+                {
+                    **{key: batch.get(key) for key in ("path", "batch_size", "n_repeats", "peak_memory_mb")},
+                    **{f"{key}_ms": time.get(key) for key in ("median", "p5", "p95", "low", "high")},
+                    **{key: energy.get(key) for key in ("gross_mj_per_sample", "net_mj_per_sample")},
+                    **{key: energy.get(key) for key in ("power_mw", "idle_mw")},
+                    "device": device,
+                    "throughput_per_s": rate.get("median"),
+                    "throughput_low_per_s": rate.get("low"),
+                    "throughput_high_per_s": rate.get("high"),
+                },
+            )
+    return rows.frame()
+
+
+def devices(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+    """A row per run and device that was asked for; `available` 0 with the reason where it does not exist."""
+    rows = _Rows(DEVICES)
+    for run, device, content in _device_files(results_root, runs):
+        facts, conditions = content.get("device") or {}, content.get("conditions") or {}
+        before, after = conditions.get("before") or {}, conditions.get("after") or {}
+        rows.add(
+            run,
+            {
+                **{key: facts.get(key) for key in ("name", "kind", "reason")},
+                "device": device,
+                "available": int(bool(facts.get("available"))),
+                "threads": conditions.get("threads"),
+                "governor_before": _one_text(before.get("governor")),
+                "power_mode_before": _one_text(before.get("power_mode")),
+                "temperature_before_c": _hottest(before.get("temperature_c")),
+                "temperature_after_c": _hottest(after.get("temperature_c")),
+            },
+        )
+    return rows.frame()
+
+
+def _one_text(value: Any) -> str | None:
+    if isinstance(value, Mapping):
+        value = sorted({str(part) for part in value.values()})
+    if isinstance(value, (list, tuple)):
+        value = ", ".join(str(part) for part in value)
+    return None if value in (None, "") else str(value)
+
+
+def _hottest(value: Any) -> float | None:
+    if isinstance(value, Mapping):
+        numbers = [part for part in value.values() if isinstance(part, (int, float))]
+        return max(numbers, default=None)
+    return value if isinstance(value, (int, float)) else None
+
+
+def speedup(results_root: str | Path, runs: Iterable[Run], latency: pd.DataFrame) -> pd.DataFrame:
+    """CPU time divided by the other device's time per dataset, layers, recipe, path and batch size (> 1:
+    GPU faster).
+
+    With several seeds: geometric mean of the seeds' ratios of medians, t interval on the logarithms (`n` =
+    seeds). With one: ratio of the two medians, bootstrap over the raw repeats of both (`n` = repeats).
+    """
+    folders = {tuple(run): run for run in runs}
+    cell = ["dataset", "layers", "recipe", "path", "batch_size"]
+    cpu = latency[latency["device"] == "cpu"]
+    other = latency[latency["device"] != "cpu"]
+    pairs = other.merge(cpu, on=[*cell, "seed"], suffixes=("", "_cpu"))
+    pairs = pairs[(pairs["median_ms"] > 0) & (pairs["median_ms_cpu"] > 0)]
+    rows = []
+    for key, part in pairs.groupby([*cell, "device"], sort=False):
+        dataset, layer_text, recipe, path, batch_size, device = key
+        if len(part) > 1:
+            interval = statistics.geometric_mean_interval(part["median_ms_cpu"] / part["median_ms"])
+            interval = interval._replace(method=f"{interval.method} on log ratios of {interval.n} seeds")
+        else:
+            run = folders[(dataset, layer_text, recipe, part["seed"].iloc[0])]
+            interval = _speedup_of_run(results_root, run, path, batch_size, device)
+            if interval.estimate is None:
+                ratio = float(part["median_ms_cpu"].iloc[0] / part["median_ms"].iloc[0])
+                interval = statistics.Interval(1, ratio, None, None, statistics.METHOD_SINGLE)
+        rows.append((*key[:4], device, batch_size, *interval[1:4], interval.n, interval.method))
+    return _typed(pd.DataFrame(rows, columns=list(SPEEDUP)))
+
+
+def _speedup_of_run(results_root, run: Run, path: str, batch_size: int, device: str) -> statistics.Interval:
+    samples = []
+    for name in ("cpu", device):
+        frame = _csv(run, results_root, f"variance/{name}.csv")
+        if frame is None:
+            return statistics.median_ratio([], [])
+        chosen = frame[(frame["path"] == path) & (frame["batch_size"] == batch_size)]
+        samples.append(chosen["latency_ms"])
+    interval = statistics.median_ratio(*samples)
+    return interval._replace(method=f"{interval.method} over repeats of one seed")
+
+
+def gpu_wins(speedup: pd.DataFrame, latency: pd.DataFrame) -> pd.DataFrame:
+    """The smallest measured batch size from which on the GPU is faster for certain, per network and path.
+
+    "For certain" means that the lower end of the speed-up's interval (the speed-up itself where there is no
+    interval) is above 1 at that batch size and at every larger one. Empty with a reason where there is none.
+    """
+    rows = []
+    cell = ["dataset", "layers", "recipe", "path"]
+    for key, part in speedup.groupby([*cell, "device"], sort=False):
+        part = part.sort_values("batch_size", ascending=False)
+        wins = part["low"].fillna(part["speedup"]) > 1
+        streak = part["batch_size"][wins.cummin()]
+        reason = None if len(streak) else "the largest batch measured is not faster for certain"
+        rows.append((*key, streak.min() if len(streak) else None, reason))
+    have = {row[:4] for row in rows}
+    for key in latency[cell].drop_duplicates().itertuples(index=False, name=None):
+        if key not in have:
+            rows.append((*key, None, None, "no second device was measured"))
+    return _typed(pd.DataFrame(rows, columns=list(GPU_WINS)))
+
+
+def agreement(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+    """A row per run: do the devices predict the same (share 0 to 1), largest logit difference, or why
+    unknown."""
+    rows = _Rows(AGREEMENT)
+    for run in runs:
+        content = _json(run, results_root, "variance/agreement.json")
+        if content is None:
+            continue
+        differing = content.get("differing") or []
+        margins = [value for row in differing for key, value in row.items() if key.startswith("margin_")]
+        rows.add(
+            run,
+            {
+                **{key: content.get(key) for key in AGREEMENT if key not in KEYS},
+                "devices": "+".join(content.get("devices") or []),
+                "available": int(bool(content.get("available"))),
+                "n_differing": len(differing) if content.get("available") else None,
+                "largest_differing_margin": max(margins, default=None),
+            },
+        )
+    return rows.frame()
+
+
+def energy(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+    """A row per run, job (train, measure), phase and rail, in mJ; `is_total` 1 marks the whole machine's row.
+
+    Totals name the rail that they were read from, or "sum of rails": adding them to the rails counts twice.
+    """
+    rows = _Rows(ENERGY)
+    for run in runs:
+        for job, name in (("train", "hardware.json"), ("measure", "variance/hardware.json")):
+            phases = (_json(run, results_root, name) or {}).get("energy") or {}
+            for phase, part in phases.items():
+                base = {"job": job, "phase": phase, "seconds": part.get("seconds")}
+                for rail, values in (part.get("rails") or {}).items():
+                    rows.add(run, {**base, **(values or {}), "rail": rail, "is_total": 0})
+                total = part.get("total")
+                if total:
+                    used = total.get("rail_used") or total.get("rail") or "sum of rails"
+                    rows.add(run, {**base, **total, "rail": used, "is_total": 1})
+    return rows.frame()
+
+
+# ----------------------------------------------------------------------------------------------- missing
+
+MISSING = (*KEYS, "file", "reason")
+
+
+def missing(
+    results_root: str | Path,
+    runs: Iterable[Run],
+    expected: Sequence[str] = EXPECTED,
+    train_log: str | None = None,
+) -> pd.DataFrame:
+    """A row per expected file that is absent, unreadable or says itself that it measured nothing, with the
+    reason.
+
+    `train_log`: path pattern of the training logs, `logs/train/{dataset}/{layers}/{recipe}/seed{seed}.log`;
+    the last error in the log is the reason why a run is missing.
+    """
+    rows = _Rows(MISSING)
+    for run in runs:
+        folder = run.folder(results_root)
+        if not (folder / "metrics.json").is_file():
+            # One row says it all: everything else of the run follows from its training.
+            rows.add(run, {"file": "metrics.json", "reason": _why_untrained(run, train_log)})
+            continue
+        wanted = list(expected)
+        wanted += [f"variance/{path.name}" for path in sorted((folder / "variance").glob("*.json"))]
+        for name in dict.fromkeys(wanted):
+            reason = _why_absent(folder / name)
+            if reason is not None:
+                rows.add(run, {"file": name, "reason": reason})
+    return rows.frame()
+
+
+def _why_untrained(run: Run, train_log: str | None) -> str:
+    if train_log is not None:
+        path = Path(train_log.format(**run._asdict()))
+        with contextlib.suppress(OSError):
+            lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
+            spoken = [line for line in lines if line.startswith("ff: ")] or lines
+            if spoken:
+                return f"training failed: {spoken[-1].removeprefix('ff: ')[:300]}"
+    return "not trained: the job failed, was not started or is still running"
+
+
+def _why_absent(path: Path) -> str | None:
+    if not path.is_file():
+        return "the file is not there: its job failed, was not asked for or has not run yet"
+    if path.suffix != ".json":
+        return None if path.stat().st_size else "the file is empty"
+    try:
+        content = read_json(path)
+    except FFError as error:
+        return str(error)
+    if path.name in ("hardware.json",):
+        return _why_no_energy(content)
+    facts = content.get("device", content)
+    if isinstance(facts, Mapping) and facts.get("available") is False:
+        return facts.get("reason") or "not available on this machine"
+    return None
+
+
+def _why_no_energy(content: Mapping[str, Any]) -> str | None:
+    if any((phase or {}).get("total") for phase in (content.get("energy") or {}).values()):
+        return None
+    sources = (content.get("sources") or {}).get("missing") or []
+    reasons = "; ".join(f"{source.get('source')}: {source.get('reason')}" for source in sources)
+    return "no energy was measured" + (f" ({reasons})" if reasons else "")
+
+
+# ------------------------------------------------------------------------------------------------ writing
+
+
+def write_all(
+    results_root: str | Path,
+    runs: Iterable[Run],
+    out_dir: str | Path,
+    expected: Sequence[str] = EXPECTED,
+    train_log: str | None = None,
+) -> dict[str, pd.DataFrame]:
+    """Build every table and write it as `out_dir/NAME.csv`; returns them by name. Never fails for a missing
+    run."""
+    runs = [Run(*run) for run in runs]
+    tables: dict[str, pd.DataFrame] = {"runs": provenance(results_root, runs)}
+    tables["accuracy"] = accuracy(results_root, runs)
+    tables["accuracy_summary"] = accuracy_summary(tables["accuracy"])
+    tables["recipes"] = recipes(tables["accuracy"])
+    simple: Sequence[Callable] = (training, history, layers, early_exit, latency, devices, agreement, energy)
+    for build in simple:
+        tables[build.__name__] = build(results_root, runs)
+    tables["operating_points"] = operating_points(results_root, runs, tables["accuracy"])
+    tables["speedup"] = speedup(results_root, runs, tables["latency"])
+    tables["gpu_wins"] = gpu_wins(tables["speedup"], tables["latency"])
+    tables["missing"] = missing(results_root, runs, expected, train_log)
+    for name, frame in tables.items():
+        write_table(frame, Path(out_dir) / f"{name}.csv")
+    return tables
+
+
+TABLES = (
+    *("runs", "accuracy", "accuracy_summary", "recipes", "training", "history", "layers", "early_exit"),
+    *("operating_points", "latency", "devices", "speedup", "gpu_wins", "agreement", "energy", "missing"),
+)
+"""Names of all tables that `write_all` writes, for the rule's outputs."""
+
+
+def write_table(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write `frame` as CSV, whole or not at all; what is missing becomes an empty cell."""
+    write_through(path, lambda temporary: frame.to_csv(temporary, index=False, lineterminator="\n"))
+
+
+def read_table(summary_dir: str | Path, name: str) -> pd.DataFrame:
+    """Read a table that `write_all` wrote. FFError names the file where it is missing or damaged."""
+    path = Path(summary_dir) / f"{name}.csv"
+    try:
+        return pd.read_csv(path, float_precision="round_trip")
+    except OSError as error:
+        raise FFError(f"cannot read {path}: {error.strerror}; write the tables first") from error
+    except ValueError as error:
+        raise FFError(f"{path} is not a table ({error}); delete it and write the tables again") from error

@@ -1,0 +1,435 @@
+"""Made run folders in the formats that training, evaluation and measuring write, with values known in
+advance.
+
+`make_run` writes one folder, `make_grid` many. The numbers follow simple laws (below), so that a test can
+say what a table or a figure must hold:
+
+- accuracy of the head at full depth: `ACCURACY[recipe]` + 0.001 x (index of the seed - 1) (edgeff: + 0.0005
+for
+  the third seed, so that paired differences vary), the goodness
+readout 0.002
+  less; each layer less than full depth costs 0.02; val = test + 0.003, train = test + 0.01
+- latency on the CPU: batch size x parameters x 1e-7 ms + 0.05 ms; on CUDA 0.2 ms + a hundredth of that
+- power: 5000 mW idle and 9000 mW in `representation` on rail VDD_IN; VDD_CPU takes half of the difference
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from ff.files import write_csv, write_json
+from ff.tables import Run
+
+ACCURACY = {"ff": 0.978, "edgeff": 0.925, "bp": 0.980}
+BATCHES = (1, 2, 8, 16, 32, 64, 128, 256, 512)
+SEEDS = (42, 123, 456)
+KS = tuple(0.25 * step for step in range(17))
+PHASES = (
+    ("load", 0.0, 0.5),
+    ("representation", 0.5, 20.5),
+    ("softmax", 20.5, 25.5),
+    ("evaluation", 25.5, 27.0),
+)
+IDLE_MW, BUSY_MW = 5000.0, {"load": 6000.0, "representation": 9000.0, "softmax": 7500.0, "evaluation": 8000.0}
+
+
+def parameters(layers: Sequence[int]) -> int:
+    return sum(a * b + b for a, b in pairwise(layers))
+
+
+def final_accuracy(run: Run) -> float:
+    """Accuracy of the head at full depth on test."""
+    index = SEEDS.index(run.seed) if run.seed in SEEDS else run.seed % 3
+    drop = {"MNIST": 0.0, "FMNIST": 0.08, "SVHN": 0.12, "CIFAR10": 0.4, "DIGITS": 0.01}[run.dataset]
+    wobble = 0.0005 * (index == 2) if run.recipe == "edgeff" else 0.0
+    return ACCURACY.get(run.recipe, 0.95) - drop + 0.001 * (index - 1) + wobble
+
+
+def latency_ms(device: str, batch_size: int, layers: Sequence[int]) -> float:
+    work = batch_size * parameters(layers) * 1e-7
+    return 0.05 + work if device == "cpu" else 0.2 + work / 100
+
+
+def make_run(
+    results_root: Path,
+    run: Run,
+    *,
+    epochs: int = 5,
+    devices: Sequence[str] = ("cpu", "cuda"),
+    power: bool = True,
+    hardware: bool = True,
+    evaluation: bool = True,
+    early_exit: bool = True,
+    variance: bool = True,
+    repeats: int = 50,
+) -> Path:
+    """Write the folder of one run; the flags leave out files as a run that was not asked for them does."""
+    folder = run.folder(results_root)
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(run.seed)
+    sizes = [int(size) for size in run.layers.split("-")]
+    _metrics(folder, run, sizes)
+    _history(folder, run, len(sizes) - 1, epochs)
+    if hardware:
+        _hardware(folder, power)
+    if evaluation:
+        _evaluation(folder, run, sizes)
+    if early_exit:
+        _early_exit(folder, run, sizes)
+    if variance:
+        _variance(folder, run, sizes, devices, repeats, power, rng)
+    return folder
+
+
+def make_grid(
+    results_root: Path,
+    datasets: Iterable[str] = ("MNIST",),
+    hidden: Iterable[Sequence[int]] = ((200, 200, 10),),
+    recipes: Iterable[str] = ("ff", "edgeff", "bp"),
+    seeds: Iterable[int] = SEEDS,
+    **options,
+) -> list[Run]:
+    """Write a grid of runs; `hidden` are the layers without the input size. Returns the runs."""
+    hidden, recipes, seeds = list(hidden), list(recipes), list(seeds)
+    runs = []
+    for dataset in datasets:
+        size = 784 if dataset in ("MNIST", "FMNIST", "DIGITS") else 3072
+        for layers in hidden:
+            for recipe in recipes:
+                for seed in seeds:
+                    runs.append(Run(dataset, "-".join(map(str, (size, *layers))), recipe, seed))
+                    make_run(results_root, runs[-1], **options)
+    return runs
+
+
+def _head(run: Run) -> dict:
+    name = f"{run.dataset}-{run.layers}-{run.recipe}-{run.seed}"
+    return {"name": name, **run._asdict()}
+
+
+def _readouts(run: Run) -> tuple[str, ...]:
+    return ("head",) if run.recipe == "bp" else ("head", "goodness")
+
+
+def _accuracy_at(run: Run, split: str, readout: str, depth: int) -> float:
+    value = final_accuracy(run) - 0.02 * (run.depth - depth) + {"test": 0, "val": 0.003, "train": 0.01}[split]
+    return round(min(value - (0.002 if readout == "goodness" else 0.0), 0.999), 6)
+
+
+SPLITS = {"train": 50_000, "val": 10_000, "test": 10_000}
+
+
+def _metrics(folder: Path, run: Run, sizes: Sequence[int]) -> None:
+    results = []
+    for split, n in SPLITS.items():
+        for readout in _readouts(run):
+            for depth in range(1, run.depth + 1):
+                value = _accuracy_at(run, split, readout, depth)
+                row = {"split": split, "readout": readout, "depth": depth, "n": n, "accuracy": value}
+                results.append({**row, "macro_f1": round(value - 0.001, 6), "error": round(1 - value, 6)})
+    seconds = {name: end - start for name, start, end in PHASES}
+    macs = sum(a * b for a, b in pairwise(sizes))
+    metrics = {
+        "schema": 1,
+        "config": {**run._asdict(), "rep_epochs": 10, "softmax_epochs": 10, "recipe_settings": {}},
+        "run": _head(run),
+        "provenance": {
+            "git_commit": "0123456789abcdef0123456789abcdef01234567",
+            "git_dirty": False,
+            "packages": {"torch": "2.13.0", "numpy": "2.4.6"},
+            "python": "3.11.7",
+            "machine": {"cpu": "Made Processor 9000", "gpu": "Made Accelerator", "ram_mb": 16000},
+            "code_hash": "abc123",
+            "started_at": "2026-01-02T03:04:05+00:00",
+            "warnings": [],
+        },
+        "results": results,
+        "final": {
+            f"{split}_accuracy": _accuracy_at(run, split, "head", run.depth)
+            for split in ("test", "val", "train")
+        },
+        "seconds": {**seconds, "total": 27.0},
+        "samples_per_s": {"representation": 25_000.0, "softmax": 100_000.0},
+        "peak_memory_mb": {"host": 812.5, "device": None},
+        "parameters": parameters(sizes),
+        "macs_per_sample": {"train_step": 3 * macs, "head_readout": macs, "goodness_readout": 10 * macs},
+        "energy": None,
+        "resumed_from_epoch": None,
+    }
+    write_json(folder / "metrics.json", metrics)
+
+
+def _history(folder: Path, run: Run, depth: int, epochs: int) -> None:
+    goodness = [f"goodness_{sign}_{d}" for sign in ("positive", "negative") for d in range(1, depth + 1)]
+    columns = ["phase", "epoch", "loss", *goodness, "validation_accuracy", "validation_readout"]
+    columns += ["learning_rate", "seconds"]
+    rows = []
+    top = _accuracy_at(run, "val", "head", run.depth)
+    phases = (
+        [("backprop", 2 * epochs)]
+        if run.recipe == "bp"
+        else [("representation", epochs), ("softmax", epochs)]
+    )
+    for phase, count in phases:
+        for epoch in range(1, count + 1):
+            share = 1 - 0.5**epoch
+            row = {"phase": phase, "epoch": epoch, "loss": 0.7 * 0.5**epoch + 0.02, "learning_rate": 0.01}
+            row |= {"seconds": 2.0, "validation_accuracy": top - 0.1 * (1 - share)}
+            row["validation_readout"] = "goodness" if phase == "representation" else "head"
+            if phase == "representation":
+                for d in range(1, depth + 1):
+                    row[f"goodness_positive_{d}"] = 1 + (1 + 0.2 * d) * share
+                    row[f"goodness_negative_{d}"] = 1 - 0.5 * share
+            rows.append(row)
+    write_csv(folder / "history.csv", columns, rows)
+
+
+def _hardware(folder: Path, power: bool) -> None:
+    from ff.phases import COLUMNS
+
+    rows = [
+        dict(zip(COLUMNS, (name, 100 + start, 100 + end, 1e9 + start, 1e9 + end, "boot"), strict=True))
+        for name, start, end in PHASES
+    ]
+    write_csv(folder / "phases.csv", COLUMNS, rows)
+    samples = []
+    for time in np.arange(-2.0, 29.0, 0.5):
+        phase = next((name for name, start, end in PHASES if start <= time < end), None)
+        total = BUSY_MW.get(phase, IDLE_MW)
+        row = {"monotonic_s": 100 + float(time), "unix_s": 1e9 + float(time), "source": "tegrastats"}
+        row |= {"cpu_percent": 20 + (total - IDLE_MW) / 100, "ram_used_mb": 2000 + (300 if phase else 0)}
+        row |= {"ram_total_mb": 7772, "gpu_percent": 60 if phase == "representation" else 0}
+        row |= {"temperature_c.CPU": 45 + max(time, 0) * 0.3, "temperature_c.GPU": 43 + max(time, 0) * 0.2}
+        if power:
+            row |= {"power_mw.VDD_IN": total, "power_mw.VDD_CPU": 1000 + (total - IDLE_MW) / 2}
+        samples.append(row)
+    write_csv(folder / "hardware.csv", list(samples[0]), samples)
+    energy, missing = {}, []
+    if power:
+        for name, start, end in PHASES:
+            energy[name] = _energy(end - start, BUSY_MW[name])
+    else:
+        missing = [
+            {"source": "nvml", "reason": "no NVIDIA driver"},
+            {"source": "rapl", "reason": "/sys/class/powercap is not readable by this user"},
+        ]
+    document = {
+        "schema": 1,
+        "machine": {"cpu": "Made Processor 9000"},
+        "sources": {"used": ["tegrastats"] if power else ["psutil"], "missing": missing},
+        "samples": len(samples),
+        "duration_s": 31.0,
+        "gaps": [],
+        "interval_ms": 500,
+        "idle": {
+            "before": {"VDD_IN": IDLE_MW} if power else None,
+            "after": {"VDD_IN": IDLE_MW} if power else None,
+        },
+        "energy": energy,
+        "notes": [],
+    }
+    write_json(folder / "hardware.json", document)
+
+
+def _energy(seconds: float, power_mw: float) -> dict:
+    """mW x s = mJ; the CPU rail takes 1000 mW and half of what is above idle, VDD_IN all."""
+    whole = {"gross_mj": power_mw * seconds, "net_mj": (power_mw - IDLE_MW) * seconds}
+    cpu = {
+        "gross_mj": (1000 + (power_mw - IDLE_MW) / 2) * seconds,
+        "net_mj": (power_mw - IDLE_MW) / 2 * seconds,
+    }
+    rails = {"VDD_IN": whole, "VDD_CPU": cpu}
+    return {"seconds": seconds, "rails": rails, "total": {"rail_used": "VDD_IN", **whole}}
+
+
+def _moments(mean: float, std: float) -> dict:
+    return {"mean": mean, "std": std, "p5": mean - 1.64 * std, "p50": mean, "p95": mean + 1.64 * std}
+
+
+def _evaluation(folder: Path, run: Run, sizes: Sequence[int]) -> None:
+    readouts, layers, confidence = [], [], []
+    for split, n in SPLITS.items():
+        for readout in _readouts(run):
+            for depth in range(1, run.depth + 1):
+                value = _accuracy_at(run, split, readout, depth)
+                each = n // 10
+                right = round(each * value)
+                confusion = [[0] * 10 for _ in range(10)]
+                for true in range(10):
+                    confusion[true][true] = right
+                    confusion[true][(true + 1) % 10] = each - right
+                row = {"split": split, "readout": readout, "depth": depth, "n": n, "accuracy": value}
+                row |= {"macro_f1": value - 0.001, "error": 1 - value, "confusion": confusion, "ece": 0.01}
+                part = {"n": each, "precision": value, "recall": value, "f1": value}
+                row["per_class"] = [{"class": str(c), **part} for c in range(10)]
+                readouts.append(row)
+    for depth, width in enumerate(sizes[1:], start=1):
+        goodness = {"positive": _moments(2.0 + depth, 0.6), "negative": _moments(0.6, 0.3)}
+        goodness["neutral"] = _moments(1.2, 0.4)
+        if run.recipe == "bp":
+            goodness = {}
+        row = {"depth": depth, "width": width, "sparsity": 0.6 + 0.05 * depth, "dead_units": depth}
+        layers.append({**row, "goodness": goodness, "separation_auc": None if run.recipe == "bp" else 0.98})
+        for outcome, mean in (("right", 0.95), ("wrong", 0.6)):
+            row = {
+                "split": "test",
+                "depth": depth,
+                "outcome": outcome,
+                "n": 9800 if outcome == "right" else 200,
+            }
+            confidence.append({**row, "logit": _moments(10 * mean, 2.0), "probability": _moments(mean, 0.1)})
+    write_json(
+        folder / "evaluation.json",
+        {
+            "schema": 1,
+            "run": _head(run),
+            "classes": [str(c) for c in range(10)],
+            "readouts": readouts,
+            "layers": layers,
+            "confidence": confidence,
+        },
+    )
+    rows = []
+    for depth in range(1, run.depth + 1):
+        if run.recipe != "bp":
+            for group, mean, std in (
+                ("positive", 2.0 + depth, 0.6),
+                ("negative", 0.6, 0.3),
+                ("neutral", 1.2, 0.4),
+            ):
+                rows += _histogram("goodness", depth, group, mean, std, np.linspace(0, 10, 61), 10_000)
+        for group, mean, n in (("right", 9.5, 9_800), ("wrong", 6.0, 200)):
+            rows += _histogram("confidence_logit", depth, group, mean, 2.0, np.linspace(0, 20, 61), n)
+        for group, mean, n in (("right", 0.95, 9_800), ("wrong", 0.6, 200)):
+            rows += _histogram("confidence_probability", depth, group, mean, 0.15, np.linspace(0, 1, 41), n)
+    columns = ("split", "kind", "depth", "group", "bin_low", "bin_high", "count")
+    write_csv(folder / "distributions.csv", columns, rows)
+
+
+def _histogram(
+    kind: str, depth: int, group: str, mean: float, std: float, edges: np.ndarray, n: int
+) -> list[dict]:
+    middle = (edges[1:] + edges[:-1]) / 2
+    weight = np.exp(-0.5 * ((middle - mean) / std) ** 2)
+    counts = np.round(n * weight / weight.sum()).astype(int)
+    base = {"split": "test", "kind": kind, "depth": depth, "group": group}
+    ends = zip(edges[:-1], edges[1:], counts, strict=True)
+    return [{**base, "bin_low": float(a), "bin_high": float(b), "count": int(c)} for a, b, c in ends]
+
+
+def early_exit_row(run: Run, sizes: Sequence[int], rule: str, k: float, split: str) -> dict:
+    """Share leaving early 0.9 (1 - exp(-k)); half of the saving in MACs costs 0.005 of accuracy at k = 4."""
+    depth = run.depth
+    left = 0.9 * (1 - np.exp(-k)) * (1.0 if rule == "logit" else 0.9) if depth > 1 else 0.0
+    first = sizes[0] * sizes[1] + sizes[1] * 10
+    whole = sum(a * b for a, b in pairwise(sizes)) + 10 * sizes[1]
+    total = left * first + (1 - left) * whole
+    saved = 1 - total / whole
+    row = {"rule": rule, "k": k, "threshold": None, "split": split, "n": SPLITS[split]}
+    row |= {"accuracy": _accuracy_at(run, split, "head", depth) - 0.005 * (k / 4) ** 2}
+    row |= {"macro_f1": row["accuracy"] - 0.001, "mean_layers": left + (1 - left) * depth}
+    row |= {"macs_ff": total - 100, "macs_heads": 100, "macs_total": total, "macs_saved_share": saved}
+    row |= {f"share_exit_{d}": left if d == 1 and depth > 1 else 0.0 for d in range(1, depth + 1)}
+    row[f"share_exit_{depth}"] += 1 - left
+    if split == "test":
+        for batch, part in ((1, 0.5), (32, 0.8), (512, 0.9)):
+            row[f"time_saved_share_batch_{batch}"] = part * saved
+            row[f"time_ms_batch_{batch}"] = (1 - part * saved) * (
+                0.2 if batch == 1 else 0.02 if batch == 32 else 0.005
+            )
+    return row
+
+
+def _early_exit(folder: Path, run: Run, sizes: Sequence[int]) -> None:
+    rows = [
+        early_exit_row(run, sizes, rule, k, split)
+        for rule in ("logit", "probability")
+        for k in KS
+        for split in ("val", "test")
+    ]
+    write_csv(folder / "early_exit.csv", list(rows[1]), rows)
+    point = {
+        "rule": "logit",
+        "k": 1.0,
+        "choice": "largest MACs saved on validation within 0.1 points of full depth",
+    }
+    point["val"] = early_exit_row(run, sizes, "logit", 1.0, "val")
+    point["test"] = early_exit_row(run, sizes, "logit", 1.0, "test")
+    document = {
+        "schema": 1,
+        "operating_point": point,
+        "calibration": {"mu": [9.5] * run.depth, "sigma": [2.0] * run.depth},
+    }
+    (folder / "early_exit.json").write_text(json.dumps(document, default=float))
+
+
+def _variance(folder, run: Run, sizes, devices, repeats: int, power: bool, rng) -> None:
+    (folder / "variance").mkdir(exist_ok=True)
+    for device in ("cpu", "cuda"):
+        present = device in devices
+        facts = {"name": f"Made {device}", "kind": device, "available": present}
+        facts["reason"] = None if present else "no CUDA device on this machine"
+        batches, rows = [], []
+        for path, extra in (("deploy", 0.0), ("end_to_end", 0.05)) if present else ():
+            for batch in BATCHES:
+                middle = latency_ms(device, batch, sizes) + extra
+                count = 120 if batch == 1 and path == "deploy" else repeats
+                # Pairs around the middle keep the median exactly there; exponential tails make it look real.
+                tail = rng.exponential(0.03 * middle, count // 2)
+                values = rng.permutation(np.concatenate([middle + tail, middle - tail / 3]))
+                for repeat, value in enumerate(values):
+                    row = {
+                        "device": device,
+                        "path": path,
+                        "batch_size": batch,
+                        "repeat": repeat,
+                        "order": repeat,
+                    }
+                    rows.append({**row, "latency_ms": float(value), "device_ms": None})
+                low, high = middle * 0.99, middle * 1.01
+                times = {"median": middle, "p5": middle * 0.97, "p95": middle * 1.1, "low": low, "high": high}
+                rate = {
+                    "median": 1000 * batch / middle,
+                    "low": 1000 * batch / high,
+                    "high": 1000 * batch / low,
+                }
+                entry = {"path": path, "batch_size": batch, "n_repeats": count, "latency_ms": times}
+                entry |= {
+                    "throughput_per_s": rate,
+                    "peak_memory_mb": 50 + 0.1 * batch + parameters(sizes) * 4e-6,
+                }
+                entry["energy"] = None
+                if power and path == "deploy":
+                    entry["energy"] = {
+                        "gross_mj_per_sample": 9.0 * middle / batch,
+                        "net_mj_per_sample": 4.0 * middle / batch,
+                        "power_mw": 9000.0,
+                        "idle_mw": IDLE_MW,
+                        "window_s": 10.0,
+                        "samples": 20,
+                    }
+                batches.append(entry)
+        conditions = {
+            "threads": 2,
+            "before": {"governor": "performance", "power_mode": None, "temperature_c": {"CPU": 40.0}},
+            "after": {"governor": "performance", "power_mode": None, "temperature_c": {"CPU": 44.0}},
+        }
+        document = {"schema": 1, "run": _head(run), "device": facts, "conditions": conditions, "seed": 1}
+        write_json(folder / "variance" / f"{device}.json", {**document, "batches": batches})
+        columns = ("device", "path", "batch_size", "repeat", "order", "latency_ms", "device_ms")
+        write_csv(folder / "variance" / f"{device}.csv", columns, rows)
+    both = "cuda" in devices
+    agreement = {"schema": 1, "run": _head(run), "devices": ["cpu", "cuda"], "available": both}
+    agreement |= {"reason": None if both else "no CUDA device on this machine", "n": 10_000 if both else None}
+    agreement |= {
+        "same_predictions_share": 0.9999 if both else None,
+        "max_logit_difference": 1e-4 if both else None,
+    }
+    agreement["differing"] = [{"index": 7, "margin_cpu": 1e-5, "margin_cuda": 2e-5}] if both else []
+    write_json(folder / "variance" / "agreement.json", agreement)
+    if power:
+        windows = {f"energy:cpu:{batch}": _energy(10.0, 9000.0) for batch in (1, 512)}
+        write_json(folder / "variance" / "hardware.json", {"schema": 1, "sources": {}, "energy": windows})
