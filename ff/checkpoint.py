@@ -1,0 +1,95 @@
+"""Checkpoints: safetensors in and out, one network a file, no pickle.
+
+Tensors: `layers.{l}.weight` [W_l, W_(l-1)], `layers.{l}.bias` [W_l], `heads.{l}.weight` [10, W_1 + ... + W_l],
+`heads.{l}.bias` [10], l from 1. All else is one JSON text under the metadata key `ff`: one key, because safetensors
+does not keep the order of several and the same run must give the same bytes.
+"""
+
+import json
+import os
+from typing import Any
+
+import torch
+
+from ff import __version__
+from ff.config import CLASS_COUNT, RunConfig, make_run_config
+from ff.errors import FFError
+from ff.files import write_through
+from ff.network import Network
+
+FORMAT = 1
+
+
+def save(path: str | os.PathLike, network: Network, seed_index: int, config: RunConfig) -> None:
+    """Write the network of one seed of `network`, with the config that made it."""
+    from safetensors.torch import save_file
+
+    tensors = {}
+    for layer, count in enumerate(network.feature_counts()):
+        tensors[f"layers.{layer + 1}.weight"] = network.weights[layer][seed_index]
+        tensors[f"layers.{layer + 1}.bias"] = network.biases[layer][seed_index]
+        tensors[f"heads.{layer + 1}.weight"] = network.heads[seed_index, layer, :, :count]
+        tensors[f"heads.{layer + 1}.bias"] = network.head_biases[seed_index, layer]
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    meta = {
+        "format": FORMAT,
+        "ff": __version__,
+        "torch": torch.__version__,
+        "channels": network.channels,
+        "config": config.as_dict(),
+    }
+    write_through(path, lambda temporary: save_file(tensors, temporary, metadata={"ff": json.dumps(meta)}))
+
+
+def load(path: str | os.PathLike, device: torch.device | str = "cpu") -> tuple[Network, dict[str, Any]]:
+    """The network (S = 1) of a checkpoint and its metadata; `config(metadata)` gives the RunConfig.
+
+    Raises FFError when the file is missing, is no ff checkpoint, or its tensors do not fit its config.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            meta = json.loads((file.metadata() or {})["ff"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        run = config(meta)
+        network = _assemble(tensors, run, int(meta["channels"]))
+    except FileNotFoundError:
+        raise FFError(f"there is no checkpoint {path}; train the run first") from None
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
+        raise FFError(f"{path} is not an ff checkpoint ({error}); delete it and train the run again") from error
+    return network, meta
+
+
+def config(meta: dict[str, Any]) -> RunConfig:
+    """The RunConfig that a checkpoint's metadata holds."""
+    values = dict(meta["config"])
+    recipe = values.pop("recipe_settings")
+    return make_run_config(values | recipe, recipes={values["recipe"]: {}})[0]
+
+
+def _assemble(tensors: dict[str, torch.Tensor], run: RunConfig, channels: int) -> Network:
+    depth, features = len(run.layers) - 1, sum(run.layers[1:])
+    weights = [tensors[f"layers.{layer}.weight"].unsqueeze(0) for layer in range(1, depth + 1)]
+    biases = [tensors[f"layers.{layer}.bias"].unsqueeze(0) for layer in range(1, depth + 1)]
+    for weight, bias, inputs, width in zip(weights, biases, run.layers[:-1], run.layers[1:], strict=True):
+        if weight.shape != (1, width, inputs) or bias.shape != (1, width):
+            raise ValueError(f"a layer has shape {tuple(weight.shape[1:])}, its config says {(width, inputs)}")
+    heads = weights[0].new_zeros(1, depth, CLASS_COUNT, features)
+    head_biases = weights[0].new_zeros(1, depth, CLASS_COUNT)
+    for layer in range(depth):
+        count = sum(run.layers[1 : layer + 2])
+        heads[0, layer, :, :count] = tensors[f"heads.{layer + 1}.weight"].reshape(CLASS_COUNT, count)
+        head_biases[0, layer] = tensors[f"heads.{layer + 1}.bias"]
+    settings = run.settings
+    return Network(
+        weights,
+        biases,
+        heads,
+        head_biases,
+        channels,
+        settings.normalisation,
+        settings.overlay_value,
+        settings.neutral_value,
+        run.precision,
+    )

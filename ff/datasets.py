@@ -1,0 +1,447 @@
+"""The data sets: facts, download, verification, preparation, and the tensors that training and evaluation read.
+
+`prepare` turns official files into one `{dataset}.safetensors` (uint8 images and labels of both official parts),
+which later jobs memory-map. Official files come through torchvision.datasets with its checksums. Files that are not
+the official bytes are read only on request (`verify=False`), and then by readers that cannot run code.
+"""
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ff.errors import FFError
+from ff.files import write_through
+from ff.labels import clear_label_pixels
+
+
+class Facts(NamedTuple):
+    """What is fixed about a data set: the shape of an image, standardisation constants, classes, official files."""
+
+    shape: tuple[int, int, int]  # C, H, W
+    mean: tuple[float, ...]  # per channel, of values in 0..1
+    std: tuple[float, ...]
+    classes: tuple[str, ...]
+    files: tuple[str, ...]  # below the data folder
+    md5: tuple[str, ...]  # of the files, as published with them
+
+
+DIGIT_NAMES = tuple("0123456789")
+IDX_FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+# Constants: the training set's mean and deviation as commonly used; DIGITS: computed from its training part.
+FACTS = {
+    "MNIST": Facts(
+        (1, 28, 28),
+        (0.1307,),
+        (0.3081,),
+        DIGIT_NAMES,
+        tuple(f"MNIST/raw/{name}" for name in IDX_FILES),
+        (
+            "6bbc9ace898e44ae57da46a324031adb",
+            "a25bea736e30d166cdddb491f175f624",
+            "2646ac647ad5339dbf082846283269ea",
+            "27ae3e4e09519cfbb04c329615203637",
+        ),
+    ),
+    "FMNIST": Facts(
+        (1, 28, 28),
+        (0.2860,),
+        (0.3530,),
+        ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
+        tuple(f"FashionMNIST/raw/{name}" for name in IDX_FILES),
+        (
+            "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+            "9018921c3c673c538a1fc5bad174d6f9",
+            "8181f5470baa50b63fa0f6fddb340f0a",
+            "15d484375f8d13e6eb1aabb0c3f46965",
+        ),
+    ),
+    "SVHN": Facts(
+        (3, 32, 32),
+        (0.4377, 0.4438, 0.4728),
+        (0.1980, 0.2010, 0.1970),
+        DIGIT_NAMES,
+        ("SVHN/train_32x32.mat", "SVHN/test_32x32.mat"),
+        ("e26dedcc434d2e4c54c9b2d4a06d8373", "eb5a983be6a315427106f1b164d9cef3"),
+    ),
+    "CIFAR10": Facts(
+        (3, 32, 32),
+        (0.4914, 0.4822, 0.4465),
+        (0.2470, 0.2435, 0.2616),
+        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        tuple(f"cifar-10-batches-py/{n}" for n in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")),
+        (
+            "c99cafc152244af753f735de768cd75f",
+            "d4bba439e000b95fd0a9bffe97cbabec",
+            "54ebc095f3ab1f0389bbae665268c751",
+            "634d18415352ddfa80567beed471001a",
+            "482c414d41f54cd18b22e5b47cb7c3cb",
+            "40351d587109b95175f43aff81a1287e",
+        ),
+    ),
+    "DIGITS": Facts((1, 28, 28), (0.3003,), (0.3392,), DIGIT_NAMES, (), ()),
+}
+# The last 360 of a fixed shuffle of the 1,797 digits are the test set.
+DIGITS_TEST_SIZE = 360
+
+
+class Part(NamedTuple):
+    """One official part as stored: images uint8 [N, C, H, W], labels uint8 [N]."""
+
+    images: Tensor
+    labels: Tensor
+
+
+class Prepared(NamedTuple):
+    """An opened prepared set; `content` is the SHA-256 of its images and labels, `warnings` goes to metrics.json."""
+
+    name: str
+    train: Part
+    test: Part
+    content: str
+    verified: bool
+    warnings: list[str]
+
+    @property
+    def facts(self) -> Facts:
+        """The data set's facts."""
+        return FACTS[self.name]
+
+
+class Images(NamedTuple):
+    """Standardised images on a device, label pixels set to 0."""
+
+    pixels: Tensor  # [N, D], or [1, B, D] as a block for any number of networks
+    square: Tensor  # sum of squares of each image's pixels, [N] or [1, B]
+    labels: Tensor  # int64, [N] or [1, B]
+    channels: int
+
+    def rows(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pixels [S, B, D], their sums of squares [S, B] and labels [S, B] of images `rows` [S, B]."""
+        flat = rows.flatten()
+        pixels = self.pixels.index_select(0, flat).view(*rows.shape, -1)
+        return pixels, self.square[flat].view(rows.shape), self.labels[flat].view(rows.shape)
+
+    def block(self, part: slice, seeds: int) -> "Images":
+        """The images of `part` as a block [S, B, ...] for `seeds` networks (a view)."""
+        return Images(
+            self.pixels[part].expand(seeds, -1, -1),
+            self.square[part].expand(seeds, -1),
+            self.labels[part].expand(seeds, -1),
+            self.channels,
+        )
+
+
+def standardise(part: Part, facts: Facts, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Images:
+    """(value / 255 - mean) / std per channel, on `device`; the images cross to it as bytes."""
+    channels = facts.shape[0]
+    images = part.images.to(device).to(dtype).flatten(2)
+    mean = torch.tensor(facts.mean, device=device, dtype=dtype)[:, None]
+    std = torch.tensor(facts.std, device=device, dtype=dtype)[:, None]
+    pixels = images.mul_(1 / (255 * std)).sub_(mean / std).flatten(1)
+    clear_label_pixels(pixels, channels)
+    square = torch.linalg.vector_norm(pixels, dim=-1).square_()
+    return Images(pixels, square, part.labels.to(device).long(), channels)
+
+
+# -- prepared sets -----------------------------------------------------------------------------------------------------
+
+
+def data_folder(data_dir: str | None = None) -> Path:
+    """The torchvision-style data root: the argument, else FF_DATA_DIR, else `data`."""
+    return Path(data_dir or os.environ.get("FF_DATA_DIR") or "data")
+
+
+def prepared_path(name: str, prepared_dir: str | os.PathLike = "data/prepared") -> Path:
+    """Where the prepared set of `name` lies."""
+    return Path(prepared_dir) / f"{name}.safetensors"
+
+
+def open_prepared(path: str | os.PathLike, verify: bool = True) -> Prepared:
+    """Memory-map a prepared set; FFError when it is missing, damaged, or unverified while `verify` asks otherwise."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = json.loads((file.metadata() or {})["ff"])
+            parts = [Part(file.get_tensor(f"{p}_images"), file.get_tensor(f"{p}_labels")) for p in ("train", "test")]
+    except FileNotFoundError:
+        raise FFError(f"{path} does not exist; make it with: ff prepare {Path(path).stem}") from None
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise FFError(f"{path} is not a prepared data set ({error}); delete it and run: ff prepare") from error
+    if verify and not meta["verified"]:
+        raise FFError(
+            f"{path} was made from files that are not the official bytes; "
+            "allow it with verify: false (--verify false), or delete it and give the official files"
+        )
+    return Prepared(meta["dataset"], *parts, meta["content"], meta["verified"], meta["warnings"])
+
+
+def prepare(
+    name: str,
+    data_dir: str | None = None,
+    prepared_dir: str | os.PathLike = "data/prepared",
+    verify: bool = True,
+    download: bool = True,
+) -> Prepared:
+    """Read the raw files of data set `name`, write its prepared file, and open it.
+
+    Raises FFError when files are missing and cannot be fetched, or are not the official bytes while `verify` is set.
+    """
+    from safetensors.torch import save_file
+
+    folder = data_folder(data_dir)
+    warnings: list[str] = []
+    if name == "DIGITS":
+        train, test = read_digits()
+    else:
+        train, test = _read_official(name, folder, verify, download, warnings)
+    for part in (train, test):
+        _check_part(name, part)
+    tensors = {
+        "train_images": train.images.contiguous(),
+        "train_labels": train.labels,
+        "test_images": test.images.contiguous(),
+        "test_labels": test.labels,
+    }
+    content = hashlib.sha256()
+    for tensor in tensors.values():
+        content.update(tensor.numpy().tobytes())
+    facts = FACTS[name]
+    meta = {
+        "dataset": name,
+        "content": content.hexdigest(),
+        "verified": not warnings,
+        "warnings": warnings,
+        "source_files": dict(zip(facts.files, facts.md5, strict=True)) if not warnings else {},
+        "mean": facts.mean,
+        "std": facts.std,
+    }
+    # One key: safetensors keeps the order of a file's metadata keys to itself.
+    path = prepared_path(name, prepared_dir)
+    write_through(path, lambda temporary: save_file(tensors, temporary, metadata={"ff": json.dumps(meta)}))
+    return open_prepared(path, verify)
+
+
+def open_or_prepare(
+    name: str,
+    data_dir: str | None = None,
+    prepared_dir: str | os.PathLike = "data/prepared",
+    verify: bool = True,
+    download: bool = True,
+) -> Prepared:
+    """Open the prepared set of `name`, making it first where it does not exist."""
+    path = prepared_path(name, prepared_dir)
+    if path.exists():
+        return open_prepared(path, verify)
+    return prepare(name, data_dir, prepared_dir, verify, download)
+
+
+def status(name: str, data_dir: str | None = None, prepared_dir: str | os.PathLike = "data/prepared") -> dict[str, Any]:
+    """What is there of data set `name`: raw files present and missing, prepared or not, verified or not (None: unknown)."""
+    folder, path = data_folder(data_dir), prepared_path(name, prepared_dir)
+    present = [file for file in FACTS[name].files if _find(folder, file)]
+    verified = None
+    if path.exists():
+        try:
+            verified = open_prepared(path, verify=False).verified
+        except FFError:
+            verified = False
+    return {
+        "dataset": name,
+        "folder": str(folder),
+        "files_present": present,
+        "files_missing": [file for file in FACTS[name].files if file not in present],
+        "prepared": path.exists(),
+        "verified": verified,
+    }
+
+
+def _check_part(name: str, part: Part) -> None:
+    facts = FACTS[name]
+    count = len(part.labels)
+    if part.images.dtype != torch.uint8 or tuple(part.images.shape) != (count, *facts.shape) or count == 0:
+        raise FFError(f"{name}: images of shape {tuple(part.images.shape)} do not fit {count} labels; fetch the files again")
+    if int(part.labels.max()) >= len(facts.classes):
+        raise FFError(f"{name}: label {int(part.labels.max())} is none of the ten classes; fetch the files again")
+
+
+# -- raw files ---------------------------------------------------------------------------------------------------------
+
+
+def read_digits() -> tuple[Part, Part]:
+    """scikit-learn's 1,797 handwritten digits (8 x 8, values 0..16), enlarged to 28 x 28 (bilinear); fixed split."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    small = torch.from_numpy(bunch.images).float().unsqueeze(1) * (255 / 16)
+    large = torch.nn.functional.interpolate(small, size=(28, 28), mode="bilinear", align_corners=False)
+    images, labels = large.round().to(torch.uint8), torch.from_numpy(bunch.target).to(torch.uint8)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    train, test = order[:-DIGITS_TEST_SIZE], order[-DIGITS_TEST_SIZE:]
+    return Part(images[train], labels[train]), Part(images[test], labels[test])
+
+
+def _read_official(name: str, folder: Path, verify: bool, download: bool, warnings: list[str]) -> tuple[Part, Part]:
+    facts = FACTS[name]
+    if any(_find(folder, file) is None for file in facts.files):
+        _fetch(name, folder, download)
+    paths = [_find(folder, file) for file in facts.files]
+    missing = [file for file, path in zip(facts.files, paths, strict=True) if path is None]
+    # A part of CIFAR10's training batches can do on request; a set without test data, or without any of its only
+    # training file, can not.
+    if missing and (verify or name != "CIFAR10" or len(missing) == len(facts.files) or facts.files[-1] in missing):
+        raise _absent(name, folder, missing)
+    unofficial = [
+        path for path, md5 in zip(paths, facts.md5, strict=True) if path is not None and _md5(path) != md5
+    ]
+    if verify and unofficial:
+        raise FFError(
+            f"{name}: {', '.join(map(str, unofficial))} "
+            f"{'is' if len(unofficial) == 1 else 'are'} not the official file (MD5 differs); delete it to fetch it "
+            "again, or accept it with verify: false (--verify false)"
+        )
+    if unofficial:
+        warnings.append(f"{name}: not the official bytes: {', '.join(path.name for path in unofficial)}")
+    if missing:
+        warnings.append(f"{name}: without {', '.join(Path(file).name for file in missing)}")
+    try:
+        return READERS[name]([path for path in paths if path is not None])
+    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise FFError(f"{name}: the files below {folder} cannot be read ({error}); fetch them again") from error
+
+
+def _find(folder: Path, file: str) -> Path | None:
+    """`file` below `folder`; SVHN's files may also lie in `folder` itself, where torchvision puts them by default."""
+    for path in (folder / file, folder / Path(file).name):
+        if path.is_file():
+            return path
+    return None
+
+
+def _md5(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _fetch(name: str, folder: Path, download: bool) -> None:
+    """Let torchvision fetch and unpack the official files, with its checksums and progress bar."""
+    missing = [file for file in FACTS[name].files if _find(folder, file) is None]
+    if not download:
+        return
+    from ff.torchvision_ops import declare_missing_operators
+
+    declare_missing_operators()
+    from torchvision import datasets
+
+    calls: dict[str, Callable[[], Any]] = {
+        "MNIST": lambda: datasets.MNIST(folder, download=True),
+        "FMNIST": lambda: datasets.FashionMNIST(folder, download=True),
+        "SVHN": lambda: [datasets.SVHN(folder / "SVHN", split=split, download=True) for split in ("train", "test")],
+        "CIFAR10": lambda: datasets.CIFAR10(folder, download=True),
+    }
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(20)
+    try:
+        if name == "SVHN":
+            (folder / "SVHN").mkdir(parents=True, exist_ok=True)
+        calls[name]()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _absent(name, folder, missing, f" and could not be fetched ({_short(error)})") from None
+    finally:
+        socket.setdefaulttimeout(timeout)
+
+
+def _short(error: BaseException) -> str:
+    reason = getattr(error, "reason", None) or error
+    return str(reason).strip().splitlines()[0][:120] if str(reason).strip() else type(error).__name__
+
+
+def _absent(name: str, folder: Path, missing: list[str], why: str = "") -> FFError:
+    return FFError(
+        f"{name}: {', '.join(missing)} not found in {folder.absolute()}{why}; put the official files there or point "
+        "--data-dir (FF_DATA_DIR, config data_dir) at a torchvision data folder; "
+        "without any files, run the demo: snakemake --cores 1 demo"
+    )
+
+
+def _read_idx(paths: list[Path]) -> tuple[Part, Part]:
+    """MNIST and FMNIST: four IDX files."""
+    from ff.torchvision_ops import declare_missing_operators
+
+    declare_missing_operators()
+    from torchvision.datasets.mnist import read_image_file, read_label_file
+
+    arrays = [read(str(path)) for read, path in zip((read_image_file, read_label_file) * 2, paths, strict=True)]
+    parts = [Part(images.unsqueeze(1), labels.to(torch.uint8)) for images, labels in (arrays[:2], arrays[2:])]
+    return parts[0], parts[1]
+
+
+def _read_svhn(paths: list[Path]) -> tuple[Part, Part]:
+    """SVHN: MATLAB files with X [32, 32, 3, N] and y [N, 1], in which the digit 0 is called 10."""
+    from scipy.io import loadmat
+
+    parts = []
+    for path in paths:
+        content = loadmat(path)
+        images = torch.from_numpy(content["X"]).permute(3, 2, 0, 1).contiguous()
+        parts.append(Part(images, torch.from_numpy(content["y"].astype("uint8").ravel() % 10)))
+    return parts[0], parts[1]
+
+
+def _read_cifar(paths: list[Path]) -> tuple[Part, Part]:
+    """CIFAR10: pickled batches with data uint8 [n, 3072] and labels."""
+    import numpy
+
+    batches = [load_arrays(path.read_bytes(), path.name) for path in paths]
+    parts = []
+    for chosen in (batches[:-1], batches[-1:]):
+        images = numpy.concatenate([numpy.asarray(batch["data"], dtype=numpy.uint8) for batch in chosen])
+        labels = numpy.concatenate([numpy.asarray(batch["labels"], dtype=numpy.uint8) for batch in chosen])
+        parts.append(Part(torch.from_numpy(images.reshape(-1, 3, 32, 32)), torch.from_numpy(labels)))
+    return parts[0], parts[1]
+
+
+READERS = {"MNIST": _read_idx, "FMNIST": _read_idx, "SVHN": _read_svhn, "CIFAR10": _read_cifar}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Builds numpy arrays and plain containers and nothing else; any other name in the pickle is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        import numpy
+
+        reconstruct = numpy.array(0).__reduce__()[0]
+        allowed = {
+            ("numpy.core.multiarray", "_reconstruct"): reconstruct,
+            ("numpy._core.multiarray", "_reconstruct"): reconstruct,
+            ("numpy", "ndarray"): numpy.ndarray,
+            ("numpy", "dtype"): numpy.dtype,
+        }
+        try:
+            return allowed[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no image file needs") from None
+
+
+def load_arrays(data: bytes, name: str) -> dict[str, Any]:
+    """The dictionary in a pickled CIFAR batch, read without being able to run anything it may contain.
+
+    Raises FFError when the pickle asks for anything but numpy arrays and plain containers, or is none.
+    """
+    try:
+        content = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
+    except Exception as error:
+        # A hostile or damaged pickle can fail in any way; all of them mean the same to the user.
+        raise FFError(f"{name} is not a CIFAR10 batch: {error}; fetch it again") from error
+    if not isinstance(content, dict) or "data" not in content or "labels" not in content:
+        raise FFError(f"{name} is not a CIFAR10 batch: no data and labels in it; fetch it again")
+    return content
