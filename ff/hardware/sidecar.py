@@ -1,0 +1,106 @@
+"""The recorder as a process of its own, beside a job:
+
+    exec python -m ff.hardware.sidecar --ready FILE --log FILE --interval-ms 500 [--phases FILE --csv FILE --json FILE]
+
+Made for Snakemake's service(), which starts it before the job, waits for the ready file, and ends it by SIGTERM when
+the job succeeded and by SIGKILL when it failed. So the ready file comes first, every line is written at once, and the
+exit status is 0 whatever happened. SIGKILL of Snakemake would leave an orphan: the kernel is asked to signal the death
+of the parent, and the parent is looked at twice a second where it cannot.
+
+With --csv and --json, SIGTERM (or the death of the parent) also turns the log into both files before the end.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Record until SIGTERM or the parent's death; returns 0."""
+    parent = os.getppid()
+    args = _parser().parse_args(argv)
+    if args.ready:
+        with suppress(OSError):
+            Path(args.ready).parent.mkdir(parents=True, exist_ok=True)
+            Path(args.ready).touch()
+    try:
+        _record(args, parent)
+    except Exception as error:
+        with suppress(Exception):
+            print(
+                f"ff hardware: the sidecar ends: {type(error).__name__}: {error}", file=sys.stderr, flush=True
+            )
+    return 0
+
+
+def _record(args: argparse.Namespace, parent: int) -> None:
+    # Before anything slow: until the handlers are there, a signal would end the process without a summary.
+    early: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda signum, _: early.append(signum))
+    # The kernel signals the end of the thread that started us, which need not be the end of the process: so the
+    # signal is one that only wakes the loop, which then looks whether the parent is still the same.
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    _signal_parents_death(signal.SIGUSR1)
+
+    from ff.hardware.recorder import Recorder
+
+    recorder = Recorder(
+        args.log,
+        args.interval_ms,
+        args.root,
+        mode="service",
+        silent_after_s=args.silent_after_s,
+        alive=lambda: os.getppid() == parent,
+    )
+
+    def end(number: int, _=None) -> None:
+        recorder.stop(f"ended by {signal.Signals(number).name}")
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, end)
+    if early:
+        end(early[0])
+    recorder.run()
+    if args.csv or args.json:
+        # A second SIGTERM must not cut the summary short; SIGKILL still can.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        from ff.hardware.summary import summarise
+
+        summarise(args.log, args.phases, args.csv, args.json)
+
+
+def _signal_parents_death(number: int) -> None:
+    """prctl(2); where there is none, the look at the parent twice a second remains."""
+    with suppress(Exception):
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ff.hardware.sidecar", description=__doc__.split("\n")[0])
+    parser.add_argument("--ready", help="file to create first thing, to say that the sidecar runs")
+    parser.add_argument("--log", required=True, help="JSON lines are appended here")
+    parser.add_argument("--interval-ms", type=int, default=500, help="time between two samples (default 500)")
+    parser.add_argument("--phases", help="phases.csv of the job, for the energy of each phase")
+    parser.add_argument("--csv", help="write the samples as CSV at the end")
+    parser.add_argument("--json", help="write the summary at the end")
+    parser.add_argument(
+        "--root", default="/", help="where the files of the machine are looked up (default /)"
+    )
+    parser.add_argument(
+        "--silent-after-s", type=float, help="restart a source that prints nothing for so long"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
