@@ -10,9 +10,9 @@ process of its own. A source of readings is any object with
     fd         a file descriptor that is readable when sample() has something, or None for a polled sensor
     close()    let go of everything; may be called at any time, more than once
 
-and a reading holds what was measured and nothing else: `power_mw` {rail: mW}, `energy_mj` {rail: mJ since open()},
-`temperature_c` {sensor: C}, `cpu_percent` [one per core], `cpu_freq_mhz` [..], `gpu_percent`, `gpu_freq_mhz` [..],
-`ram_used_mb` and so on. What was not measured is None or left out, never 0.
+and a reading holds what was measured and nothing else: `power_mw` {rail: mW}, `energy_mj` {rail: mJ since
+open()}, `temperature_c` {sensor: C}, `cpu_percent` [one per core], `cpu_freq_mhz` [..], `gpu_percent`,
+`gpu_freq_mhz` [..], `ram_used_mb` and so on. What was not measured is None or left out, never 0.
 """
 
 

@@ -3,37 +3,39 @@
 Power is integrated by the trapezoid rule over monotonic time between any two instants, with the power at both
 instants interpolated between the neighbouring samples.
 
-Gaps. Two samples further apart than GAP_INTERVALS sampling intervals leave a gap: what the machine drew in between
-is not known, so it is not guessed. The integral covers the rest, `covered_s` says how much of the window that is, and
-the gap is listed. Before the first and after the last sample the nearest reading is held for one interval at most.
-Whoever turns an integral into a result calls it measured only when at least MIN_COVERED of the window is covered.
+Gaps. Two samples further apart than GAP_INTERVALS sampling intervals leave a gap: what the machine drew in
+between is not known, so it is not guessed. The integral covers the rest, `covered_s` says how much of the
+window that is, and the gap is listed. Before the first and after the last sample the nearest reading is
+held for HOLD_INTERVALS at most: a recorder needs that long to start. Whoever turns an integral into a
+result calls it measured only when at least MIN_COVERED of the window is covered.
 
-Counters (RAPL, NVML) hold energy themselves, so their energy is the difference of the counter at both instants, also
-across a gap in the sampling.
+Counters (RAPL, NVML) hold energy themselves, so their energy is the difference of the counter at both
+instants, also across a gap in the sampling.
 
-Net energy is gross energy less idle power times the covered time. It may be slightly negative for a light load: the
-power sensors of Jetson boards are quantised to about 40 mW and need about 0.5 s of steady load, so a window shorter
-than some seconds tells little.
+Net energy is gross energy less idle power times the covered time. It may be slightly negative for a light
+load: the power sensors of Jetson boards are quantised to about 40 mW and need about 0.5 s of steady load,
+so a window shorter than some seconds tells little.
 
-Totals. A board's input rail is the total where there is one; its other rails are parts of it and are not added.
-Without one the total is the sum of the rails that do not contain each other, and is called SUM.
+Totals. A board's input rail is the total where there is one; its other rails are parts of it and are not
+added. Without one the total is the sum of the rails that do not contain each other, and is called SUM.
 """
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
 GAP_INTERVALS = 3
+HOLD_INTERVALS = 2
 MIN_COVERED = 0.95
 SUM = "sum of rails"
 
-# Rails that carry everything the board draws:
-#   VDD_IN        TX1, TX2, Xavier NX, Orin NX, Orin Nano (the module's input)
-#   POM_5V_IN     Nano
-#   VIN           AGX Thor (the carrier board included)
-#   VDD_TOTAL     AGX Orin Industrial, as some releases name the sum that the chip itself makes
-_INPUT_RAILS = ("VDD_IN", "POM_5V_IN", "VIN", "VDD_TOTAL")
+# Rails that carry everything the module or board draws:
+#   VDD_IN        TX1, TX2, Xavier NX, Orin NX, Orin Nano: the module
+#   POM_5V_IN     Nano: the board
+#   VIN           AGX Thor: the carrier board included
+_INPUT_RAILS = ("VDD_IN", "POM_5V_IN", "VIN")
 
 # Rails that are part of another one: left out of the sum when the rail they hang on is there.
 #   AGX Orin: NVIDIA's guide says of VIN_SYS_5V0 that "VDDQ_VDD2_1V8AO power is also included".
@@ -50,7 +52,7 @@ class Integral(NamedTuple):
 
 def sampling_interval_s(times_s: Sequence[float], nominal_s: float) -> float:
     """The interval to measure gaps by: the nominal one, or the median spacing where the sensor is slower."""
-    spacings = [b - a for a, b in zip(times_s, times_s[1:], strict=False) if b > a]
+    spacings = [b - a for a, b in pairwise(times_s) if b > a]
     return max(nominal_s, median(spacings)) if spacings else nominal_s
 
 
@@ -76,8 +78,9 @@ def integrate(
         if high > low:
             gaps.append((low, high))
 
-    add_gap(start_s, times_s[0] - interval_s)
-    add_held(times_s[0] - interval_s, times_s[0], power_mw[0])
+    hold_s = HOLD_INTERVALS * interval_s
+    add_gap(start_s, times_s[0] - hold_s)
+    add_held(times_s[0] - hold_s, times_s[0], power_mw[0])
     first = max(bisect_right(times_s, start_s) - 1, 0)
     last = min(bisect_left(times_s, end_s), len(times_s) - 1)
     for i in range(first, last):
@@ -92,8 +95,8 @@ def integrate(
         middle = power_mw[i] + slope * ((low + high) / 2 - t0)
         energy += middle * (high - low)
         covered += high - low
-    add_held(times_s[-1], times_s[-1] + interval_s, power_mw[-1])
-    add_gap(times_s[-1] + interval_s, end_s)
+    add_held(times_s[-1], times_s[-1] + hold_s, power_mw[-1])
+    add_gap(times_s[-1] + hold_s, end_s)
     return Integral(energy, covered, gaps)
 
 
@@ -102,14 +105,15 @@ def count(
 ) -> Integral:
     """Energy between two instants from samples of a counter; `times_s` ascending.
 
-    The counter is interpolated at both instants. Beyond its first and last reading it is extended by one interval
-    at most, at the mean power of the nearest interval; what lies further out is a gap.
+    The counter is interpolated at both instants. Beyond its first and last reading it is extended by
+    HOLD_INTERVALS at most, at the mean power of the nearest interval; what lies further out is a gap.
     """
     if end_s <= start_s:
         return Integral(0.0, 0.0, [])
     if len(times_s) < 2:
         return Integral(0.0, 0.0, [(start_s, end_s)])
-    first, last = times_s[0] - interval_s, times_s[-1] + interval_s
+    hold_s = HOLD_INTERVALS * interval_s
+    first, last = times_s[0] - hold_s, times_s[-1] + hold_s
     low, high = max(start_s, first), min(end_s, last)
     if high <= low:
         return Integral(0.0, 0.0, [(start_s, end_s)])
@@ -130,9 +134,9 @@ def _counter_at(times_s: Sequence[float], energy_mj: Sequence[float], instant_s:
 def total_rails(rails: Iterable[str]) -> tuple[str, list[str]] | None:
     """Which rails make up the total: (name of the total, rails to add); None where there is no rail.
 
-    The name is that of the input rail, or SUM. Left out of the sum: channels that are not connected (NC), parts
-    of another rail (AGX Orin's memory rail; a processor's cores beside their package) and the platform counter
-    psys, of which it depends on the machine what it contains.
+    The name is that of the input rail, or SUM. Left out of the sum: channels that are not connected (NC),
+    parts of another rail (AGX Orin's memory rail; a processor's cores beside their package) and the
+    platform counter psys, of which it depends on the machine what it contains.
     """
     rails = list(dict.fromkeys(rails))
     for name in _INPUT_RAILS:

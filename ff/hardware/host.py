@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from ff.hardware import SensorMissing
 
-# On some machines reading all clocks or temperatures takes tens of milliseconds; those are read less often there.
+# On some machines reading all clocks or temperatures takes tens of milliseconds; there it is done less often.
 _SLOW_S = 0.005
 _SLOW_EVERY = 10
 
@@ -40,7 +40,7 @@ class Host:
             if part.__name__ in self._slow and self._calls % _SLOW_EVERY:
                 continue
             start = time.perf_counter()
-            # psutil raises what /proc and /sys raise, and ValueError or IndexError where their text surprises it.
+            # psutil raises what /proc and /sys raise, and ValueError where their text surprises it.
             with suppress(Exception):
                 reading.update(part())
             if time.perf_counter() - start > _SLOW_S:

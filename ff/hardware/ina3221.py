@@ -1,15 +1,16 @@
 """INA3221: the power monitor chips of Jetson boards, read through sysfs, without tegrastats and without root.
 
-Two drivers, two layouts; addresses, bus and device numbers vary between boards, so everything is found by name:
+Two drivers, two layouts; addresses, bus and device numbers vary, so everything is found by name:
 
     kernel 4.9   /sys/bus/i2c/drivers/ina3221x/<bus-address>/iio:device*/
-                 rail_name_N, in_powerN_input [mW] (else in_voltageN_input [mV] and in_currentN_input [mA]), N from 0
+                 rail_name_N, in_powerN_input [mW], in_voltageN_input [mV], in_currentN_input [mA], N from 0
     kernel 5+    /sys/bus/i2c/drivers/ina3221/<bus-address>/hwmon/hwmon*/
                  inN_label, inN_input [mV], currN_input [mA], N from 1; there is no power file, P = U I
 
-Thor adds an INA238 at the board's input, whose hwmon directory looks the same but has powerN_input [uW] as well.
-Channels without a label or named NC are not connected; those, the channel `sum of shunt voltages` and channels that
-answer with an error are left out. A reading is quantised to about 40 mW and follows the load within about 0.5 s.
+Thor adds an INA238 at the board's input, whose hwmon directory looks the same but has powerN_input [uW]
+too. Channels without a label or named NC are not connected; those, the channel `sum of shunt voltages` and
+channels that answer with an error are left out. A reading is quantised to about 40 mW and needs about 0.5 s
+of steady load.
 """
 
 import os
@@ -73,7 +74,7 @@ class Ina3221:
 
 
 def _channels(device: Path) -> list[tuple[str, list]]:
-    """(label, ways to read it) of each connected channel of one chip; a way is (file, unit) or (mV file, mA file)."""
+    """(label, ways to read it) of each connected channel: (file, mW per unit) or (mV file, mA file)."""
     channels = []
     for label_file in sorted([*device.glob("rail_name_*"), *device.glob("in*_label")]):
         number = re.search(r"\d+", label_file.name)

@@ -1,7 +1,8 @@
 """One description of the machine a job ran on, from files; it starts no process and takes a few milliseconds.
 
-Everything that sets the speed or the power of a machine and can differ between two runs is here: board, software
-release, power mode, clocks, governor, temperatures. The name of the host is not: it says nothing about speed.
+Everything that sets the speed or the power of a machine and can differ between two runs is here: board,
+software release, power mode, clocks, governor, temperatures. The name of the host is not: it says nothing
+about speed.
 """
 
 import os
@@ -17,9 +18,9 @@ _JETPACK_OF_L4T |= {38: "7", 39: "7"}
 def describe(root: str | os.PathLike = "/") -> dict:
     """Describe this machine (or the one whose files lie under `root`). Never raises; what is unknown is None.
 
-    Keys: model, architecture, os, kernel, cpu {model, cores, cores_online, governor, current_mhz, min_mhz, max_mhz},
-    ram_total_mb, swap_total_mb, gpus [{name, driver, governor, current_mhz, min_mhz, max_mhz}], driver,
-    l4t, jetpack, nvpmodel {id, mode}, jetson_clocks (whether all clocks are pinned; Jetson only),
+    Keys: model, architecture, os, kernel, cpu {model, cores, cores_online, governor, current_mhz, min_mhz,
+    max_mhz}, ram_total_mb, swap_total_mb, gpus [{name, driver, governor, current_mhz, min_mhz, max_mhz}],
+    driver, l4t, jetpack, nvpmodel {id, mode}, jetson_clocks (whether all clocks are pinned; Jetson only),
     temperature_c {zone: C}.
     """
     root = Path(root)
@@ -89,7 +90,7 @@ def _package_version(root: Path, package: str) -> str | None:
 
 
 def _power_mode(root: Path) -> dict | None:
-    """The power mode from the files that nvpmodel itself keeps; reading them needs no root, `nvpmodel -q` may."""
+    """The power mode from the files that nvpmodel itself keeps, which need no root, unlike `nvpmodel -q`."""
     status = re.search(r"pmode:\s*0*(\d+)", _text(root / "var/lib/nvpmodel/status") or "")
     table = _text(root / "etc/nvpmodel.conf") or ""
     if not status:

@@ -8,7 +8,7 @@ from ff.hardware import SensorMissing
 
 
 class Nvml:
-    """The GPUs this process may use, one reading each per call; rails are named gpu0, gpu1 as nvidia-smi counts.
+    """The GPUs this process may use, one reading each per call; rails are gpu0, gpu1 as nvidia-smi counts.
 
     Only GPUs that CUDA_VISIBLE_DEVICES names are read, so that a job on a shared server logs its own.
     """
@@ -53,7 +53,7 @@ class Nvml:
                 self._start_mj[index] = energy
 
     def sample(self) -> list[dict]:
-        """One reading per GPU. Raises OSError when none answers (the driver was unloaded, the GPU fell off the bus)."""
+        """One reading per GPU. Raises OSError when none answers any more."""
         readings = []
         for index, handle in self._gpus:
             now, unix = time.monotonic(), time.time()

@@ -16,7 +16,7 @@ from ff.hardware import SensorMissing
 
 
 class Rapl:
-    """All energy counters; readings hold `energy_mj` since open() and the mean `power_mw` since the last call.
+    """All energy counters; readings hold `energy_mj` since open() and mean `power_mw` since the last call.
 
     Rails are named by their place: package-0, package-0/core, package-0/dram, psys.
     """

@@ -1,15 +1,18 @@
 """The recorder: samples the sources of this machine into a log of JSON lines.
 
-It runs as a thread inside a job (`record`) or as the process of the sidecar, and must never harm the job: it raises
-nothing, imports nothing heavy, and keeps going without sensors, with sensors that fail, and on a full disk.
+It runs as a thread inside a job (`record`) or as the process of the sidecar, and must never harm the job:
+it raises nothing, imports nothing heavy, and keeps going without sensors, with sensors that fail, and on a
+full disk.
 
-Each line is written by one system call, so that whatever kills the process leaves whole lines, but for the last:
+Each line is written by one system call, so that whatever kills the process leaves whole lines, but for the
+last:
 
     {"kind": "header", "monotonic_s", "unix_s", "boot_id", "pid", "mode", "interval_ms", "machine", "sources"}
     {"kind": "sample", "monotonic_s", "unix_s", "source", ...fields, "raw" (tegrastats: the line as printed)}
     {"kind": "note",   "monotonic_s", "unix_s", "source" or null, "event", "text"}
 
-A log that is there already is continued with a new header, so that a retry keeps what the attempt before it left.
+A log that is there already is continued with a new header, so that a retry keeps what the attempt before it
+left.
 """
 
 import json
@@ -37,11 +40,11 @@ _RETRY_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 
 
 class Recorder:
-    """Samples until stop(); `run()` in the calling thread, or `start()` and `finish()` with a thread of its own.
+    """Samples until stop(): by `run()` in the calling thread, or between `start()` and `finish()` in its own.
 
     interval_ms     between two samples of the polled sources
     choice          the sources; by default what `sources.choose` finds for the machine under `root`
-    silent_after_s  a source that prints nothing for so long is restarted; default 10 intervals and at least 5 s
+    silent_after_s  a source that prints nothing for so long is restarted; 10 intervals, at least 5 s
     alive           asked twice a second; False ends the recording
     """
 

@@ -1,11 +1,13 @@
 """The recorder as a process of its own, beside a job:
 
-    exec python -m ff.hardware.sidecar --ready FILE --log FILE --interval-ms 500 [--phases FILE --csv FILE --json FILE]
+    exec python -m ff.hardware.sidecar --ready FILE --log FILE --interval-ms 500 [--phases FILE --csv FILE
+    --json FILE]
 
-Made for Snakemake's service(), which starts it before the job, waits for the ready file, and ends it by SIGTERM when
-the job succeeded and by SIGKILL when it failed. So the ready file comes first, every line is written at once, and the
-exit status is 0 whatever happened. SIGKILL of Snakemake would leave an orphan: the kernel is asked to signal the death
-of the parent, and the parent is looked at twice a second where it cannot.
+Made for Snakemake's service(), which starts it before the job, waits for the ready file, and ends it by
+SIGTERM when the job succeeded and by SIGKILL when it failed. So the ready file comes first, every line is
+written at once, and the exit status is 0 whatever happened. SIGKILL of Snakemake would leave an orphan: the
+kernel is asked to signal the death of the parent, and the parent is looked at twice a second where it
+cannot.
 
 With --csv and --json, SIGTERM (or the death of the parent) also turns the log into both files before the end.
 """
@@ -44,8 +46,8 @@ def _record(args: argparse.Namespace, parent: int) -> None:
     early: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda signum, _: early.append(signum))
-    # The kernel signals the end of the thread that started us, which need not be the end of the process: so the
-    # signal is one that only wakes the loop, which then looks whether the parent is still the same.
+    # The kernel signals the end of the thread that started us, which need not be the end of the process: so
+    # the signal is one that only wakes the loop, which then looks whether the parent is still the same.
     signal.signal(signal.SIGUSR1, lambda *_: None)
     _signal_parents_death(signal.SIGUSR1)
 

@@ -36,10 +36,10 @@ def is_jetson(root: str | os.PathLike = "/") -> bool:
 def choose(interval_ms: int = 500, root: str | os.PathLike = "/") -> Choice:
     """The sources for this machine, not yet opened.
 
-    A Jetson is read by tegrastats alone, which has everything; where that is missing, silent or (without root on
-    early releases) prints no power, by the power monitors and psutil. Other machines are read by psutil, RAPL and
-    NVML together. `root` is where the files of the machine are looked up; NVML and psutil have no such setting and
-    are used only with the true root.
+    A Jetson is read by tegrastats alone, which has everything; where that is missing, silent or (without
+    root on early releases) prints no power, by the power monitors and psutil. Other machines are read by
+    psutil, RAPL and NVML together. `root` is where the files of the machine are looked up; NVML and psutil
+    have no such setting and are used only with the true root.
     """
     here = Path(root) == Path("/")
     tegrastats = Tegrastats(interval_ms, root)
@@ -57,7 +57,7 @@ class PowerSource:
             with source:
                 rails = source.sample()      # {rail: mW}; {} where there is nothing new
 
-    `period_s` is how often the slowest of its sensors has something new; `energy.total_power(rails)` adds them up.
+    `period_s` is how often the slowest of its sensors has something new; `energy.total_power(rails)` adds up.
     """
 
     def __init__(self, sources: list):

@@ -3,12 +3,13 @@
     python -m ff.hardware.summary --log LOG [--phases CSV] --csv CSV --json JSON
     python -m ff.hardware.summary --pending logs/hardware results
 
-The second form does it for every log that has no summary yet or is newer than it, which is what jobs leave that
-failed: their sidecar was killed. `logs/hardware/<run>/train.jsonl` belongs to `results/<run>/`, `measure.jsonl` to
-`results/<run>/variance/`.
+The second form does it for every log that has no summary yet or is newer than it, which is what jobs leave
+that failed: their sidecar was killed. `logs/hardware/<run>/train.jsonl` belongs to `results/<run>/`,
+`measure.jsonl` to `results/<run>/variance/`.
 
-A log can hold several attempts, each begun by a header. Their samples are put together by the boot they come from,
-since that is what a monotonic clock belongs to; phase marks of another boot find no samples and are not measured.
+A log can hold several attempts, each begun by a header. Their samples are put together by the boot they
+come from, since that is what a monotonic clock belongs to; phase marks of another boot find no samples and
+are not measured.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import os
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -54,26 +56,25 @@ def read_log(path: str | os.PathLike) -> list[Attempt]:
     """Read a log; lines that are cut short or make no sense are left out. A missing log is an empty one."""
     attempts: list[Attempt] = []
     try:
-        file = open(path, encoding="utf-8", errors="replace")
+        lines = Path(path).read_bytes().decode("utf-8", "replace").split("\n")
     except OSError:
         return []
-    with file:
-        for line in file:
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if not isinstance(record, dict):
-                continue
-            if record.get("kind") == "header":
-                attempts.append(Attempt(record))
-                continue
-            if not attempts:
-                attempts.append(Attempt({}))
-            if record.get("kind") == "sample" and _float(record.get("monotonic_s")) is not None:
-                attempts[-1].samples.append(record)
-            elif record.get("kind") == "note":
-                attempts[-1].notes.append(record)
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if not isinstance(record, dict):
+            continue
+        if record.get("kind") == "header":
+            attempts.append(Attempt(record))
+            continue
+        if not attempts:
+            attempts.append(Attempt({}))
+        if record.get("kind") == "sample" and _float(record.get("monotonic_s")) is not None:
+            attempts[-1].samples.append(record)
+        elif record.get("kind") == "note":
+            attempts[-1].notes.append(record)
     return attempts
 
 
@@ -83,10 +84,10 @@ def summarise(
     csv_path: str | os.PathLike | None = None,
     json_path: str | os.PathLike | None = None,
 ) -> dict:
-    """Write hardware.csv and hardware.json (either may be None) for one log; returns what hardware.json holds.
+    """Write hardware.csv and hardware.json (either may be None) for a log; returns what hardware.json holds.
 
-    A log or phase file that is not there is no error: the summary then says that there are 0 samples, or holds no
-    energy. Raises FFError when an output cannot be written.
+    A log or phase file that is not there is no error: the summary then says that there are 0 samples, or
+    holds no energy. Raises FFError when an output cannot be written.
     """
     attempts = read_log(log_path)
     phases: list[Phase] = []
@@ -102,7 +103,7 @@ def summarise(
 
 
 def _summary(attempts: list[Attempt], phases: list[Phase]) -> dict:
-    notes = [_note_text(note) for attempt in attempts for note in attempt.notes]
+    notes = [_note_text(note) for attempt in attempts for note in attempt.notes if note.get("event") != "end"]
     series = _power_series(attempts)
     idle, idle_from = _idle(attempts, phases, series)
     result = {
@@ -129,7 +130,7 @@ def _summary(attempts: list[Attempt], phases: list[Phase]) -> dict:
 
 
 class _Series:
-    """The readings of one rail during one boot: powers, and counters where the sensor counts energy itself."""
+    """The readings of one rail during one boot: power, and counters where the sensor counts energy."""
 
     def __init__(self):
         self.nominal_s = 0.0
@@ -154,7 +155,7 @@ class _Series:
 
 
 def _power_series(attempts: list[Attempt]) -> dict[str, dict[str, _Series]]:
-    """{boot: {rail: readings}}; the same rail from two sources is one rail, as one takes over from the other."""
+    """{boot: {rail: readings}}; a rail that two sources name is one, as one takes over from the other."""
     boots: dict[str, dict[str, _Series]] = defaultdict(lambda: defaultdict(_Series))
     for attempt in attempts:
         rails = boots[attempt.boot_id]
@@ -182,8 +183,8 @@ def _idle(
 ) -> tuple[tuple[dict | None, dict | None], str | None]:
     """Idle power before and after, {rail: mW} or None each, and where it comes from.
 
-    Phases named idle_before and idle_after are made for it. Without them it is the lower quartile of the readings
-    before the first and after the last phase: the job's own start and end fall into that time too.
+    Phases named idle_before and idle_after are made for it. Without them it is the lower quartile of the
+    readings before the first and after the last phase: the job's own start and end fall into that time too.
     """
     named = [phase for phase in phases if phase.name in (_IDLE_BEFORE, _IDLE_AFTER)]
     if named:
@@ -263,20 +264,17 @@ def _energy(
 def _rail_energy(
     rows: list[Phase], series: dict[str, dict[str, _Series]], rail: str
 ) -> tuple[energy.Integral | None, float]:
-    """The energy over all rows, or None when some row is not covered well enough; and the seconds not covered."""
-    total, covered, missing, complete = 0.0, 0.0, 0.0, True
+    """The energy over all rows, None when they are not covered well enough; and the seconds not covered."""
+    total, covered, seconds = 0.0, 0.0, 0.0
     for row in rows:
-        seconds = row.end_monotonic_s - row.start_monotonic_s
+        seconds += row.end_monotonic_s - row.start_monotonic_s
         one = series.get(row.boot_id, {}).get(rail)
-        if one is None:
-            complete, missing = False, missing + seconds
-            continue
-        integral = one.integral(row.start_monotonic_s, row.end_monotonic_s)
-        complete = complete and _covers(integral, seconds)
-        missing += seconds - integral.covered_s
-        total += integral.energy_mj
-        covered += integral.covered_s
-    return (energy.Integral(total, covered, []) if complete else None), missing
+        if one is not None:
+            integral = one.integral(row.start_monotonic_s, row.end_monotonic_s)
+            total += integral.energy_mj
+            covered += integral.covered_s
+    measured = energy.Integral(total, covered, [])
+    return (measured if _covers(measured, seconds) else None), seconds - covered
 
 
 def _covers(integral: energy.Integral, seconds: float) -> bool:
@@ -347,15 +345,11 @@ def _gaps(attempt: Attempt) -> list[dict]:
     """Times without power readings (without any, where no sensor reads power), beyond what is usual."""
     powered = [s for s in attempt.samples if s.get("power_mw") or s.get("energy_mj")]
     times = sorted(float(sample["monotonic_s"]) for sample in powered or attempt.samples)
-    spacings = [b - a for a, b in zip(times, times[1:], strict=False)]
+    spacings = [b - a for a, b in pairwise(times)]
     if not spacings:
         return []
     limit = energy.GAP_INTERVALS * max(attempt.interval_s, median(spacings))
-    return [
-        {"start_s": round(a, 3), "end_s": round(b, 3)}
-        for a, b in zip(times, times[1:], strict=False)
-        if b - a > limit
-    ]
+    return [{"start_s": round(a, 3), "end_s": round(b, 3)} for a, b in pairwise(times) if b - a > limit]
 
 
 def _note_text(note: dict) -> str:
@@ -435,7 +429,7 @@ def _float(value) -> float | None:
 
 
 def summarise_pending(logs: str | os.PathLike, results: str | os.PathLike) -> list[Path]:
-    """Summarise every log under `logs` whose summary under `results` is missing or older; returns those written."""
+    """Summarise each log under `logs` whose summary under `results` is missing or older; returns those."""
     written = []
     for log in sorted(Path(logs).rglob("*.jsonl")):
         if log.stem not in ("train", "measure"):

@@ -1,11 +1,11 @@
 """tegrastats: what its lines say, and the program as a source of readings.
 
-The format is not specified; it differs between boards and releases (L4T 21 to 39 are covered here, the oldest being
-the Jetson TK1 form `cpu [0%,off]@72 EMC 1%@408`). A line is a run of fields, each a name and a value:
+The format is not specified; it differs between boards and releases (L4T 21 to 39 are covered here, the oldest
+form being `cpu [0%,off]@72 EMC 1%@408`). A line is a run of fields, each a name and a value:
 
     RAM 613/3964MB (lfb 634x4MB)      memory; used/total and a unit, remarks in brackets
     CPU [2%@345,off,off]              load@MHz per core, or [2%,off]@345 with one clock for all
-    GR3D_FREQ 63%@[621]               0%  0%@114  63%@[621]  0%@[0,0]  @[0,off,0]: load, clock, both or neither
+    GR3D_FREQ 63%@[621]               0%  0%@114  0%@[0,0]  @[0,off,0]: load, clock, both or neither
     NVDEC off, APE 150, VIC 0%@115    engines: off, MHz, load
     MTS fg 0% bg 0%                   the one field with two named values
     GPU@41C, cpu@47.468C/48C          temperature, or temperature/hottest so far
@@ -27,7 +27,8 @@ from ff.hardware import SensorMissing
 # At most 12 digits: no sensor needs more, and int() of thousands of digits is an error in Python.
 _NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,12})?"
 _TIMESTAMP = re.compile(
-    r"([0-9]{2}-[0-9]{2}-[0-9]{4}|[0-9]{4}-[0-9]{2}-[0-9]{2})[ T]([0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?)"
+    r"([0-9]{2}-[0-9]{2}-[0-9]{4}|[0-9]{4}-[0-9]{2}-[0-9]{2})[ T]"
+    r"([0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?)"
 )
 _BRACKETS = re.compile(r"\[[^\[\]]*\]")
 _REMARK = re.compile(r"\([^()]*\)")
@@ -44,6 +45,8 @@ _RAIL_NAME = re.compile(r"(?:VDD|VIN|POM|SYS|NC|GPU|CPU|SOC|CV)(?![a-z])\w*")
 _MEGABYTES = {"": 1 / 2**20, "k": 1 / 2**10, "K": 1 / 2**10, "M": 1, "G": 2**10, "T": 2**20}
 # The drivers report a sensor that is absent or powered down as -256 C; nothing real is as cold.
 _COLDEST_C = -200
+# More lines than that at once are no statistics; logging them would cost the job its processor and its disk.
+_MOST_LINES = 100
 
 
 def parse_line(line: str) -> dict:
@@ -222,8 +225,9 @@ def _megabytes(text: str, prefix: str) -> float:
 class Tegrastats:
     """The program tegrastats as a child of this process, one reading per line it prints.
 
-    It reads the whole board, so only one job at a time can be told apart. The child is stopped by close(); should
-    this process be killed instead, the child ends by itself at its next line, when its pipe has no reader.
+    It reads the whole board, so only one job at a time can be told apart. The child is stopped by close();
+    should this process be killed instead, the child ends by itself at its next line, when its pipe has no
+    reader.
     """
 
     name = "tegrastats"
@@ -285,6 +289,9 @@ class Tegrastats:
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > 65536:  # no line is as long: it prints something else
             self._rest = b""
+        if len(lines) > _MOST_LINES:
+            self.close()
+            raise OSError("tegrastats prints far more than a line per interval")
         readings = []
         for line in lines:
             raw = line.decode("utf-8", "replace").strip("\r")
