@@ -9,14 +9,13 @@ describes it.
 import argparse
 import json
 import os
+import queue
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from ff.errors import FFError
 from ff.hardware.energy import total_power
@@ -72,14 +71,10 @@ def _replay(name: str) -> None:
         _print_parsed(sys.stdin.buffer)
         return
     try:
-        file = open(name, "rb")
-    except OSError as error:
-        raise FFError(f"cannot read {name}: {error.strerror}") from error
-    with file:
-        try:
+        with open(name, "rb") as file:
             _print_parsed(file)
-        except IsADirectoryError as error:
-            raise FFError(f"cannot read {name}: it is a folder") from error
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise FFError(f"cannot read {name}: {error.strerror}") from error
 
 
 def _print_parsed(lines) -> None:
@@ -94,48 +89,33 @@ def _watch(args: argparse.Namespace) -> None:
         raise FFError(f"--interval-ms is {args.interval_ms}; it must be at least 1")
     if args.seconds is not None and args.seconds < 0:
         raise FFError(f"--seconds is {args.seconds}; it must not be negative")
-    with tempfile.TemporaryDirectory(prefix="ff-monitor-") as folder:
-        path = Path(args.log) if args.log else Path(folder) / "monitor.jsonl"
-        start = path.stat().st_size if path.exists() else 0
-        recorder = Recorder(path, args.interval_ms, mode="monitor")
-        with suppress(ValueError):  # not the main thread: whoever runs us ends us
-            signal.signal(signal.SIGTERM, lambda *_: _interrupt())
-        recorder.start()
-        try:
-            _show(_records(path, start, args), args)
-        finally:
-            recorder.finish()
+    records: queue.SimpleQueue = queue.SimpleQueue()
+    recorder = Recorder(args.log, args.interval_ms, mode="monitor", listener=records.put)
+    with suppress(ValueError):  # not the main thread: whoever runs us ends us
+        signal.signal(signal.SIGTERM, lambda *_: _interrupt())
+    recorder.start()
+    try:
+        _show(_received(records, args.seconds), args)
+    finally:
+        recorder.finish()
 
 
 def _interrupt() -> None:
     raise KeyboardInterrupt
 
 
-def _records(path: Path, start: int, args: argparse.Namespace) -> Iterator[dict]:
-    """The records that the recorder appends to its log, as they come."""
-    until = None if args.seconds is None else time.monotonic() + args.seconds
-    pause_s = min(max(args.interval_ms / 2000, 0.01), 0.25)
-    waited_s, rest = 0.0, b""
+def _received(records: queue.SimpleQueue, seconds: float | None) -> Iterator[dict]:
+    """The records as they come, for so many seconds or until the recorder ends."""
+    until = None if seconds is None else time.monotonic() + seconds
     while True:
-        data = b""
-        if path.exists():
-            with open(path, "rb") as file:
-                file.seek(start)
-                data = file.read()
-        start += len(data)
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            with suppress(ValueError):
-                record = json.loads(line)
-                if isinstance(record, dict):
-                    yield record
-        if until is not None and time.monotonic() >= until:
+        left_s = 3600.0 if until is None else until - time.monotonic()
+        if left_s <= 0:
             return
-        if not path.exists():
-            waited_s += pause_s
-            if waited_s > 5:
-                raise FFError(f"cannot write {path}; choose another file with --log")
-        time.sleep(pause_s)
+        with suppress(queue.Empty):
+            record = records.get(timeout=left_s)
+            if record.get("event") == "end":
+                return
+            yield record
 
 
 def _show(records: Iterator[dict], args: argparse.Namespace) -> None:
@@ -152,8 +132,6 @@ def _show(records: Iterator[dict], args: argparse.Namespace) -> None:
             name = str(record.get("source")) + (f" gpu{record['gpu']}" if "gpu" in record else "")
             state[name] = record
             lines = _lines(name, record)
-        elif record.get("event") == "end":
-            continue
         if not screen:
             print("  ".join(part.strip() for part in lines), flush=True)
             continue

@@ -46,19 +46,20 @@ class Recorder:
     choice          the sources; by default what `sources.choose` finds for the machine under `root`
     silent_after_s  a source that prints nothing for so long is restarted; 10 intervals, at least 5 s
     alive           asked twice a second; False ends the recording
+    listener        called with every record, besides the log (log_path may be None then)
     """
 
     def __init__(
         self,
-        log_path: str | os.PathLike,
+        log_path: str | os.PathLike | None,
         interval_ms: int = 500,
         root: str | os.PathLike = "/",
         mode: str = "inline",
         choice: Choice | None = None,
         silent_after_s: float | None = None,
         alive: Callable[[], bool] | None = None,
+        listener: Callable[[dict], None] | None = None,
     ):
-        self.log_path = Path(log_path)
         self.interval_ms = max(int(interval_ms), 1)
         self.mode = mode
         self._root = root
@@ -66,7 +67,8 @@ class Recorder:
         self._alive = alive or (lambda: True)
         interval_s = self.interval_ms / 1000
         self._silent_after_s = silent_after_s if silent_after_s is not None else max(5.0, 10 * interval_s)
-        self._log = _Log(self.log_path)
+        self._log = _Log(Path(log_path)) if log_path is not None else None
+        self._listener = listener
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -101,9 +103,14 @@ class Recorder:
 
     def note(self, event: str, text: str, source: str | None = None) -> None:
         """Write a note into the log."""
-        self._log.write(
-            {"kind": "note", **_stamps(), "source": source, "event": event, "text": text[:_RAW_CHARACTERS]}
-        )
+        text = text[:_RAW_CHARACTERS]
+        self._write({"kind": "note", **_stamps(), "source": source, "event": event, "text": text})
+
+    def _write(self, record: dict) -> None:
+        if self._log is not None:
+            self._log.write(record)
+        if self._listener is not None:
+            self._listener(record)
 
     def _run_quietly(self) -> None:
         try:
@@ -126,7 +133,8 @@ class Recorder:
                 with suppress(Exception):
                     watched.source.close()
             self.note("end", self._why)
-            self._log.close()
+            if self._log is not None:
+                self._log.close()
 
     def _open_all(self, first: list["_Watched"], instead: list["_Watched"]) -> None:
         header = {"kind": "header", "schema": 1, **_stamps(), "boot_id": boot_id(), "pid": os.getpid()}
@@ -147,7 +155,7 @@ class Recorder:
         used = [watched.source.name for watched in first + instead if watched.is_open]
         header |= {"mode": self.mode, "interval_ms": self.interval_ms, "machine": machine}
         header["sources"] = {"used": used, "missing": missing}
-        self._log.write(header)
+        self._write(header)
 
     def _loop(self, first: list["_Watched"], instead: list["_Watched"]) -> None:
         interval_s = self.interval_ms / 1000
@@ -211,7 +219,7 @@ class Recorder:
             if "raw" in record:
                 record["raw"] = record["raw"][:_RAW_CHARACTERS]
                 watched.judge(reading, self)
-            self._log.write(record)
+            self._write(record)
             watched.last_s = now
             power = power or bool(reading.get("power_mw") or reading.get("energy_mj"))
         if readings and watched.lost:
