@@ -1,0 +1,372 @@
+"""What a file on disk is called on Weights & Biases: pure functions from ff's files to names and values.
+
+Names follow the published EdgeFF project where they mean the same, so that its dashboards keep working; the
+table for people is docs/wandb.md. A value that was not measured is left out, it never becomes 0.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ff.files import read_csv, read_json
+
+HARDWARE_STEP = "hardware_seconds"
+SPLITS = {"train": "train", "val": "validation", "test": "test"}
+_SCORES = {"accuracy": "accuracy", "macro_f1": "f1_score", "error": "error"}
+
+_HISTORY = {"validation_accuracy": "sample_val_accuracy", "seconds": "epoch_seconds"}
+_HARDWARE = {
+    "ram_used_mb": "ram_used_mb",
+    "ram_total_mb": "ram_total_mb",
+    "gpu_percent": "gpu_usage_percent",
+    "cpu_percent": "cpu_avg_percent",
+}
+
+
+def number(value: Any) -> int | float | str | None:
+    """A CSV cell as int, float or text; None for an empty one and for what is not finite."""
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, str):
+        text = value.strip()
+        if not text:
+            return None
+        for kind in (int, float):
+            try:
+                value = kind(text)
+                break
+            except ValueError:
+                continue
+        else:
+            return text
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value
+
+
+def present(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` without those that were not measured."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def epoch_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of history.csv (text or numbers) as a row of W&B history.
+
+    `phase`, `epoch`, `loss`, `learning_rate` keep their names, `validation_accuracy` is
+    `sample_val_accuracy`, `seconds` is `epoch_seconds`, `goodness_positive_2` is `goodness/positive_2`.
+    """
+    out = {}
+    for column, cell in row.items():
+        name = _HISTORY.get(column, re.sub(r"^goodness_", "goodness/", column))
+        out[name] = number(cell)
+    return present(out)
+
+
+def flattened(sample: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values as one level with dots: {"power_mw": {"VDD_IN": 1}} -> {"power_mw.VDD_IN": 1}, lists
+    likewise."""
+    out: dict[str, Any] = {}
+    for name, value in sample.items():
+        if isinstance(value, Mapping):
+            out |= flattened(value, f"{prefix}{name}.")
+        elif isinstance(value, (list, tuple)):
+            out |= flattened({str(index): entry for index, entry in enumerate(value)}, f"{prefix}{name}.")
+        else:
+            out[f"{prefix}{name}"] = value
+    return out
+
+
+def hardware_row(sample: Mapping[str, Any], start_s: float) -> dict[str, Any]:
+    """A hardware sample (row of hardware.csv or of the sidecar's log) as a row of W&B history; {} if it has
+    no time.
+
+    `hardware_seconds` counts from `start_s` on the sample's monotonic clock and is the step of all its
+    metrics.
+    """
+    values = {name: number(cell) for name, cell in flattened(sample).items()}
+    loads = (
+        [value for value in sample.get("cpu_percent") or [] if value is not None] if _is_list(sample) else []
+    )
+    if loads:
+        values["cpu_percent"] = sum(loads) / len(loads)
+    time_s = values.pop("monotonic_s", None)
+    if not isinstance(time_s, (int, float)):
+        return {}
+    values.pop("source", None)
+    out: dict[str, Any] = {HARDWARE_STEP: time_s - start_s, "hardware/unix_s": values.pop("unix_s", None)}
+    temperatures = {}
+    for name, value in values.items():
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            continue
+        if name.startswith("power_mw."):
+            out[f"{name.removeprefix('power_mw.')}_power_mw"] = value
+        elif name in _HARDWARE:
+            out[_HARDWARE[name]] = value
+        else:
+            out[f"hardware/{name}"] = value
+        if name.startswith("temperature_c."):
+            temperatures[name.removeprefix("temperature_c.")] = value
+    used, total = out.get("ram_used_mb"), out.get("ram_total_mb")
+    if used is not None and total:
+        out["ram_usage_percent"] = 100 * used / total
+    if temperatures:
+        out["temperature_celsius"] = _board_temperature(temperatures)
+    return present(out)
+
+
+def _is_list(sample: Mapping[str, Any]) -> bool:
+    # The sidecar's log has one load per core, hardware.csv their mean and one column per core.
+    return isinstance(sample.get("cpu_percent"), list)
+
+
+def _board_temperature(temperatures: Mapping[str, float]) -> float:
+    # The published code reads the first sensor called *temp or Tdiode; boards without one get their hottest
+    # sensor.
+    for name, value in temperatures.items():
+        if name.lower().endswith(("temp", "tdiode")):
+            return value
+    return max(temperatures.values())
+
+
+def run_config(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The W&B config of a run from its metrics.json: ff's settings, the published names, where it ran."""
+    config = dict(metrics.get("config") or {})
+    run = metrics.get("run") or {}
+    layers = [
+        int(width)
+        for width in re.split(r"[,\-]", str(config.get("layers") or run.get("layers") or ""))
+        if width
+    ]
+    if layers:
+        config |= {"layers": layers, "width": layers[1] if len(layers) > 1 else 0}
+    config["representation_epochs"] = config.get("rep_epochs")
+    provenance = metrics.get("provenance") or {}
+    for name in ("git_commit", "git_dirty", "python", "packages", "machine", "code_hash", "started_at"):
+        config[name] = provenance.get(name)
+    return present(config)
+
+
+def labels(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Group (the cell: data set, layers, recipe) and tags of a run {dataset, layers, recipe, seed}."""
+    method = "backprop" if run["recipe"] == "bp" else "forward-forward"
+    return {
+        "group": f"{run['dataset']}/{run['layers']}/{run['recipe']}"[:128],
+        "tags": [method, str(run["dataset"]).lower(), str(run["recipe"])[:64]],
+    }
+
+
+def run_id(job_type: str, metrics: Mapping[str, Any]) -> str:
+    """A W&B run id that is the same whenever the same training is mirrored.
+
+    It depends on the settings of the run and on the machine that it ran on, not on its results: what is
+    trained again updates its run, and the same cell of another machine is a run of its own.
+    """
+    machine = (metrics.get("provenance") or {}).get("machine") or {}
+    return identifier(
+        job_type, metrics.get("config") or metrics.get("run") or {}, machine.get("hostname") or ""
+    )
+
+
+def identifier(*parts: Any) -> str:
+    """A run id of what identifies the run: 16 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def training_summary(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary values of a training run from its metrics.json."""
+    out: dict[str, Any] = {}
+    for name, value in (metrics.get("final") or {}).items():
+        out[f"final/{name}"] = value
+    out |= split_scores(metrics.get("results") or [])
+    for section in ("seconds", "samples_per_s", "peak_memory_mb", "macs_per_sample"):
+        for name, value in flattened(metrics.get(section) or {}).items():
+            out[f"{section}/{name}"] = value
+    out["parameters"] = metrics.get("parameters")
+    out["resumed_from_epoch"] = metrics.get("resumed_from_epoch")
+    return present({name: number(value) for name, value in out.items()})
+
+
+def split_scores(readouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """`test/accuracy`, `validation/f1_score`, ... of the deepest head, and `test/goodness_accuracy`, ..."""
+    out: dict[str, Any] = {}
+    for readout in ("head", "goodness"):
+        rows = [row for row in readouts if row["readout"] == readout]
+        depth = max((row["depth"] for row in rows), default=None)
+        for row in rows:
+            if row["depth"] == depth and row["split"] in SPLITS:
+                for source, target in _SCORES.items():
+                    name = target if readout == "head" else f"goodness_{target}"
+                    out[f"{SPLITS[row['split']]}/{name}"] = row.get(source)
+    return present(out)
+
+
+def energy_summary(hardware: Mapping[str, Any]) -> dict[str, Any]:
+    """`energy/<phase>/gross_mj`, `.../net_mj` from hardware.json, where they were measured."""
+    out: dict[str, Any] = {}
+    for phase, energy in (hardware.get("energy") or {}).items():
+        total = (energy or {}).get("total") or {}
+        out |= {f"energy/{phase}/{kind}": total.get(kind) for kind in ("gross_mj", "net_mj")}
+    return present(out)
+
+
+def logged_metrics() -> set[str]:
+    """Names that the summary of every training run holds: what a sweep's `metric` may be.
+
+    Goodness readouts are missing from runs of recipe `bp`, so they are listed by `conditional_metrics`
+    instead.
+    """
+    names = {f"final/{split}_accuracy" for split in ("train", "val", "test")}
+    names |= {f"{split}/{score}" for split in SPLITS.values() for score in _SCORES.values()}
+    names |= {f"seconds/{phase}" for phase in ("load", "representation", "softmax", "evaluation", "total")}
+    names |= {"samples_per_s/representation", "samples_per_s/softmax", "peak_memory_mb/host", "parameters"}
+    names |= {f"macs_per_sample/{kind}" for kind in ("train_step", "head_readout")}
+    return names | {"epoch", "loss", "sample_val_accuracy", "learning_rate", "epoch_seconds"}
+
+
+def conditional_metrics() -> set[str]:
+    """Names that some runs log: goodness readouts (not recipe `bp`) and device memory (only on a GPU)."""
+    names = {f"final/{split}_goodness_accuracy" for split in ("train", "val", "test")}
+    names |= {f"{split}/goodness_{score}" for split in SPLITS.values() for score in _SCORES.values()}
+    return names | {"peak_memory_mb/device", "macs_per_sample/goodness_readout"}
+
+
+Table = tuple[list[str], list[list[Any]]]
+
+
+def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> Table:
+    """Rows as (columns, data) with each column of one type, as W&B tables want them; empty cells are None."""
+    rows = [dict(row) for row in rows]
+    columns = list(columns or dict.fromkeys(name for row in rows for name in row))
+    data = [[number(row.get(column)) for column in columns] for row in rows]
+    for index in range(len(columns)):
+        kinds = {type(line[index]) for line in data if line[index] is not None}
+        if len(kinds) > 1:
+            kind = float if kinds <= {int, float} else str
+            for line in data:
+                line[index] = None if line[index] is None else kind(line[index])
+    return columns, data
+
+
+def training_tables(folder: Path) -> dict[str, Table]:
+    """Tables of a training run: `readouts` from metrics.json and `phases` from phases.csv."""
+    tables = {"readouts": table(read_json(folder / "metrics.json").get("results") or [])}
+    if (folder / "phases.csv").is_file():
+        tables["phases"] = table(read_csv(folder / "phases.csv"))
+    return {name: content for name, content in tables.items() if content[1]}
+
+
+def evaluation_tables(folder: Path) -> dict[str, Table]:
+    """Tables of an evaluation: `readouts`, `per_class`, `confusion`, `layers`, `confidence`, and the CSV
+    files'."""
+    evaluation = read_json(folder / "evaluation.json")
+    readouts, classes = evaluation.get("readouts") or [], evaluation.get("classes") or []
+    keys = ("split", "readout", "depth")
+    scalars = [{k: v for k, v in row.items() if not isinstance(v, (list, dict))} for row in readouts]
+    per_class = [
+        {k: row[k] for k in keys} | dict(entry) for row in readouts for entry in row.get("per_class") or []
+    ]
+    confusion = [
+        {k: row[k] for k in keys}
+        | {"true": _class(classes, i), "predicted": _class(classes, j), "count": count}
+        for row in readouts
+        for i, line in enumerate(row.get("confusion") or [])
+        for j, count in enumerate(line)
+    ]
+    tables = {"readouts": table(scalars), "per_class": table(per_class), "confusion": table(confusion)}
+    for name in ("layers", "confidence"):
+        tables[name] = table(flattened(row) for row in evaluation.get(name) or [])
+    for name in ("early_exit", "distributions"):
+        if (folder / f"{name}.csv").is_file():
+            tables[name] = table(read_csv(folder / f"{name}.csv"))
+    return {name: content for name, content in tables.items() if content[1]}
+
+
+def _class(classes: Sequence[Any], index: int) -> str:
+    return str(classes[index]) if index < len(classes) else str(index)
+
+
+def evaluation_summary(folder: Path) -> dict[str, Any]:
+    """Scores of the deepest readouts, and the early-exit operating point as `early_exit/<split>/<name>`."""
+    out = split_scores(read_json(folder / "evaluation.json").get("readouts") or [])
+    if (folder / "early_exit.json").is_file():
+        point = read_json(folder / "early_exit.json").get("operating_point") or {}
+        out |= {f"early_exit/{name}": value for name, value in flattened(_dots_to_slashes(point)).items()}
+    return present({name: value for name, value in out.items() if not isinstance(value, (list, dict))})
+
+
+def _dots_to_slashes(point: Mapping[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, value in flattened(point).items():
+        out[name.replace(".", "/")] = value
+    return out
+
+
+def timing_rows(folder: Path, width: int) -> list[dict[str, Any]]:
+    """One row per timed repeat of variance/<device>.csv, under the published names.
+
+    `latency_per_sample_ms` and `throughput_samples_sec` are the batch's latency and size put the published
+    way.
+    """
+    out = []
+    for path in sorted((folder / "variance").glob("*.csv")):
+        if path.stem in ("hardware", "phases"):
+            continue
+        for row in read_csv(path):
+            batch_size, latency_ms = number(row.get("batch_size")), number(row.get("latency_ms"))
+            line = {
+                "width": width,
+                "device": row.get("device"),
+                "path": row.get("path"),
+                "batch_size": batch_size,
+            }
+            line |= {name: number(row.get(name)) for name in ("repeat", "latency_ms", "device_ms")}
+            if batch_size and latency_ms:
+                line["latency_per_sample_ms"] = latency_ms / batch_size
+                line["throughput_samples_sec"] = 1000 * batch_size / latency_ms
+            out.append(present(line))
+    return out
+
+
+def timing_statistics(folder: Path, width: int) -> list[dict[str, Any]]:
+    """One row per device, path and batch size of variance/<device>.json, for the table
+    `latency_stats_table`."""
+    out = []
+    for path in sorted((folder / "variance").glob("*.json")):
+        if path.stem in ("hardware", "agreement"):
+            continue
+        content = read_json(path)
+        device = (content.get("device") or {}).get("kind") or path.stem
+        for batch in content.get("batches") or []:
+            energy = batch.get("energy") or {}
+            latency, throughput = batch.get("latency_ms") or {}, batch.get("throughput_per_s") or {}
+            out.append(
+                {"width": width, "device": device}
+                | {name: batch.get(name) for name in ("path", "batch_size", "n_repeats")}
+                | {f"latency_{name}_ms": value for name, value in latency.items()}
+                | {f"throughput_{name}": value for name, value in throughput.items()}
+                | {
+                    "memory_mb": batch.get("peak_memory_mb"),
+                    "energy_per_sample_mj": energy.get("gross_mj_per_sample"),
+                    "net_energy_per_sample_mj": energy.get("net_mj_per_sample"),
+                    "avg_power_mw": energy.get("power_mw"),
+                }
+            )
+    return out
+
+
+def variance_summary(folder: Path) -> dict[str, Any]:
+    """`agreement/...` from variance/agreement.json, and for each device whether it was there."""
+    out: dict[str, Any] = {}
+    for path in sorted((folder / "variance").glob("*.json")):
+        content = read_json(path)
+        if path.stem == "agreement":
+            for name in ("available", "n", "same_predictions_share", "max_logit_difference"):
+                out[f"agreement/{name}"] = content.get(name)
+        elif path.stem != "hardware":
+            device = content.get("device") or {}
+            out[f"device/{path.stem}/available"] = device.get("available")
+            out[f"device/{path.stem}/name"] = device.get("name")
+    return present(out)
