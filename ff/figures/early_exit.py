@@ -1,0 +1,91 @@
+"""Early exit: what accuracy is kept for which share of the work and of the time."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ff.figures import style
+
+RULES = {
+    "logit": style.Look(style.BLUE, "o", "-", ""),
+    "probability": style.Look(style.VERMILION, "^", "--", ""),
+}
+COSTS = (
+    ("macs_saved_share", "MACs (% of full depth)"),
+    ("time_saved_share_batch_1", "time at batch 1 (% of full depth)"),
+    ("time_saved_share_batch_512", "time at batch 512 (% of full depth)"),
+)
+MOST_NETWORKS = 3
+
+
+@style.styled
+def trade_off(frame: pd.DataFrame) -> Figure:
+    """Test accuracy against MACs and against measured time, k swept, a row a dataset and network.
+
+    `frame`: the table early_exit. Points are means over seeds at one k; bands reach from the smallest to
+    the largest seed; rings mark k = 1, the published choice.
+    """
+    title = "Early exit: accuracy against work and against time"
+    frame = frame[frame["split"] == "test"] if len(frame) else frame
+    frame = frame.dropna(subset=["accuracy", "macs_saved_share"]) if len(frame) else frame
+    if frame.empty:
+        return style.empty(title, "no run has an early-exit evaluation yet: early_exit.csv is missing")
+    recipe = style.main_recipe(frame["recipe"])
+    frame = frame[frame["recipe"] == recipe]
+    nets, datasets = style.networks(frame["layers"]), style.unique(frame["dataset"])
+    # One layer leaves nothing to exit from; such a network would be a single point.
+    deep = [
+        label for label in nets.order if any(n.count("-") > 1 for n, t in nets.label.items() if t == label)
+    ]
+    chosen = style.pick(deep or nets.order, MOST_NETWORKS if len(datasets) < 3 else 1)
+    rows = [(dataset, label) for dataset in datasets for label in chosen]
+    figure, grid = style.panels(len(rows), len(COSTS), width=3.1, height=2.1, sharey="row")
+    counts = []
+    for (dataset, label), row in zip(rows, grid, strict=True):
+        names = [name for name, text in nets.label.items() if text == label]
+        cell = frame[(frame["dataset"] == dataset) & frame["layers"].isin(names)]
+        counts.append(cell["seed"].nunique())
+        for (column, text), ax in zip(COSTS, row, strict=True):
+            if cell.empty or cell[column].isna().all():
+                style.say(ax, "no finished run" if cell.empty else "time was not measured for this run")
+                continue
+            for rule, look in RULES.items():
+                part = cell[cell["rule"] == rule].dropna(subset=[column])
+                if part.empty:
+                    continue
+                by_k = part.groupby("k")
+                cost = 100 * (1 - by_k[column].mean())
+                accuracy = 100 * by_k["accuracy"].mean()
+                ax.plot(
+                    cost, accuracy, color=look.colour, marker=look.marker, linestyle=look.line, markersize=3.5
+                )
+                low, high = 100 * by_k["accuracy"].min(), 100 * by_k["accuracy"].max()
+                order = cost.sort_values().index
+                ax.fill_between(cost[order], low[order], high[order], color=look.colour, alpha=0.15, lw=0)
+                if 1.0 in cost.index:
+                    ring = {"mfc": "none", "mec": look.colour, "mew": 1.3, "linestyle": "none"}
+                    ax.plot([cost[1.0]], [accuracy[1.0]], marker="o", markersize=10, **ring)
+            ax.axvline(100, color=style.GREY, lw=0.8, linestyle=":")
+            ax.set_title(f"{dataset}, {cell['layers'].iloc[0]}")
+            ax.set_xlabel(text)
+        row[0].set_ylabel("test accuracy (%)")
+    legend = [
+        Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.line, label=f"rule on {rule}")
+        for rule, look in RULES.items()
+        if rule in set(frame["rule"])
+    ]
+    legend.append(
+        Line2D([], [], marker="o", mfc="none", mec=style.BLACK, linestyle="none", ms=9, label="k = 1")
+    )
+    ks = frame["k"]
+    note = (
+        f"Recipe {recipe}; each mark is one k from {ks.min():g} to {ks.max():g}, thresholds from "
+        f"validation; mean over "
+        f"seeds ({style.seeds_text(counts)}), bands: smallest to largest seed. Left is cheaper; the dotted "
+        f"line is full "
+        "depth. Samples that left were really dropped from the batch when time was measured."
+    )
+    left = [label for label in nets.order if label not in chosen]
+    if left:
+        note += f" Not drawn for room: {', '.join(left)}."
+    return style.finish(figure, title, note, legend)
