@@ -140,7 +140,8 @@ def make_run(results, accuracy=0.9):
         marks,
     )
     samples = [
-        {"monotonic_s": 10.0 + i, "unix_s": 1e9 + i, "source": "tegrastats", "ram_used_mb": 1000 + i, "ram_total_mb": 4000,
+        {"monotonic_s": 10.0 + i, "unix_s": 1e9 + i, "source": "tegrastats",
+         "ram_used_mb": 1000 + i, "ram_total_mb": 4000,
          "gpu_percent": 50 + i, "cpu_percent": 25.5, "temperature_c.CPU": 40.0, "temperature_c.GPU": 41.5 + i,
          "power_mw.VDD_IN": 5000 + i, "power_mw.VDD_SOC": None}
         for i in range(3)
@@ -177,7 +178,8 @@ def add_evaluation(folder):
 
 def add_timings(folder):
     rows = [
-        {"device": "cpu", "path": "deploy", "batch_size": b, "repeat": i, "order": i, "latency_ms": 2.0 * b + i, "device_ms": None}
+        {"device": "cpu", "path": "deploy", "batch_size": b, "repeat": i, "order": i,
+         "latency_ms": 2.0 * b + i, "device_ms": None}
         for b in (1, 8)
         for i in range(3)
     ]  # fmt: skip
@@ -293,9 +295,9 @@ def test_published_names_of_scores(tmp_path):
     summary = wandb_names.training_summary(metrics)
     assert summary["final/test_accuracy"] == metrics["final"]["test_accuracy"]
     for split, name in {"train": "train", "val": "validation", "test": "test"}.items():
-        deepest = [
+        deepest = next(
             r for r in metrics["results"] if (r["split"], r["readout"], r["depth"]) == (split, "head", 2)
-        ][0]
+        )
         assert summary[f"{name}/accuracy"] == deepest["accuracy"]
         assert summary[f"{name}/f1_score"] == deepest["macro_f1"]
         assert summary[f"{name}/error"] == deepest["error"]
@@ -665,7 +667,8 @@ def test_track_mirrors_each_part_once_and_equals_the_files(tmp_path):
     run, config, _, summary, tables, _ = read_back(by_id[ids["evaluation"]])
     assert (run["job_type"], config["run_id"]) == ("eval", ids["train"])
     assert (summary["test/accuracy"], summary["early_exit/test/accuracy"]) == (0.9, 0.89)
-    assert tables["per_class"] == [{"split": "test", "readout": "head", "depth": 2, "class": 0, "n": 10, "precision": 1.0, "recall": 0.9, "f1": 0.95}]  # fmt: skip
+    per_class = {"split": "test", "readout": "head", "depth": 2, "class": 0, "n": 10}
+    assert tables["per_class"] == [per_class | {"precision": 1.0, "recall": 0.9, "f1": 0.95}]
     assert [row["count"] for row in tables["confusion"]] == [9, 1, 0, 10]
     assert tables["early_exit"] == [{"rule": "logit", "k": 1.0, "accuracy": 0.89}]
     assert tables["layers"][0]["goodness.positive.mean"] == 2.0

@@ -1,0 +1,504 @@
+"""Sweep files: W&B's schema, what `ff train` takes, the grid they mean, and how they are run."""
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ff import sweeps
+from ff.config import RECIPES, RunConfig, resolve_recipe
+from ff.errors import FFError
+from ff.files import read_json, write_text
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "config/sweeps"
+KEY = "0123456789abcdef0123456789abcdef01234567"
+
+# The later published shape: underscores, a project of its own, another program.
+REFACTORED = """
+project: edgeff-refactor
+program: scripts/train.py
+command: ["${env}", python, "${program}", "${args}"]
+method: grid
+metric: {name: final/test_accuracy, goal: maximize}
+parameters:
+  dataset: {values: [MNIST]}
+  layers: {values: ["784,100,10", "784,80000,10"]}
+  no_cuda: {values: [false]}
+  seed: {values: [42]}
+  rep_epochs: {value: 20}
+  softmax_epochs: {value: 20}
+  train_batch_size: {value: 512}
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_account(tmp_path, monkeypatch):
+    for name in list(os.environ):
+        if name.startswith("WANDB_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+
+def sweep_file(content, name="sweep.yaml"):
+    write_text(name, content if isinstance(content, str) else yaml.safe_dump(content))
+    return name
+
+
+def of(method="grid", **parameters):
+    names = {name.replace("_", "-"): entry for name, entry in parameters.items()}
+    return sweep_file({"method": method, "parameters": names})
+
+
+# ---------------------------------------------------------------- the published files
+
+
+def test_the_published_grid_is_168_runs_and_84_trainings():
+    path = EXAMPLES / "datasets.yaml"
+    found = sweeps.check(path)
+    assert (found.problems, found.method, found.runs) == ([], "grid", 168)
+    assert any("3072" in text for text in found.warnings)
+    drawn = sweeps.expand(path)
+    assert len(drawn) == len({json.dumps(run, sort_keys=True) for run in drawn}) == 168
+    assert {run["no_cuda"] for run in drawn} == {True, False}
+    grid = sweeps.grid(path)
+    assert len(grid["runs"]) == 84
+    assert {run["layers"][0] for run in grid["runs"] if run["dataset"] in ("SVHN", "CIFAR10")} == {3072}
+    assert {run["layers"][0] for run in grid["runs"] if run["dataset"] in ("MNIST", "FMNIST")} == {784}
+    assert {run["recipe"] for run in grid["runs"]} == {"ff"}
+    assert (grid["recipes"], grid["train_by_recipe"]) == ({}, {})
+    assert (grid["train"]["rep_epochs"], grid["train"]["train_batch_size"]) == (20, 512)
+    assert grid["train"]["val_size"] == RunConfig.val_size
+    assert any("no_cuda" in text for text in grid["warnings"])
+
+
+def test_the_other_published_shape_means_the_same_settings():
+    path = sweep_file(REFACTORED)
+    assert sweeps.check(path).problems == []
+    assert sweeps.expand(path)[1] == {
+        "dataset": "MNIST",
+        "layers": "784,80000,10",
+        "no_cuda": False,
+        "rep_epochs": 20,
+        "seed": 42,
+        "softmax_epochs": 20,
+        "train_batch_size": 512,
+    }
+    assert sweeps.grid(path)["execution"] == {"no_cuda": False}
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+def test_examples_are_sound(path):
+    assert sweeps.check(path, count=4).problems == []
+    assert sweeps.grid(path, count=4)["runs"]
+
+
+def test_enable_hw_monitor_is_passed_on():
+    assert sweeps.grid(of(enable_hw_monitor={"value": False}))["execution"] == {"enable_hw_monitor": False}
+
+
+# ---------------------------------------------------------------- values
+
+
+# Computed with W&B's package `sweeps` 0.3.0: HyperParameter(name, entry).ppf(u) at u = 0.1, 0.37, 0.81.
+REFERENCE = [
+    ({"min": 0.5, "max": 2.0}, [0.65, 1.055, 1.715]),
+    ({"min": 1, "max": 10}, [1, 4, 9]),
+    (
+        {"distribution": "log_uniform_values", "min": 0.001, "max": 0.1},
+        [0.0015848931924611136, 0.005495408738576247, 0.04168693834703357],
+    ),
+    (
+        {"distribution": "inv_log_uniform_values", "min": 0.5, "max": 20.0},
+        [0.7230627747959623, 1.9576371640495442, 9.92289960297008],
+    ),
+    ({"distribution": "q_uniform", "min": 0, "max": 100, "q": 5}, [10, 35, 80]),
+    ({"distribution": "q_log_uniform_values", "min": 1, "max": 1000, "q": 2}, [2, 12, 270]),
+    (
+        {"distribution": "normal", "mu": 2, "sigma": 3},
+        [-1.844654696633801, 1.0044399606895502, 4.633688885153687],
+    ),
+    ({"distribution": "q_normal", "mu": 10, "sigma": 3, "q": 0.5}, [6.0, 9.0, 12.5]),
+    (
+        {"distribution": "log_normal", "mu": 0.5, "sigma": 0.25},
+        [1.196753062874161, 1.517458147076273, 2.053353014392523],
+    ),
+    ({"distribution": "q_log_normal", "mu": 3, "sigma": 0.5}, [11.0, 17.0, 31.0]),
+    ({"distribution": "beta", "a": 2, "b": 3}, [0.14255931671003072, 0.31227030910146886, 0.590766529358719]),
+    ({"distribution": "q_beta", "a": 2, "b": 3, "q": 0.1}, [0.1, 0.30000000000000004, 0.6000000000000001]),
+    ({"values": ["a", "b", "c"], "probabilities": [0.2, 0.5, 0.3]}, ["a", "b", "c"]),
+    ({"values": [1, 2, 3, 4]}, [1, 2, 4]),
+    ({"value": "x"}, ["x", "x", "x"]),
+]
+
+
+@pytest.mark.parametrize(("entry", "values"), REFERENCE, ids=lambda case: str(case)[:40])
+def test_quantiles_are_those_of_wandb(entry, values):
+    found = [sweeps.quantile(entry, u) for u in (0.1, 0.37, 0.81)]
+    assert found == (pytest.approx(values) if isinstance(values[0], float) else values)
+    assert [type(value) for value in found] == [type(value) for value in values]
+
+
+@given(st.integers(-50, 50), st.integers(1, 50), st.floats(0, 1, exclude_max=True))
+def test_whole_numbers_stay_within_their_bounds(low, width, u):
+    value = sweeps.quantile({"min": low, "max": low + width}, u)
+    assert isinstance(value, int)
+    assert low <= value <= low + width
+
+
+def test_grid_takes_whole_ranges_and_steps():
+    path = of(seed={"min": 1, "max": 3}, alpha={"distribution": "q_uniform", "min": 1, "max": 3, "q": 0.5})
+    assert [run["alpha"] for run in sweeps.expand(path)[::3]] == [1, 1.5, 2, 2.5]
+    assert sweeps.check(path).runs == 12
+
+
+def test_repeated_values_count_once():
+    assert len(sweeps.expand(of(seed={"values": [1, 1, 2]}))) == 2
+
+
+@pytest.mark.parametrize("entry", [{"min": 0.1, "max": 0.5}, {"values": [1.0], "probabilities": [1.0]}])
+def test_grid_refuses_what_has_no_end(entry):
+    path = of(alpha=entry)
+    with pytest.raises(FFError, match="use method random"):
+        sweeps.expand(path)
+    assert any("use method random" in text for text in sweeps.check(path).problems)
+
+
+def test_random_draws_are_fixed_by_the_seed():
+    path = EXAMPLES / "learning_rate.yaml"
+    first = sweeps.expand(path, count=20, seed=1)
+    assert first == sweeps.expand(path, count=20, seed=1)
+    assert first != sweeps.expand(path, count=20, seed=2)
+    assert first[:5] == sweeps.expand(path, count=5, seed=1)
+    assert all(0.001 <= run["learning_rate"] <= 0.05 for run in first)
+    with pytest.raises(FFError, match="--count"):
+        sweeps.expand(path)
+
+
+def test_count_and_run_cap_limit_a_grid():
+    path = sweep_file({"method": "grid", "run_cap": 3, "parameters": {"seed": {"values": [1, 2, 3, 4]}}})
+    assert [run["seed"] for run in sweeps.expand(path)] == [1, 2, 3]
+    assert [run["seed"] for run in sweeps.expand(path, count=2)] == [1, 2]
+    assert sweeps.check(path).runs == 3
+
+
+def test_nested_parameters_and_flags_of_the_command_are_settings():
+    path = sweep_file(
+        {
+            "method": "grid",
+            "command": ["${env}", "python", "${program}", "--rep-epochs=3", "--dataset", "DIGITS", "${args}"],
+            "parameters": {
+                "recipe_settings": {"parameters": {"alpha": {"values": [1.0, 2.0]}}},
+                "seed": {"value": 1},
+            },
+        }
+    )
+    assert sweeps.check(path).problems == []
+    assert sweeps.expand(path)[0] == {"rep_epochs": "3", "dataset": "DIGITS", "alpha": 1.0, "seed": 1}
+    grid = sweeps.grid(path)
+    assert grid["train"]["rep_epochs"] == 3
+    assert {run["recipe"] for run in grid["runs"]} == {"ff.alpha_1", "ff.alpha_2"}
+
+
+# ---------------------------------------------------------------- cells of the DAG
+
+
+def test_settings_that_are_no_part_of_a_path_become_recipes():
+    path = of(
+        rep_epochs={"values": [3, 5]},
+        learning_rate={"values": [0.01, 0.003]},
+        recipe={"values": ["ff", "edgeff"]},
+    )
+    grid = sweeps.grid(path)
+    assert len(grid["runs"]) == 8
+    names = {run["recipe"] for run in grid["runs"]}
+    assert "ff.rep_epochs_3" in names
+    assert "ff.learning_rate_0.003.rep_epochs_5" in names
+    assert grid["train_by_recipe"]["ff.learning_rate_0.003.rep_epochs_5"] == {"rep_epochs": 5}
+    assert "rep_epochs" not in grid["train"]
+    settings = resolve_recipe("edgeff.learning_rate_0.003.rep_epochs_5", None, grid["recipes"])
+    assert settings == dataclasses.replace(RECIPES["edgeff"], learning_rate=0.003)
+    assert resolve_recipe("ff.rep_epochs_3", None, grid["recipes"]) == RECIPES["ff"]
+
+
+def test_recipes_of_the_configuration_can_be_swept():
+    own = {"mine": {"base": "edgeff", "alpha": 3.0}}
+    grid = sweeps.grid(of(recipe={"value": "mine"}, schedule={"values": ["linear", "constant"]}), recipes=own)
+    assert {run["recipe"] for run in grid["runs"]} == {"mine", "mine.schedule_linear"}
+    wanted = dataclasses.replace(RECIPES["edgeff"], alpha=3.0, schedule="linear")
+    assert resolve_recipe("mine.schedule_linear", None, own | grid["recipes"]) == wanted
+
+
+def test_long_and_close_variants_keep_names_of_their_own():
+    rates = [0.0012345671, 0.0012345672]
+    path = of(
+        learning_rate={"values": rates},
+        head_learning_rate={"values": [0.002, 0.003]},
+        threshold={"value": 1.25},
+    )
+    grid = sweeps.grid(path)
+    names = [run["recipe"] for run in grid["runs"]]
+    assert len(set(names)) == 4
+    assert max(map(len, names)) <= 64
+    assert sorted({grid["recipes"][name]["learning_rate"] for name in names}) == rates
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "seed": st.lists(st.integers(0, 3), min_size=1, max_size=3),
+            "layers": st.lists(st.sampled_from(["784,20,10", "784,30,10"]), min_size=1, max_size=2),
+            "rep-epochs": st.lists(st.integers(0, 2), min_size=1, max_size=2),
+            "alpha": st.lists(st.sampled_from([1.0, 10.0]), min_size=1, max_size=2),
+            "no-cuda": st.lists(st.booleans(), min_size=1, max_size=2),
+        },
+    ).filter(bool)
+)
+def test_every_training_has_one_cell(axes):
+    path = sweep_file(
+        {"method": "grid", "parameters": {name: {"values": values} for name, values in axes.items()}}
+    )
+    grid = sweeps.grid(path)
+    cells = [tuple(run.values()) for run in grid["runs"]]
+    assert len(set(cells)) == len(cells)
+    wanted = 1
+    for name, values in axes.items():
+        wanted *= 1 if name == "no-cuda" else len(set(values))
+    assert len(cells) == wanted
+
+
+# ---------------------------------------------------------------- checking
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"parameters": {"seed": {"value": 1}}}, "'method' is a required property"),
+        ({"method": "grid"}, "`parameters` is missing"),
+        ({"method": "swarm", "parameters": {"seed": {"value": 1}}}, "'swarm' is not one of"),
+        ({"method": "grid", "parameters": {"seed": {"vales": [1]}}}, "none of W&B's forms"),
+        ({"method": "grid", "parameters": {"seed": [1, 2]}}, "none of W&B's forms"),
+        ({"method": "grid", "speed": 1, "parameters": {"seed": {"value": 1}}}, "'speed' was unexpected"),
+        (
+            {"method": "random", "parameters": {"alpha": {"min": 2.0, "max": 1.0}}},
+            "min 2.0 is not less than max 1.0",
+        ),
+        (
+            {"method": "random", "parameters": {"seed": {"values": [1, 2], "probabilities": [0.5, 0.4]}}},
+            "add up to 0.9",
+        ),
+        (
+            {
+                "method": "random",
+                "parameters": {"alpha": {"distribution": "log_uniform", "min": 0.0, "max": 1.0}},
+            },
+            "use log_uniform_values",
+        ),
+        ({"method": "grid", "parameters": {"rep-epoch": {"value": 1}}}, "did you mean 'rep-epochs'?"),
+        (
+            {"method": "grid", "parameters": {"rep-epochs": {"value": 1}, "rep_epochs": {"value": 2}}},
+            "two parameters",
+        ),
+        ({"method": "grid", "parameters": {"dataset": {"values": ["MNIST", "EMNIST"]}}}, "'EMNIST'; allowed"),
+        (
+            {"method": "grid", "parameters": {"layers": {"value": "3072,100,10"}}},
+            "MNIST images have 784 values",
+        ),
+        ({"method": "grid", "parameters": {"layers": {"value": "784"}}}, "at least one layer"),
+        ({"method": "grid", "parameters": {"train-batch-size": {"values": [0, 32]}}}, "at least 1"),
+        ({"method": "random", "parameters": {"alpha": {"distribution": "normal"}}}, "above 0"),
+        ({"method": "grid", "parameters": {"recipe": {"value": "ft"}}}, "unknown recipe 'ft'"),
+        (
+            {
+                "method": "grid",
+                "metric": {"name": "final/test_acuracy"},
+                "parameters": {"seed": {"value": 1}},
+            },
+            "did you mean 'final/test_accuracy'?",
+        ),
+        ({"method": "bayes", "parameters": {"seed": {"value": 1}}}, "needs a `metric`"),
+    ],
+)
+def test_check_names_the_problem(content, sentence):
+    problems = sweeps.check(sweep_file(content)).problems
+    assert any(sentence in text for text in problems), problems
+
+
+def test_check_warns_of_metrics_that_some_runs_lack():
+    parameters = {"recipe": {"values": ["ff", "bp"]}}
+    path = sweep_file(
+        {"method": "grid", "metric": {"name": "test/goodness_accuracy"}, "parameters": parameters}
+    )
+    found = sweeps.check(path)
+    assert found.problems == []
+    assert any("recipe bp" in text for text in found.warnings)
+    path = sweep_file({"method": "grid", "metric": {"name": "VDD_IN_power_mw"}, "parameters": parameters})
+    assert any("sensor" in text for text in sweeps.check(path).warnings)
+
+
+def test_check_says_what_bayes_needs():
+    path = sweep_file(
+        {
+            "method": "bayes",
+            "metric": {"name": "final/val_accuracy"},
+            "parameters": {"alpha": {"min": 1.0, "max": 9.0}},
+        }
+    )
+    found = sweeps.check(path)
+    assert (found.problems, found.runs) == ([], None)
+    assert any("agent" in text for text in found.warnings)
+    with pytest.raises(FFError, match=r"method bayes of sweep\.yaml is steered by W&B's server"):
+        sweeps.expand(path)
+
+
+def test_unreadable_files_are_named():
+    with pytest.raises(FFError, match="cannot read sweep file absent"):
+        sweeps.load("absent.yaml")
+    with pytest.raises(FFError, match="not valid YAML in line"):
+        sweeps.load(sweep_file("method: grid\nparameters: [1\n"))
+    with pytest.raises(FFError, match="must hold"):
+        sweeps.load(sweep_file("- 1"))
+
+
+def test_the_schema_is_the_published_one():
+    schema = read_json(ROOT / "ff/schemas/wandb_sweep.json")
+    assert schema["title"] == "SweepConfig"
+    assert "MIT License" in (ROOT / "ff/schemas/wandb_sweep.LICENSE").read_text()
+
+
+# ---------------------------------------------------------------- the command line
+
+
+def command_line(*words):
+    parser = argparse.ArgumentParser()
+    sweeps.add_arguments(parser)
+    return sweeps.run(parser.parse_args(list(map(str, words))))
+
+
+def test_check_on_the_command_line(capsys):
+    assert command_line("--check", EXAMPLES / "datasets.yaml") == 0
+    out = capsys.readouterr().out
+    assert "method grid, 168 runs (dataset 4 x layers 7 x no_cuda 2 x seed 3)" in out
+    assert "locally 84 trainings" in out
+    assert command_line("--check", of(rep_epoch={"value": 1})) == 1
+    assert "problem: parameter 'rep_epoch' is not a setting" in capsys.readouterr().out
+
+
+SNAKEFILE = """
+import sys
+sys.path.insert(0, {root!r})
+from ff import sweeps
+grid = sweeps.grid(config["sweep"], config.get("sweep_count"), int(config.get("sweep_seed", 0)))
+rule train:
+    output: "results/{{dataset}}/{{layers}}/{{recipe}}/seed{{seed}}/metrics.json"
+    shell: "echo '{{{{\\"final\\": {{{{\\"val_accuracy\\": 0.{{wildcards.seed}}}}}}}}}}' > {{output}}"
+"""
+
+
+def test_local_runs_the_grid_through_snakemake(capfd):
+    path = sweep_file(
+        {
+            "method": "grid",
+            "metric": {"name": "final/val_accuracy", "goal": "maximize"},
+            "parameters": {
+                "seed": {"values": [3, 5, 4]},
+                "dataset": {"value": "DIGITS"},
+                "layers": {"value": "784,20,10"},
+            },
+        }
+    )
+    write_text("Snakefile", SNAKEFILE.format(root=str(ROOT)))
+    write_text("config/config.yaml", "results: results\n")
+    assert command_line(path, "--local", "--cores", 1) == 0
+    made = sorted(str(p) for p in Path("results").rglob("metrics.json"))
+    assert made == [f"results/DIGITS/784-20-10/ff/seed{seed}/metrics.json" for seed in (3, 4, 5)]
+    out = capfd.readouterr().out
+    assert "3 trainings" in out
+    assert out.index("0.5000  DIGITS/784-20-10/ff/seed5") < out.index("0.4000  DIGITS/784-20-10/ff/seed4")
+
+
+def test_local_needs_the_projects_folder_and_no_account():
+    with pytest.raises(FFError, match="no Snakefile here"):
+        command_line(of(seed={"value": 1}), "--local")
+
+
+def test_the_snakemake_command_has_its_targets_before_the_settings():
+    runs = sweeps.grid(of(seed={"value": 1}))["runs"]
+    words = sweeps.local_command("s.yaml", runs, "config/config.yaml", 5, 7, "2", dry_run=True)
+    assert words[:3] == [sys.executable, "-m", "snakemake"]
+    assert words[3] == "results/MNIST/784-100-100-100/ff/seed1/metrics.json"
+    assert words[-4:] == ["--config", "sweep=s.yaml", "sweep_seed=7", "sweep_count=5"]
+
+
+# ---------------------------------------------------------------- on W&B (its client replaced)
+
+
+class Client:
+    """Stands for the module wandb."""
+
+    def __init__(self, failure=None):
+        self.failure, self.calls = failure, []
+
+    def sweep(self, config, entity=None, project=None):
+        self.calls.append((config, entity, project))
+        if self.failure:
+            raise RuntimeError(self.failure)
+        return "abc123"
+
+
+def test_creating_a_sweep_sends_ff_train_in_place_of_the_program():
+    client = Client()
+    path = sweep_file(REFACTORED)
+    assert sweeps.create(path, entity="team", client=client) == ("abc123", "team/edgeff-refactor/abc123")
+    ((config, entity, project),) = client.calls
+    assert (entity, project) == ("team", "edgeff-refactor")
+    assert config["command"] == ["${env}", "ff", "train", "${args}"]
+    assert config["parameters"]["rep-epochs"] == {"value": 20}
+    assert config["metric"] == {"name": "final/test_accuracy", "goal": "maximize"}
+    write_text("again.yaml", yaml.safe_dump(config))
+    assert sweeps.schema_problems(sweeps.load("again.yaml")) == []
+    assert sweeps.expand("again.yaml") == sweeps.expand(path)
+
+
+def test_a_refusal_by_wandb_is_one_sentence_without_the_key(monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    with pytest.raises(FFError) as caught:
+        sweeps.create(of(seed={"value": 1}), client=Client(f"no access for {KEY}\nmore"))
+    assert str(caught.value) == "W&B did not take the sweep sweep.yaml: no access for (key)"
+
+
+def test_creating_a_sweep_needs_a_key_and_a_server(monkeypatch):
+    path = of(seed={"value": 1})
+    with pytest.raises(FFError, match="needs WANDB_API_KEY"):
+        sweeps.create(path)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    with pytest.raises(FFError, match="cannot be reached") as caught:
+        sweeps.create(path)
+    assert KEY not in str(caught.value)
+
+
+def test_run_agent_starts_an_agent_that_finds_ff(monkeypatch):
+    started = []
+
+    def record(command, **options):
+        started.append((command, options))
+        return SimpleNamespace(returncode=3)
+
+    monkeypatch.setattr(sweeps, "create", lambda *_: ("abc", "team/p/abc"))
+    monkeypatch.setattr(subprocess, "run", record)
+    assert command_line(of(seed={"value": 1}), "--run-agent", "--count", 2) == 3
+    command, options = started[0]
+    assert command == [sys.executable, "-m", "wandb", "agent", "--count", "2", "team/p/abc"]
+    assert options["env"]["PATH"].startswith(str(Path(sys.executable).parent))
