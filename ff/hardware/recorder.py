@@ -331,9 +331,9 @@ class _Log:
                 self._open()
             if self._full_since is not None:
                 data = b"\n" + data  # whatever was cut off stays a line of its own
-            written = os.write(self._file, data)
-            if written < len(data):
-                raise OSError(f"{written} of {len(data)} bytes written")
+            while data:
+                # One call writes it all, but for a full disk: the next call then says so.
+                data = data[os.write(self._file, data) :]
             if self._full_since is not None:
                 self._full_since = None
                 complain(f"{self._path} is written again")

@@ -173,7 +173,7 @@ def tegrastats_line(board: str, power_mw: float) -> str:
 
 
 def install_fake_tegrastats(folder: Path, body: str) -> Path:
-    """An executable `tegrastats` in `folder`: a Python program with these helpers at hand; returns its path."""
+    """An executable `tegrastats` in `folder`: a Python program with these helpers; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / "tegrastats"
     program.write_text(
