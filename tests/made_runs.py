@@ -1,16 +1,14 @@
-"""Made run folders in the formats that training, evaluation and measuring write, with values known in
-advance.
+"""Made run folders in the formats that training, evaluation and measuring write, with known values.
 
-`make_run` writes one folder, `make_grid` many. The numbers follow simple laws (below), so that a test can
-say what a table or a figure must hold:
+`make_run` writes one folder, `make_grid` many. The numbers follow simple laws, so that a test can say what a
+table or a figure must hold:
 
-- accuracy of the head at full depth: `ACCURACY[recipe]` + 0.001 x (index of the seed - 1) (edgeff: + 0.0005
-for
-  the third seed, so that paired differences vary), the goodness
-readout 0.002
-  less; each layer less than full depth costs 0.02; val = test + 0.003, train = test + 0.01
-- latency on the CPU: batch size x parameters x 1e-7 ms + 0.05 ms; on CUDA 0.2 ms + a hundredth of that
-- power: 5000 mW idle and 9000 mW in `representation` on rail VDD_IN; VDD_CPU takes half of the difference
+- Accuracy of the head at full depth: `ACCURACY[recipe]` + 0.001 times (index of the seed - 1); edgeff has
+0.0005
+  more at the third seed, so that paired differences vary. The goodness readout has 0.002 less, each layer
+  less than full depth costs 0.02; val = test + 0.003, train = test + 0.01.
+- Latency: CPU 0.05 ms + batch size * parameters * 1e-7 ms; CUDA 0.2 ms + a hundredth of the second term.
+- Power: rail VDD_IN 5000 mW when idle, `BUSY_MW` in a phase; VDD_CPU 1000 mW + half of what is above idle.
 """
 
 import json
@@ -27,13 +25,18 @@ ACCURACY = {"ff": 0.978, "edgeff": 0.925, "bp": 0.980}
 BATCHES = (1, 2, 8, 16, 32, 64, 128, 256, 512)
 SEEDS = (42, 123, 456)
 KS = tuple(0.25 * step for step in range(17))
-PHASES = (
-    ("load", 0.0, 0.5),
-    ("representation", 0.5, 20.5),
-    ("softmax", 20.5, 25.5),
-    ("evaluation", 25.5, 27.0),
-)
 IDLE_MW, BUSY_MW = 5000.0, {"load": 6000.0, "representation": 9000.0, "softmax": 7500.0, "evaluation": 8000.0}
+
+
+def phases(layers: Sequence[int]) -> tuple[tuple[str, float, float], ...]:
+    """Name, start and end in seconds; `representation` lasts 20 s + 20 s per million parameters."""
+    end = 20.5 + 20e-6 * parameters(layers)
+    return (
+        ("load", 0.0, 0.5),
+        ("representation", 0.5, end),
+        ("softmax", end, end + 5.0),
+        ("evaluation", end + 5.0, end + 6.5),
+    )
 
 
 def parameters(layers: Sequence[int]) -> int:
@@ -74,7 +77,7 @@ def make_run(
     _metrics(folder, run, sizes)
     _history(folder, run, len(sizes) - 1, epochs)
     if hardware:
-        _hardware(folder, power)
+        _hardware(folder, phases(sizes), power)
     if evaluation:
         _evaluation(folder, run, sizes)
     if early_exit:
@@ -130,7 +133,7 @@ def _metrics(folder: Path, run: Run, sizes: Sequence[int]) -> None:
                 value = _accuracy_at(run, split, readout, depth)
                 row = {"split": split, "readout": readout, "depth": depth, "n": n, "accuracy": value}
                 results.append({**row, "macro_f1": round(value - 0.001, 6), "error": round(1 - value, 6)})
-    seconds = {name: end - start for name, start, end in PHASES}
+    seconds = {name: end - start for name, start, end in phases(sizes)}
     macs = sum(a * b for a, b in pairwise(sizes))
     metrics = {
         "schema": 1,
@@ -151,7 +154,7 @@ def _metrics(folder: Path, run: Run, sizes: Sequence[int]) -> None:
             f"{split}_accuracy": _accuracy_at(run, split, "head", run.depth)
             for split in ("test", "val", "train")
         },
-        "seconds": {**seconds, "total": 27.0},
+        "seconds": {**seconds, "total": phases(sizes)[-1][2]},
         "samples_per_s": {"representation": 25_000.0, "softmax": 100_000.0},
         "peak_memory_mb": {"host": 812.5, "device": None},
         "parameters": parameters(sizes),
@@ -187,17 +190,17 @@ def _history(folder: Path, run: Run, depth: int, epochs: int) -> None:
     write_csv(folder / "history.csv", columns, rows)
 
 
-def _hardware(folder: Path, power: bool) -> None:
+def _hardware(folder: Path, marks: Sequence, power: bool) -> None:
     from ff.phases import COLUMNS
 
     rows = [
         dict(zip(COLUMNS, (name, 100 + start, 100 + end, 1e9 + start, 1e9 + end, "boot"), strict=True))
-        for name, start, end in PHASES
+        for name, start, end in marks
     ]
     write_csv(folder / "phases.csv", COLUMNS, rows)
     samples = []
-    for time in np.arange(-2.0, 29.0, 0.5):
-        phase = next((name for name, start, end in PHASES if start <= time < end), None)
+    for time in np.arange(-2.0, marks[-1][2] + 2, 0.5):
+        phase = next((name for name, start, end in marks if start <= time < end), None)
         total = BUSY_MW.get(phase, IDLE_MW)
         row = {"monotonic_s": 100 + float(time), "unix_s": 1e9 + float(time), "source": "tegrastats"}
         row |= {"cpu_percent": 20 + (total - IDLE_MW) / 100, "ram_used_mb": 2000 + (300 if phase else 0)}
@@ -209,7 +212,7 @@ def _hardware(folder: Path, power: bool) -> None:
     write_csv(folder / "hardware.csv", list(samples[0]), samples)
     energy, missing = {}, []
     if power:
-        for name, start, end in PHASES:
+        for name, start, end in marks:
             energy[name] = _energy(end - start, BUSY_MW[name])
     else:
         missing = [
@@ -221,7 +224,7 @@ def _hardware(folder: Path, power: bool) -> None:
         "machine": {"cpu": "Made Processor 9000"},
         "sources": {"used": ["tegrastats"] if power else ["psutil"], "missing": missing},
         "samples": len(samples),
-        "duration_s": 31.0,
+        "duration_s": len(samples) * 0.5,
         "gaps": [],
         "interval_ms": 500,
         "idle": {

@@ -25,7 +25,7 @@ def accuracy(frame: pd.DataFrame, readout: str = "head", split: str = "test") ->
     datasets, recipes = style.unique(frame["dataset"]), style.recipe_looks(frame["recipe"])
     nets = style.networks(frame["layers"])
     # Two or three recipes stand side by side in a third of the distance between networks, more in up to 0.7.
-    step = min(0.22, 0.7 / len(recipes))
+    step = min(0.26, 0.75 / len(recipes))
     wide = max(3.6, 0.25 * len(nets.order) * len(recipes) + 1.0)
     figure, axes = style.wrapped(len(datasets), 2, width=min(wide, 5.2), height=2.8)
     counts, methods = [], []
@@ -41,13 +41,17 @@ def accuracy(frame: pd.DataFrame, readout: str = "head", split: str = "test") ->
                 methods.append(interval.method)
                 seeds = {"marker": look.marker, "color": look.colour, "linestyle": "none"}
                 if interval.n > 1:
-                    ax.plot([x - step * 0.28] * interval.n, values, **seeds, mfc="none", ms=3, mew=0.7)
+                    ax.plot([x - step * 0.35] * interval.n, values, **seeds, mfc="none", ms=3, mew=0.7)
                     error = [[interval.estimate - interval.low], [interval.high - interval.estimate]]
                     ax.errorbar(
                         x, interval.estimate, np.maximum(error, 0), color=look.colour, capsize=2.5, lw=1.1
                     )
                 ax.plot([x], [interval.estimate], **seeds, ms=5.5, mec="white", mew=0.5)
-        low, high = ax.get_ylim()
+        low, high = ax.dataLim.intervaly
+        low, high = low - 0.06 * (high - low), high + 0.06 * (high - low)
+        if high - low < 2:
+            # At least two points high, so that a single value or close seeds do not look like a cliff.
+            low, high = (low + high) / 2 - 1, (low + high) / 2 + 1
         ax.set_ylim(max(low, 0), min(high, 100))
         ax.set(title=dataset, ylabel=f"{split} accuracy (%)")
         style.category_axis(ax, nets.order, nets.axis)

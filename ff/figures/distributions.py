@@ -81,13 +81,15 @@ def distribution(frame: pd.DataFrame, kind: str) -> Figure:
         for group in present
     ]
     first = frame.iloc[0]
-    sizes = frame[frame["depth"] == depths[0]].groupby("group", sort=False)["count"].sum()
+    corner = frame[(frame["depth"] == depths[0]) & (frame["dataset"] == datasets[0])]
+    sizes = corner.groupby("group", sort=False)["count"].sum()
     numbers = ", ".join(f"{int(sizes[group])} {group}" for group in present if group in sizes)
     runs = ", ".join(
         f"{name} seed {seed}" for name, seed in frame.groupby("dataset", sort=False)["seed"].first().items()
     )
     note = (
-        f"Split {first['split']}, recipe {first['recipe']}, {runs}; n = {numbers} samples in the first row; "
+        f"Split {first['split']}, recipe {first['recipe']}, {runs}; n = {numbers} samples in the first "
+        f"panel; "
         "each group adds up to 100 %, no interval."
     )
     return style.finish(figure, TITLE[kind], note, legend)

@@ -3,6 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from ff.figures import style
 
@@ -68,6 +69,7 @@ def trade_off(frame: pd.DataFrame) -> Figure:
             ax.axvline(100, color=style.GREY, lw=0.8, linestyle=":")
             ax.set_title(f"{dataset}, {cell['layers'].iloc[0]}")
             ax.set_xlabel(text)
+            ax.xaxis.set_major_locator(MaxNLocator(nbins=4))
         row[0].set_ylabel("test accuracy (%)")
     legend = [
         Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.line, label=f"rule on {rule}")

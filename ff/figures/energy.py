@@ -77,7 +77,9 @@ def rails(frame: pd.DataFrame, missing: pd.DataFrame) -> Figure:
         for phase, look in looks.items()
     ]
     bars = (
-        f"bars: 95 % interval over seeds ({', '.join(style.unique(methods))})" if methods else "no interval"
+        f"bars: 95 % interval over seeds ({', '.join(style.unique(methods))})"
+        if methods
+        else "no interval, as one seed has none or all agree"
     )
     note = (
         f"Recipe {recipe}; mean over seeds ({style.seeds_text(counts)}); {bars}. Rails overlap where one "
@@ -134,7 +136,8 @@ def energy_accuracy(training: pd.DataFrame, accuracy: pd.DataFrame, missing: pd.
                 ms=6,
                 mec="white",
             )
-            _label_ends(ax, means, nets)
+            if recipe == next(iter(recipes)):
+                _label_ends(ax, means, nets)
         spread = frame.loc[frame["dataset"] == dataset, "joule"]
         if spread.max() > 5 * spread.min() > 0:
             ax.set_xscale("log")
@@ -156,12 +159,13 @@ def energy_accuracy(training: pd.DataFrame, accuracy: pd.DataFrame, missing: pd.
 
 def _label_ends(ax, means: pd.DataFrame, nets: style.Networks) -> None:
     ends = means.iloc[[0, -1]] if len(means) > 1 else means
-    for layers, row in ends.iterrows():
-        offset = {"xytext": (4, 5), "textcoords": "offset points"}
+    for number, (layers, row) in enumerate(ends.iterrows()):
+        offset = {"xytext": (0, -11), "textcoords": "offset points", "ha": "right" if number else "left"}
         ax.annotate(nets.label[layers], (row["joule"], row["percent"]), fontsize=7, **offset)
 
 
 def why_no_energy(missing: pd.DataFrame) -> str:
     """The reason from the table missing (which sources were tried), else the general one."""
     rows = missing[missing["file"] == "hardware.json"]["reason"].dropna() if len(missing) else []
-    return f"{NO_SENSOR}: {rows.iloc[0]}" if len(rows) else NO_SENSOR
+    tried = [row.partition("(")[2].removesuffix(")") for row in rows]
+    return next((f"{NO_SENSOR} ({text})" for text in tried if text), NO_SENSOR)

@@ -51,16 +51,14 @@ def latency_violins(samples: pd.DataFrame, devices: pd.DataFrame) -> Figure:
                 values = cell["latency_ms"].dropna().to_numpy()
                 counts.append(len(values))
                 _violin(ax, nets.order.index(nets.label[layers]), values, look)
-            ax.set_yscale("log")
-            style.plain_log(ax.yaxis)
-            _enough_ticks(ax)
+            _wide_axis(ax)
             ax.set_title(f"{_device_name(device, devices)}, batch {batch}")
             ax.set_ylabel("latency of a batch (ms)")
             style.category_axis(ax, nets.order, nets.axis)
     note = (
         f"{dataset}, {PATHS['deploy']}; repeats of all seeds together, n = {_span(counts)} a violin. "
         f"Violin: 1st to 99th "
-        "percentile; bar: 5th to 95th; white dot: median. Logarithmic axis; each panel has its own."
+        "percentile; bar: 5th to 95th; white dot: median. Each panel has its own axis."
     )
     return style.finish(figure, title, note)
 
@@ -155,10 +153,9 @@ def throughput(latency: pd.DataFrame, devices: pd.DataFrame) -> Figure:
                 counts += list(by_batch["seed"].nunique())
                 line = {"color": look.colour, "marker": look.marker, "linestyle": look.line, "ms": 4}
                 ax.errorbar(rate.index, rate, error, capsize=2, elinewidth=0.9, **line)
-            ax.set_yscale("log")
-            style.plain_log(ax.yaxis)
             style.batch_axis(ax, sorted(part["batch_size"].unique()))
             ax.set_title(f"{dataset}, {_device_name(device, devices)}")
+        _wide_axis(row[0])
         row[0].set_ylabel("throughput (samples/s)")
     legend = [
         Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.line, label=name)
@@ -189,9 +186,8 @@ def speedup(frame: pd.DataFrame, devices: pd.DataFrame) -> Figure:
     frame = frame[frame["recipe"] == style.main_recipe(frame["recipe"])]
     datasets, nets = style.unique(frame["dataset"]), style.networks(frame["layers"])
     batches = sorted(int(b) for b in frame["batch_size"].unique())
-    figure, axes = style.wrapped(len(datasets), 2, width=5.0, height=1.0 + 0.3 * len(nets.order))
-    reach = max(frame["speedup"].max(), 1 / frame["speedup"].min(), 1.5)
-    norm = LogNorm(1 / reach, reach)
+    figure, axes = style.wrapped(len(datasets), 2, width=5.0, height=max(1.8, 1.0 + 0.3 * len(nets.order)))
+    norm = LogNorm(*_ends(frame["speedup"]))
     for dataset, ax in zip(datasets, axes, strict=True):
         cell = frame[frame["dataset"] == dataset].assign(net=lambda part: part["layers"].map(nets.label))
         values = cell.pivot_table(index="net", columns="batch_size", values="speedup", aggfunc="mean")
@@ -206,7 +202,7 @@ def speedup(frame: pd.DataFrame, devices: pd.DataFrame) -> Figure:
         image = _cells(ax, values, norm, nets, bold=sure)
         for i, j in np.argwhere(values.to_numpy() < 1):
             corner = (j - 0.5, i - 0.5)
-            ax.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="////", edgecolor="#ffffff88", lw=0))
+            ax.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="////", edgecolor="#ffffffaa", lw=0))
         ax.set_title(dataset)
     bar = figure.colorbar(image, ax=axes, label="speed-up (CPU time / GPU time)", shrink=0.9)
     _plain_bar(bar, log=True)
@@ -254,11 +250,11 @@ def heatmap(latency: pd.DataFrame, devices: pd.DataFrame, column: str, title: st
     datasets, columns = style.unique(frame["dataset"]), _device_columns(_main(latency), devices)
     nets = style.networks(frame["layers"])
     batches = sorted(int(b) for b in frame["batch_size"].unique())
-    figure, grid = style.panels(len(datasets), len(columns), width=4.8, height=1.0 + 0.3 * len(nets.order))
+    figure, grid = style.panels(
+        len(datasets), len(columns), width=4.8, height=max(1.8, 1.0 + 0.3 * len(nets.order))
+    )
     positive = (frame[column] > 0).all()
-    ends = frame[column].min(), frame[column].max()
-    ends = ends if ends[0] < ends[1] else (ends[0] * 0.9, ends[1] * 1.1 + (ends[1] == 0))
-    norm = LogNorm(*ends) if positive else Normalize(*ends)
+    norm = LogNorm(*_ends(frame[column])) if positive else Normalize(*_ends(frame[column]))
     image = None
     for dataset, row in zip(datasets, grid, strict=True):
         for device, ax in zip(columns, row, strict=True):
@@ -287,13 +283,22 @@ def _cells(ax, values: pd.DataFrame, norm, nets: style.Networks, bold: np.ndarra
             continue
         colour = style.cell_text_colour(image.cmap(norm(value)))
         weight = "bold" if bold is not None and bold[i, j] else "normal"
-        ax.text(j, i, style.short(value), ha="center", va="center", fontsize=7, color=colour, weight=weight)
+        # Its own cell's colour behind the number keeps it readable where the cell is hatched.
+        ground = {"facecolor": image.cmap(norm(value)), "edgecolor": "none", "pad": 0.6}
+        middle = {"ha": "center", "va": "center", "fontsize": 7, "zorder": 3}
+        ax.text(j, i, style.two_figures(value), **middle, color=colour, weight=weight, bbox=ground)
     ax.set_xticks(range(len(values.columns)), [str(batch) for batch in values.columns])
     ax.set_yticks(range(len(values.index)), values.index)
     ax.set_xlabel("batch size (samples)")
-    ax.set_ylabel("\n".join(nets.axis.replace(" (", "\n(").replace(" in the ", "\nin the ").split("\n")))
+    ax.set_ylabel(nets.axis.replace(" in the network ", "\nin ").replace(" (layers", "\n(layers"))
     ax.grid(False)
     return image
+
+
+def _ends(values: pd.Series) -> tuple[float, float]:
+    """Ends of a colour scale; a little apart where all values are equal."""
+    low, high = float(values.min()), float(values.max())
+    return (low, high) if low < high else (low * 0.9, high * 1.1 + (high == 0))
 
 
 def _plain_bar(bar, log: bool) -> None:
@@ -303,10 +308,17 @@ def _plain_bar(bar, log: bool) -> None:
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: style.short(value)))
 
 
-def _enough_ticks(ax) -> None:
-    """Within one decade a logarithmic axis has a single labelled tick: label 1, 2, 3, 5 of each decade
-    then."""
-    low, high = ax.get_ylim()
+def _wide_axis(ax) -> None:
+    """A logarithmic y axis where values differ by more than a factor of 3; below that it would lack ticks."""
+    together = [*ax.get_shared_y_axes().get_siblings(ax)]
+    limits = [each.dataLim.intervaly for each in together if np.isfinite(each.dataLim.intervaly).all()]
+    if not limits:
+        return
+    low, high = np.min(limits), np.max(limits)
+    if not 0 < low * 3 < high:
+        return
+    ax.set_yscale("log")
+    style.plain_log(ax.yaxis)
     if high / low < 30:
         ax.yaxis.set_major_locator(LogLocator(10, subs=(1, 1.5, 2, 3, 5, 7)))
 

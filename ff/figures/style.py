@@ -204,7 +204,7 @@ def finish(
         )
     # Smaller letters than the default, in dark grey: it belongs to the figure but is not the first thing to
     # read.
-    text = "\n".join(textwrap.wrap(note, int(inches * 15.5)))
+    text = "\n".join(textwrap.wrap(note, int(inches * 16.5)))
     figure.supxlabel(text, x=0.008, ha="left", fontsize=7.5, color="#444444")
     return figure
 
@@ -272,6 +272,15 @@ def short(value: float) -> str:
             scale = 1e3 if letter == "k" else size
             return f"{value / scale:.3g}{letter}"
     return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def two_figures(value: float) -> str:
+    """A number for a small cell: 0.058, 0.29, 5.1, 97, 12k."""
+    if abs(value) < 0.1:
+        return f"{value:.2g}"
+    if abs(value) < 10:
+        return f"{value:.{2 if abs(value) < 1 else 1}f}"
+    return short(round(value)) if abs(value) < 1e4 else f"{short(value)}"
 
 
 def seeds_text(seeds: Iterable) -> str:

@@ -3,6 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from ff.figures import style
 
@@ -53,6 +54,7 @@ def goodness_gap(frame: pd.DataFrame) -> Figure:
         row[0].set_ylabel("goodness gap\n(mean square activity)")
     for ax in grid[-1]:
         ax.set_xlabel("epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     legend = [
         Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.line, label=f"layer {depth}")
         for depth, look in look_of.items()
@@ -107,6 +109,7 @@ def validation_accuracy(frame: pd.DataFrame) -> Figure:
         row[0].set_ylabel("validation accuracy (%)")
     for ax in grid[-1]:
         ax.set_xlabel("epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     legend = [
         Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.line, label=recipe)
         for recipe, look in recipes.items()
