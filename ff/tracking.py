@@ -81,8 +81,10 @@ class Tracker:
         self._put("epoch", row)
 
     def hardware(self, sample: Mapping[str, Any]) -> None:
-        """One hardware sample, with `monotonic_s`."""
-        self._put("hardware", sample)
+        """A record of the hardware recorder (its `listener`) or a row of hardware.csv; only samples are
+        mirrored."""
+        if sample.get("kind", "sample") == "sample":
+            self._put("hardware", sample)
 
     def finish(self, metrics: Mapping[str, Any], model_path: str | os.PathLike) -> None:
         """The run is complete and its files lie beside `model_path`; `metrics` is metrics.json.
@@ -181,8 +183,9 @@ def open_tracker(
     directory: str | os.PathLike = ".",
     entity: str | None = None,
     hardware_log: str | os.PathLike | None = None,
+    machine: Mapping[str, Any] | None = None,
 ) -> Tracker:
-    """Begin to mirror a training run; costs well under a millisecond here, whatever the mode.
+    """Begin to mirror a training run; costs this process a few milliseconds at most, whatever the mode.
 
     `config` is `RunConfig.as_dict()`: data set, layers, recipe and seed give the group and the tags unless
     they are passed. `directory` gets the folder `wandb/`. `hardware_log` names the sidecar's log, which is
@@ -197,9 +200,14 @@ def open_tracker(
     # An agent of a sweep hands out the run's id; only under it does the run belong to the sweep.
     sweep = bool(os.environ.get("WANDB_SWEEP_ID"))
     run_id = os.environ.get("WANDB_RUN_ID") if sweep else None
+    if access.mode != "disabled" and machine is None:
+        from ff.hardware.machine import describe
+
+        machine = describe()
     opening = {
         "mode": access.mode,
-        "run_id": run_id or names.identifier(job_type, config, platform.node()),
+        "run_id": run_id or names.identifier(job_type, config, names.machine_parts(machine or {})),
+        "machine": dict(machine or {}),
         "project": (os.environ.get("WANDB_PROJECT") if sweep else None) or project,
         "entity": entity or access.entity,
         "name": run_name or "/".join(run.values()),
@@ -222,7 +230,7 @@ class _Mirror:
     def __init__(self, opening: Mapping[str, Any], say):
         self.opening = opening
         access = resolve_access(opening["mode"])
-        config = names.run_config({"config": opening["config"]}) | {"machine": {"hostname": platform.node()}}
+        config = names.run_config({"config": opening["config"]}) | {"machine": opening["machine"]}
         self.run, self.access, warning = open_run(
             access,
             run_id=opening["run_id"],
@@ -351,9 +359,7 @@ def hardware_sample(line: bytes) -> dict[str, Any] | None:
         value = json.loads(line)
     except ValueError:
         return None
-    if isinstance(value, dict) and "monotonic_s" in value and value.get("type", "sample") == "sample":
-        return {name: entry for name, entry in value.items() if name not in ("type", "raw")}
-    return None
+    return value if isinstance(value, dict) and value.get("kind") == "sample" else None
 
 
 # ---------------------------------------------------------------- what both sides of time log
@@ -680,7 +686,9 @@ def run(args: argparse.Namespace) -> int:
             print(f"{line['state']}: {line['run']} ({line['part']}) {line['url'] or line['run_id']}")
     print("W&B: " + (", ".join(f"{n} {state}" for state, n in sorted(counts.items())) or "nothing to mirror"))
     if counts.get("offline"):
-        print(f"upload later with: ff track {args.results}, or: wandb sync {args.wandb_dir}/wandb/offline-run-*")
+        print(
+            f"upload later with: ff track {args.results}, or: wandb sync {args.wandb_dir}/wandb/offline-run-*"
+        )
     return 1 if counts.get("failed") else 0
 
 

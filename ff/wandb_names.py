@@ -86,12 +86,9 @@ def hardware_row(sample: Mapping[str, Any], start_s: float) -> dict[str, Any]:
     `hardware_seconds` counts from `start_s` on the sample's monotonic clock and is the step of all its
     metrics.
     """
-    values = {name: number(cell) for name, cell in flattened(sample).items()}
-    loads = (
-        [value for value in sample.get("cpu_percent") or [] if value is not None] if _is_list(sample) else []
-    )
-    if loads:
-        values["cpu_percent"] = sum(loads) / len(loads)
+    from ff.hardware.summary import flat_row
+
+    values = {name: number(cell) for name, cell in flat_row(dict(sample)).items()}
     time_s = values.pop("monotonic_s", None)
     if not isinstance(time_s, (int, float)):
         return {}
@@ -115,11 +112,6 @@ def hardware_row(sample: Mapping[str, Any], start_s: float) -> dict[str, Any]:
     if temperatures:
         out["temperature_celsius"] = _board_temperature(temperatures)
     return present(out)
-
-
-def _is_list(sample: Mapping[str, Any]) -> bool:
-    # The sidecar's log has one load per core, hardware.csv their mean and one column per core.
-    return isinstance(sample.get("cpu_percent"), list)
 
 
 def _board_temperature(temperatures: Mapping[str, float]) -> float:
@@ -165,9 +157,19 @@ def run_id(job_type: str, metrics: Mapping[str, Any]) -> str:
     trained again updates its run, and the same cell of another machine is a run of its own.
     """
     machine = (metrics.get("provenance") or {}).get("machine") or {}
-    return identifier(
-        job_type, metrics.get("config") or metrics.get("run") or {}, machine.get("hostname") or ""
-    )
+    return identifier(job_type, metrics.get("config") or metrics.get("run") or {}, machine_parts(machine))
+
+
+def machine_parts(machine: Mapping[str, Any]) -> list[Any]:
+    """What tells machines apart in a run id: board and processors, none of which changes from boot to
+    boot."""
+    cpu, gpus = machine.get("cpu") or {}, machine.get("gpus") or []
+    return [
+        machine.get("model"),
+        machine.get("architecture"),
+        cpu.get("model"),
+        [gpu.get("name") for gpu in gpus],
+    ]
 
 
 def identifier(*parts: Any) -> str:

@@ -236,6 +236,8 @@ def open_run(
                 finish_timeout=finish_s,
                 finish_timeout_raises=True,
                 x_disable_stats=True,
+                x_disable_meta=True,
+                host="",
                 x_save_requirements=False,
                 disable_git=True,
                 disable_code=True,

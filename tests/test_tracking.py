@@ -84,7 +84,7 @@ def make_run(results, accuracy=0.9):
         "provenance": {
             "git_commit": "abc",
             "python": "3.11",
-            "machine": {"hostname": "board"},
+            "machine": {"model": "board"},
             "warnings": [],
         },
         "results": rows,
@@ -352,7 +352,7 @@ def test_run_ids_follow_settings_and_machine_not_results(tmp_path):
     assert wandb_names.run_id("train", metrics | {"final": {}, "seconds": {}}) == first
     assert wandb_names.run_id("eval", metrics) != first
     assert wandb_names.run_id("train", metrics | {"config": CONFIG | {"rep_epochs": 9}}) != first
-    assert wandb_names.run_id("train", metrics | {"provenance": {"machine": {"hostname": "other"}}}) != first
+    assert wandb_names.run_id("train", metrics | {"provenance": {"machine": {"model": "other"}}}) != first
 
 
 # ---------------------------------------------------------------- modes and the key
@@ -500,6 +500,23 @@ def test_a_killed_training_keeps_its_epochs(tmp_path, monkeypatch):
     assert '"exit_code":1' in text
 
 
+def test_live_hardware_samples_have_their_own_step(tmp_path):
+    folder = make_run(tmp_path / "results")
+    with start_tracker() as tracker:
+        tracker.hardware({"kind": "note", "monotonic_s": 49.0})
+        for i in range(2):
+            tracker.hardware(
+                {"kind": "sample", "monotonic_s": 50.0 + i, "cpu_percent": [10, 30 + i], "raw": "RAM"}
+            )
+        tracker.finish(read_json(folder / "metrics.json"), folder / "model.safetensors")
+    wait_for((tmp_path / "results/.tracked" / RUN["name"] / "train.json").is_file)
+    _, _, history, _, _, text = read_back(offline_directories()[0])
+    rows = [row for row in history if "hardware_seconds" in row]
+    assert [row["hardware_seconds"] for row in rows] == [0, 1]
+    assert [row["cpu_avg_percent"] for row in rows] == [20.0, 20.5]
+    assert '"name":"cpu_avg_percent"' in text
+
+
 def test_disabled_starts_nothing(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("a process was started")
@@ -541,14 +558,14 @@ def test_a_tracker_never_raises_into_the_run(monkeypatch):
 def test_the_sidecars_log_is_followed(tmp_path):
     log = tmp_path / "train.jsonl"
     lines: tracking.queue.SimpleQueue = tracking.queue.SimpleQueue()
-    log.write_text(
-        '{"type": "start"}\n{"type": "sample", "monotonic_s": 1.0, "ram_used_mb": 5, "raw": "x"}\n{"monot'
-    )
+    first, second = ({"kind": "sample", "monotonic_s": float(i), "ram_used_mb": i} for i in (1, 2))
+    text = json.dumps(second)
+    log.write_text(f'{{"kind": "header"}}\n{json.dumps(first)}\nnot json\n{text[:20]}')
     threading.Thread(target=tracking._follow, args=(log, lines), daemon=True).start()
-    assert json.loads(lines.get(timeout=20)) == {"hardware": {"monotonic_s": 1.0, "ram_used_mb": 5}}
+    assert json.loads(lines.get(timeout=20)) == {"hardware": first}
     with open(log, "a") as file:
-        file.write('onic_s": 2.0}\n')
-    assert json.loads(lines.get(timeout=20)) == {"hardware": {"monotonic_s": 2.0}}
+        file.write(text[20:] + "\n")
+    assert json.loads(lines.get(timeout=20)) == {"hardware": second}
 
 
 def test_a_run_of_a_sweep_keeps_the_agents_id(monkeypatch):
