@@ -38,17 +38,20 @@ class RecipeSettings:
         "goodness loss: softplus(-alpha (g+ - g-)) (symba) or softplus(threshold -+ g) (threshold)",
         choices=("symba", "threshold"),
     )
-    alpha: float = _setting(10.0, "steepness of the symba loss", above=0)
+    alpha: float = _setting(2.0, "steepness of the symba loss", above=0)
     threshold: float = _setting(2.0, "goodness threshold of the threshold loss", above=0)
     negatives: str = _setting(
         "hard",
-        "wrong labels drawn evenly (uniform) or from the softmax of the first layer's goodness (hard)",
+        "wrong labels drawn evenly (uniform) or from the softmax of hardness x the first layer's goodness (hard)",
         choices=("uniform", "hard"),
     )
+    hardness: float = _setting(4.0, "inverse temperature of the draw of hard negatives", above=0)
     learning_rate: float = _setting(0.01, "Adam's learning rate of the layers", above=0)
     head_learning_rate: float = _setting(0.01, "Adam's learning rate of the heads", above=0)
     schedule: str = _setting(
-        "linear", "learning rate over each phase: down to 0 (linear) or constant", choices=("linear", "constant")
+        "linear",
+        "learning rate over each phase: down to 0 (linear) or constant",
+        choices=("linear", "constant"),
     )
     overlay_value: float = _setting(10.0, "value of the label's pixel", above=0)
     neutral_value: float = _setting(0.1, "value of all ten label pixels of a neutral input", above=0)
@@ -120,6 +123,7 @@ class ExecutionConfig:
     no_cuda: bool = _setting(False, "stay on the CPU")
     threads: int = _setting(0, "CPU threads, 0: as many as the process may use", minimum=0)
     data_dir: str = _setting("data", "torchvision-style data root (also FF_DATA_DIR)")
+    prepared_dir: str = _setting("data/prepared", "where prepared data sets are kept")
     out: str = _setting("results", "results folder; the run gets a folder of its own in it")
     verify: bool = _setting(True, "accept the official data files only; false: any, with a warning in metrics.json")
     download: bool = _setting(True, "fetch official data files that are missing")
@@ -149,7 +153,10 @@ def resolve_layers(dataset: str, layers: tuple[int, ...]) -> tuple[tuple[int, ..
     if layers[0] == size:
         return layers, None
     if layers[0] == 784 and size == 3072:
-        return (size, *layers[1:]), f"{dataset} images have {size} values: the input size 784 of the layers became {size}"
+        return (
+            size,
+            *layers[1:],
+        ), f"{dataset} images have {size} values: the input size 784 of the layers became {size}"
     raise FFError(
         f"layers begin with {layers[0]}, but {dataset} images have {size} values; "
         f'write layers as "{",".join(map(str, (size, *layers[1:])))}"'
@@ -157,7 +164,9 @@ def resolve_layers(dataset: str, layers: tuple[int, ...]) -> tuple[tuple[int, ..
 
 
 def resolve_recipe(
-    name: str, overrides: Mapping[str, Any] | None = None, recipes: Mapping[str, Mapping[str, Any]] | None = None
+    name: str,
+    overrides: Mapping[str, Any] | None = None,
+    recipes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> RecipeSettings:
     """The settings of recipe `name`: built in, or a block of `recipes` (`base:` names what it starts from)."""
     block = dict((recipes or {}).get(name) or {})
@@ -231,7 +240,16 @@ def parse_bool(value: Any) -> bool:
     """true/false as YAML, a shell or a W&B agent writes them; ValueError for anything else."""
     if isinstance(value, bool):
         return value
-    words = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
+    words = {
+        "true": True,
+        "yes": True,
+        "1": True,
+        "on": True,
+        "false": False,
+        "no": False,
+        "0": False,
+        "off": False,
+    }
     if str(value).lower() not in words:
         raise ValueError(value)
     return words[str(value).lower()]

@@ -55,7 +55,18 @@ FACTS = {
         (1, 28, 28),
         (0.2860,),
         (0.3530,),
-        ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
+        (
+            "t-shirt",
+            "trouser",
+            "pullover",
+            "dress",
+            "coat",
+            "sandal",
+            "shirt",
+            "sneaker",
+            "bag",
+            "ankle boot",
+        ),
         tuple(f"FashionMNIST/raw/{name}" for name in IDX_FILES),
         (
             "f4a8712d7a061bf5bd6d2ca38dc4d50a",
@@ -152,7 +163,7 @@ def standardise(part: Part, facts: Facts, device: torch.device | str, dtype: tor
     return Images(pixels, square, part.labels.to(device).long(), channels)
 
 
-# -- prepared sets -----------------------------------------------------------------------------------------------------
+# -- prepared sets ----
 
 
 def data_folder(data_dir: str | None = None) -> Path:
@@ -269,12 +280,14 @@ def _check_part(name: str, part: Part) -> None:
     facts = FACTS[name]
     count = len(part.labels)
     if part.images.dtype != torch.uint8 or tuple(part.images.shape) != (count, *facts.shape) or count == 0:
-        raise FFError(f"{name}: images of shape {tuple(part.images.shape)} do not fit {count} labels; fetch the files again")
+        raise FFError(
+            f"{name}: images of shape {tuple(part.images.shape)} do not fit {count} labels; fetch the files again"
+        )
     if int(part.labels.max()) >= len(facts.classes):
         raise FFError(f"{name}: label {int(part.labels.max())} is none of the ten classes; fetch the files again")
 
 
-# -- raw files ---------------------------------------------------------------------------------------------------------
+# -- raw files ----
 
 
 def read_digits() -> tuple[Part, Part]:
@@ -300,9 +313,7 @@ def _read_official(name: str, folder: Path, verify: bool, download: bool, warnin
     # training file, can not.
     if missing and (verify or name != "CIFAR10" or len(missing) == len(facts.files) or facts.files[-1] in missing):
         raise _absent(name, folder, missing)
-    unofficial = [
-        path for path, md5 in zip(paths, facts.md5, strict=True) if path is not None and _md5(path) != md5
-    ]
+    unofficial = [path for path, md5 in zip(paths, facts.md5, strict=True) if path is not None and _md5(path) != md5]
     if verify and unofficial:
         raise FFError(
             f"{name}: {', '.join(map(str, unofficial))} "
@@ -315,7 +326,16 @@ def _read_official(name: str, folder: Path, verify: bool, download: bool, warnin
         warnings.append(f"{name}: without {', '.join(Path(file).name for file in missing)}")
     try:
         return READERS[name]([path for path in paths if path is not None])
-    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        EOFError,
+        RuntimeError,
+        pickle.UnpicklingError,
+    ) as error:
         raise FFError(f"{name}: the files below {folder} cannot be read ({error}); fetch them again") from error
 
 

@@ -43,10 +43,10 @@ def uniform_wrong_labels(labels: Tensor, shift: Tensor) -> Tensor:
     return (labels + shift) % CLASS_COUNT
 
 
-def hard_wrong_labels(goodness: Tensor, labels: Tensor, gumbel: Tensor) -> Tensor:
-    """A wrong label drawn from the softmax of `goodness` [..., 10] over the nine wrong labels of `labels` [...].
+def hard_wrong_labels(goodness: Tensor, labels: Tensor, gumbel: Tensor, hardness: float = 1.0) -> Tensor:
+    """A wrong label drawn from the softmax of hardness x `goodness` [..., 10], over the wrong ones of `labels` [...].
 
     Adding Gumbel noise and taking the largest is a draw from the softmax (Gumbel-max); `gumbel` [..., 10].
     """
-    scores = (goodness + gumbel).scatter_(-1, labels.unsqueeze(-1), -torch.inf)
+    scores = (goodness * hardness + gumbel).scatter_(-1, labels.unsqueeze(-1), -torch.inf)
     return scores.argmax(-1)

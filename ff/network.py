@@ -5,6 +5,7 @@ dimension S, and a single network is S = 1. A layer is h = ReLU(W norm(x) + b), 
 (Hinton 2022, arXiv 2212.13345, section 2). Head k is a softmax layer on the normalised outputs of layers 1..k.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,7 +55,9 @@ class Network:
 
     def parameter_count(self) -> int:
         """Trainable numbers of one network: layers and heads."""
-        layers = sum(weight[0].numel() + bias[0].numel() for weight, bias in zip(self.weights, self.biases, strict=True))
+        layers = sum(
+            weight[0].numel() + bias[0].numel() for weight, bias in zip(self.weights, self.biases, strict=True)
+        )
         return layers + sum(CLASS_COUNT * (features + 1) for features in self.feature_counts())
 
     def feature_counts(self) -> list[int]:
@@ -90,7 +93,7 @@ class Network:
             self.precision,
         )
 
-    # -- forward -------------------------------------------------------------------------------------------------
+    # -- forward ----
 
     def normalise(self, x: Tensor, goodness: Tensor | None = None) -> Tensor:
         """norm(x) of x [..., W]; `goodness` [...] = mean(x^2) saves computing it again."""
@@ -121,7 +124,7 @@ class Network:
         """g = mean(h^2) over the units: [..., W] -> [...]."""
         return torch.linalg.vector_norm(h, dim=-1).square_().div_(h.shape[-1])
 
-    # -- first layer: what the label adds --------------------------------------------------------------------------
+    # -- first layer: what the label adds ----
     # Inputs that differ in the label only share W x over the pixels: the label adds a multiple of one column of W.
 
     def label_scale(self, pixel_square: Tensor) -> Tensor:
@@ -152,7 +155,7 @@ class Network:
         outputs = activation.new_empty(*activation.shape[:2], CLASS_COUNT, activation.shape[2])
         return torch.addcmul(activation.unsqueeze(2), strength[..., None, None], columns, out=outputs).relu_()
 
-    # -- readouts ----------------------------------------------------------------------------------------------------
+    # -- readouts ----
 
     def neutral_outputs(self, pixels: Tensor, pixel_square: Tensor) -> list[Tensor]:
         """Outputs of all layers for neutral inputs; pixels [S, B, D] (label pixels 0), `pixel_square` [S, B]."""
@@ -219,7 +222,9 @@ def initial_network(config: RunConfig, seeds: Sequence[int], channels: int) -> N
     weights, biases = [], []
     for inputs, width in zip(config.layers[:-1], config.layers[1:], strict=True):
         limit = 1 / math.sqrt(inputs)
-        drawn = [torch.rand(width, inputs + 1, generator=g, dtype=dtype).mul_(2).sub_(1).mul_(limit) for g in generators]
+        drawn = [
+            torch.rand(width, inputs + 1, generator=g, dtype=dtype).mul_(2).sub_(1).mul_(limit) for g in generators
+        ]
         stacked = torch.stack(drawn)
         weights.append(stacked[:, :, :-1].contiguous())
         biases.append(stacked[:, :, -1].contiguous())
@@ -240,7 +245,7 @@ def initial_network(config: RunConfig, seeds: Sequence[int], channels: int) -> N
 
 def layer_macs(layers: Sequence[int]) -> list[int]:
     """Multiply-accumulates of each layer's forward pass for one sample; layers = (D, W_1, ..., W_L)."""
-    return [inputs * width for inputs, width in zip(layers[:-1], layers[1:], strict=True)]
+    return [inputs * width for inputs, width in itertools.pairwise(layers)]
 
 
 def head_macs(layers: Sequence[int]) -> list[int]:

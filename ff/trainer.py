@@ -102,10 +102,14 @@ def draw_generator(seed: int, purpose: str, epoch: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
+def effective_val_size(val_size: int, count: int) -> int:
+    """The samples held out of `count`: `val_size`, or a fifth where the training set is not larger than that."""
+    return val_size if val_size < count else count // 5
+
+
 def split_rows(count: int, val_size: int, seeds: Sequence[int]) -> Split:
-    """Draw `val_size` of `count` training samples for validation, for each seed; both parts in the set's order."""
-    if not 0 <= val_size < count:
-        raise FFError(f"val_size is {val_size}, but the training set has {count} samples; choose a smaller one")
+    """Draw validation samples from `count` training samples, for each seed; both parts in the set's order."""
+    val_size = effective_val_size(val_size, count)
     orders = [torch.randperm(count, generator=draw_generator(seed, "split")) for seed in seeds]
     return Split(
         torch.stack([order[val_size:].sort().values for order in orders]),
@@ -172,7 +176,7 @@ class Trainer:
             self.state.history.append(row)
             yield row
 
-    # -- mini-batches ------------------------------------------------------------------------------------------------
+    # -- mini-batches ----
 
     def _batches(self, phase: str, epoch: int, draw: Callable[[torch.Generator, int], Tensor] | None = None):
         """Row numbers [S, B] of each mini-batch of an epoch, with what `draw(generator, n)` [n, ...] gave for them."""
@@ -194,7 +198,7 @@ class Trainer:
         steps = total_epochs * math.ceil(self.split.train.shape[1] / self.config.train_batch_size)
         return base * (1 - adam_steps_done / steps)
 
-    # -- phase 1 -------------------------------------------------------------------------------------------------------
+    # -- phase 1 ----
 
     def _draw_negatives(self, generator: torch.Generator, count: int) -> Tensor:
         """What the choice of wrong labels needs for `count` samples: Gumbel noise [n, 10] or shifts [n]."""
@@ -226,7 +230,7 @@ class Trainer:
         activation = matmul(pixels, network.weights[0].mT, network.precision).mul_(scale)
         activation += network.biases[0].unsqueeze(1)
         positive, negative, wrong = self._first_layer(activation, strength, labels, draw)
-        outputs = torch.cat([positive, negative], 1)
+        inputs, outputs = pixels, torch.cat([positive, negative], 1)
         measured = []
         for index in range(network.depth):
             if index > 0:
@@ -248,7 +252,7 @@ class Trainer:
         network = self.state.network
         if self.config.settings.negatives == "hard":
             outputs = network.all_labels(activation, strength.squeeze(-1))
-            wrong = hard_wrong_labels(network.goodness(outputs), labels, draw)
+            wrong = hard_wrong_labels(network.goodness(outputs), labels, draw, self.config.settings.hardness)
             return _pick(outputs, labels), _pick(outputs, wrong), wrong
         wrong = uniform_wrong_labels(labels, draw)
         columns = network.label_columns()
@@ -272,7 +276,7 @@ class Trainer:
         for offset in label_offsets(network.input_size, network.channels):
             target[:, :, offset : offset + CLASS_COUNT] = columns
 
-    # -- phase 2 -------------------------------------------------------------------------------------------------------
+    # -- phase 2 ----
 
     def _softmax(self, epoch: int, total: int) -> tuple[Tensor, None, float]:
         """One epoch of all heads on the frozen layers' outputs: losses [S, L], None, learning rate."""
@@ -315,7 +319,7 @@ class Trainer:
             block = self.images.block(slice(start, start + self.config.test_batch_size), len(self.seeds))
             yield network.features(network.neutral_outputs(block.pixels, block.square))
 
-    # -- backprop ------------------------------------------------------------------------------------------------------
+    # -- backprop ----
 
     def _backprop(self, epoch: int, total: int) -> tuple[Tensor, None, float]:
         """One epoch of the whole network by backpropagation from the last head: losses [S, L], None, learning rate."""
@@ -362,7 +366,7 @@ class Trainer:
             self.weight_gradients[index].copy_(product)
         return loss
 
-    # -- after an epoch ------------------------------------------------------------------------------------------------
+    # -- after an epoch ----
 
     def _validate(self, phase: str) -> tuple[list[float | None], str]:
         """Validation accuracy [S] at full depth by the readout that the phase trains, and that readout's name."""
@@ -378,7 +382,10 @@ class Trainer:
                 pixels, square, labels = self.images.rows(batch)
                 scores = network.goodness_by_label(pixels, square).sum(2)
             elif phase == "softmax":
-                scores, labels = network.head_logits(self.features(batch), network.depth), self.images.labels[batch]
+                scores, labels = (
+                    network.head_logits(self.features(batch), network.depth),
+                    self.images.labels[batch],
+                )
             else:
                 pixels, square, labels = self.images.rows(batch)
                 features = network.features(network.neutral_outputs(pixels, square))
