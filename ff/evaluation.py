@@ -93,7 +93,7 @@ def scores(counts: Tensor) -> dict[str, Any]:
     return {"n": n, "accuracy": accuracy, "macro_f1": float(f1.mean()), "error": 1 - accuracy}
 
 
-# -- what is drawn from a checkpoint -------------------------------------------------------------------------
+# -- what is drawn from a checkpoint ----
 
 
 class Readings(NamedTuple):
@@ -201,6 +201,8 @@ def evaluate_run(
     classes = prepared.facts.classes
     readouts, confidence = [], []
     for split, seen in readings.items():
+        if len(seen.labels) == 0:
+            continue
         readouts += _readouts(split, seen, classes)
         confidence += _confidence(split, seen)
     test = readings["test"]
@@ -227,7 +229,7 @@ def evaluate_run(
     return Evaluation(document, _distributions(test, groups))
 
 
-# -- scores by split, readout and depth ----------------------------------------------------------------------
+# -- scores by split, readout and depth ----
 
 
 def _readouts(split: str, seen: Readings, classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -294,7 +296,7 @@ def calibration_error(probability: Tensor, right: Tensor, bins: int = ECE_BINS) 
     return float(excess.abs().sum()) / len(right)
 
 
-# -- layers --------------------------------------------------------------------------------------------------
+# -- layers ----
 
 
 def goodness_groups(seen: Readings, seed: int) -> dict[str, Tensor | None]:
@@ -363,7 +365,7 @@ def moments(values: Tensor) -> dict[str, float] | None:
     return {name: float(value) for name, value in summary.items()}
 
 
-# -- confidence and distributions ----------------------------------------------------------------------------
+# -- confidence and distributions ----
 
 
 def _outcomes(seen: Readings) -> dict[str, Tensor]:

@@ -77,6 +77,7 @@ class Inference:
         pixels = images.to(self.device).to(self.dtype).flatten(2)
         return clear_label_pixels(pixels.mul_(self.factor).sub_(self.shift).flatten(1), self.network.channels)
 
+    @torch.inference_mode()
     def answer(self, pixels: Tensor, exits: Exits | None = None) -> Answers:
         """Answer for pixels [B, D] as `pixels` gives them; exits None: everybody goes to the last layer."""
         thresholds = (None,) * (self.depth - 1) if exits is None else exits.thresholds
@@ -112,6 +113,7 @@ class Inference:
             features = [feature.index_select(0, stay) for feature in features]
         return Answers(classes, layers)
 
+    @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
         """Logits [B, 10] of the last head for pixels [B, D]."""
         features: list[Tensor] = []
