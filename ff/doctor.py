@@ -118,9 +118,15 @@ def check_cuda() -> list[Row]:
                 Row("CUDA", "warn", "this machine has an NVIDIA GPU, but torch is built for the CPU", advice)
             ]
         return [Row("CUDA", "ok", "no device; ff runs on the CPU")]
-    return [
-        _cuda_row(index, kernel_difference(f"cuda:{index}")) for index in range(torch.cuda.device_count())
-    ]
+    rows = []
+    for index in range(torch.cuda.device_count()):
+        try:
+            rows.append(_cuda_row(index, kernel_difference(f"cuda:{index}")))
+        except RuntimeError as error:
+            # A torch without code for this GPU's generation sees the device and fails at its first kernel.
+            advice = "train with --no-cuda, or install a torch built for this GPU"
+            rows.append(Row(f"CUDA {index}", "fail", f"a small kernel does not run: {_line(error)}", advice))
+    return rows
 
 
 def _cuda_row(index: int, difference: float) -> Row:
