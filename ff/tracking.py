@@ -217,6 +217,7 @@ def open_tracker(
         "config": config,
         "directory": str(Path(directory).resolve()),
         "hardware_log": str(Path(hardware_log).resolve()) if hardware_log else None,
+        "start_monotonic_s": time.monotonic(),
     }
     return Tracker(access, opening, OFFLINE_DELAY_S if access.mode == "offline" else 0.0)
 
@@ -247,6 +248,7 @@ class _Mirror:
         _define_steps(self.run)
         self.epochs: set[tuple] = set()
         self.hardware_start_s: float | None = None
+        self.hardware_last_s = float("-inf")
         self.defined: set[str] = set()
 
     def epoch(self, row: Mapping[str, Any]) -> None:
@@ -255,11 +257,12 @@ class _Mirror:
         self.run.log(row)
 
     def hardware(self, sample: Mapping[str, Any]) -> None:
+        time_s = names.number(sample.get("monotonic_s"))
+        if not isinstance(time_s, (int, float)) or time_s <= self.hardware_last_s:
+            return
         if self.hardware_start_s is None:
-            start = names.number(sample.get("monotonic_s"))
-            if not isinstance(start, (int, float)):
-                return
-            self.hardware_start_s = start
+            self.hardware_start_s = time_s
+        self.hardware_last_s = time_s
         _log_hardware(self.run, names.hardware_row(sample, self.hardware_start_s), self.defined)
 
     def finish(self, metrics: Mapping[str, Any], folder: Path) -> None:
@@ -268,8 +271,9 @@ class _Mirror:
             for row in _rows(folder / "history.csv"):
                 if (row.get("phase"), names.number(row.get("epoch"))) not in self.epochs:
                     self.run.log(names.epoch_row(row))
-        if self.hardware_start_s is None:
-            _log_hardware_file(self.run, folder)
+        # What the log holds beyond the last sample that was followed; the whole of it when none was.
+        for row in _rows(folder / "hardware.csv"):
+            self.hardware(row)
         _log_training(self.run, metrics, folder)
         _finish(self.run)
         part = Part("train", folder)
@@ -337,8 +341,11 @@ def _limit_life() -> None:
     timer.start()
 
 
-def _follow(path: Path, lines: "queue.SimpleQueue[str | None]") -> None:
-    """Turn complete new lines of the sidecar's log into hardware samples, once a second."""
+def _follow(path: Path, lines: "queue.SimpleQueue[str | None]", start_s: float) -> None:
+    """Turn complete new lines of the sidecar's log into hardware samples, once a second.
+
+    Samples from before `start_s` on the monotonic clock are of earlier attempts.
+    """
     position, rest = 0, b""
     while True:
         with contextlib.suppress(OSError), open(path, "rb") as file:
@@ -348,7 +355,7 @@ def _follow(path: Path, lines: "queue.SimpleQueue[str | None]") -> None:
             *whole, rest = (rest + data).split(b"\n")
             for line in whole:
                 sample = hardware_sample(line)
-                if sample:
+                if sample and sample.get("monotonic_s", 0) >= start_s:
                     lines.put(json.dumps({"hardware": sample}))
         time.sleep(1.0)
 

@@ -512,7 +512,9 @@ def test_live_hardware_samples_have_their_own_step(tmp_path):
     wait_for((tmp_path / "results/.tracked" / RUN["name"] / "train.json").is_file)
     _, _, history, _, _, text = read_back(offline_directories()[0])
     rows = [row for row in history if "hardware_seconds" in row]
-    assert [row["hardware_seconds"] for row in rows] == [0, 1]
+    assert [row["hardware_seconds"] for row in rows] == [0, 1], (
+        "the file's samples are older than those told live"
+    )
     assert [row["cpu_avg_percent"] for row in rows] == [20.0, 20.5]
     assert '"name":"cpu_avg_percent"' in text
 
@@ -558,10 +560,12 @@ def test_a_tracker_never_raises_into_the_run(monkeypatch):
 def test_the_sidecars_log_is_followed(tmp_path):
     log = tmp_path / "train.jsonl"
     lines: tracking.queue.SimpleQueue = tracking.queue.SimpleQueue()
-    first, second = ({"kind": "sample", "monotonic_s": float(i), "ram_used_mb": i} for i in (1, 2))
+    first, second = ({"kind": "sample", "monotonic_s": float(i), "ram_used_mb": i} for i in (2, 3))
     text = json.dumps(second)
-    log.write_text(f'{{"kind": "header"}}\n{json.dumps(first)}\nnot json\n{text[:20]}')
-    threading.Thread(target=tracking._follow, args=(log, lines), daemon=True).start()
+    log.write_text(
+        f'{{"kind": "header"}}\n{{"kind": "sample", "monotonic_s": 1.0}}\n{json.dumps(first)}\nnot json\n{text[:20]}'
+    )
+    threading.Thread(target=tracking._follow, args=(log, lines, 1.5), daemon=True).start()
     assert json.loads(lines.get(timeout=20)) == {"hardware": first}
     with open(log, "a") as file:
         file.write(text[20:] + "\n")
@@ -776,3 +780,34 @@ def test_the_command_line_of_ff_track():
     tracking.add_arguments(parser)
     args = parser.parse_args(["elsewhere", "--mode", "offline", "--project", "p", "--again"])
     assert (args.results, args.mode, args.project, args.again) == ("elsewhere", "offline", "p", True)
+
+
+# ---------------------------------------------------------------- the rule
+
+
+def test_the_rule_mirrors_the_results_of_a_workflow(tmp_path):
+    add_evaluation(make_run(Path("results")))
+    for path in ("rules/tracking.smk", "workflow/scripts/track.py"):
+        write_text(path, (ROOT / path).read_text())
+    write_text("envs/cpu.yaml", "channels: [conda-forge]\n")
+    text = f'tracked_files = ["results/{RUN["name"]}/metrics.json"]\ninclude: "rules/tracking.smk"\n'
+    write_text("Snakefile", text)
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "track",
+        "--cores",
+        "1",
+        "--config",
+        "wandb={mode: offline}",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    report = read_json("results/tracking.json")
+    assert [(line["part"], line["state"]) for line in report["parts"]] == [
+        ("train", "offline"),
+        ("evaluation", "offline"),
+    ]
+    assert len(offline_directories()) == 2

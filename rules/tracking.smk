@@ -1,0 +1,19 @@
+# Weights & Biases, after the fact: mirrors what lies in the results folder. Nothing depends on it, and it reads
+# nothing back, so it can be left out, and be run at any later time: snakemake --cores 1 track
+rule track:
+    input:
+        tracked_files,
+    output:
+        report="results/tracking.json",
+    log:
+        "logs/tracking.log",
+    params:
+        results="results",
+        mode=lookup("wandb/mode", within=config, default="auto"),
+        project=lookup("wandb/project", within=config, default="edgeff"),
+        entity=lookup("wandb/entity", within=config, default=None),
+    conda:
+        "../envs/cpu.yaml"
+    localrule: True
+    script:
+        "../workflow/scripts/track.py"
