@@ -45,9 +45,8 @@ FIGURES: dict[str, FigureSpec] = {
         (),
         "Accuracy by network and recipe",
         "Test accuracy of the head readout at full depth. Hollow marks are single seeds, filled marks their "
-        "mean, "
-        "bars its 95 % interval (Student t below 20 seeds, since a bootstrap of three values is too narrow; "
-        "bootstrap BCa from 20 on).",
+        "mean, bars its 95 % interval (Student t below 20 seeds, since a bootstrap of three values is too "
+        "narrow; bootstrap BCa from 20 on).",
         "Dot plot of test accuracy in per cent by network, one panel a dataset, one colour and marker a "
         "recipe.",
     ),
@@ -57,8 +56,8 @@ FIGURES: dict[str, FigureSpec] = {
         ("accuracy",),
         (),
         "Accuracy by depth",
-        "Test accuracy of the head and of the goodness readout when only the first layers answer. "
-        "Bands reach from the smallest to the largest seed.",
+        "Test accuracy of the head and of the goodness readout when only the first layers answer. Bands "
+        "reach from the smallest to the largest seed.",
         "Line plots of test accuracy in per cent against the number of layers used, one line a readout.",
     ),
     "confusion": FigureSpec(
@@ -68,8 +67,7 @@ FIGURES: dict[str, FigureSpec] = {
         ("evaluation.json",),
         "Confusion on test",
         "Share of each true class that was answered as each class, summed over seeds, for the network that "
-        "is best "
-        "on validation.",
+        "is best on validation.",
         "Matrix of true against predicted classes, one panel a dataset, with the share in per cent in each "
         "cell.",
     ),
@@ -79,8 +77,8 @@ FIGURES: dict[str, FigureSpec] = {
         ("history",),
         (),
         "Goodness gap during training",
-        "Mean goodness of positive minus mean goodness of negative samples, by layer and epoch. "
-        "Bands reach from the smallest to the largest seed.",
+        "Mean goodness of positive minus mean goodness of negative samples, by layer and epoch. Bands reach "
+        "from the smallest to the largest seed.",
         "Line plots of the goodness gap against the epoch, one line a layer, one panel a dataset and "
         "network.",
     ),
@@ -91,8 +89,7 @@ FIGURES: dict[str, FigureSpec] = {
         (),
         "Validation accuracy during training",
         "Accuracy on the validation set by epoch: first while the layers learn (goodness readout), then "
-        "while the "
-        "heads learn (head readout). Bands reach from the smallest to the largest seed.",
+        "while the heads learn (head readout). Bands reach from the smallest to the largest seed.",
         "Line plots of validation accuracy in per cent against the epoch, one line a recipe.",
     ),
     "goodness_distributions": FigureSpec(
@@ -102,8 +99,7 @@ FIGURES: dict[str, FigureSpec] = {
         ("distributions.csv",),
         "Goodness of positive, negative and neutral inputs",
         "How goodness is distributed over test inputs with the true label, a wrong label and the neutral "
-        "label, by "
-        "layer, for the network that is best on validation.",
+        "label, by layer, for the network that is best on validation.",
         "Histograms of goodness for positive, negative and neutral inputs, one row a layer, one column a "
         "dataset.",
     ),
@@ -124,8 +120,7 @@ FIGURES: dict[str, FigureSpec] = {
         ("distributions.csv",),
         "Confidence of right and wrong answers (logit)",
         "How the largest logit of each head, on which the exit rule works, is distributed over right and "
-        "wrong "
-        "answers on test.",
+        "wrong answers on test.",
         "Histograms of the largest logit for right and wrong answers, one row a layer, one column a dataset.",
     ),
     "early_exit": FigureSpec(
@@ -135,10 +130,8 @@ FIGURES: dict[str, FigureSpec] = {
         (),
         "Early exit: accuracy against work and time",
         "Test accuracy kept when samples may leave at an earlier layer, against the multiply-accumulates "
-        "and against "
-        "the measured time that this takes, for a swept threshold. Thresholds come from validation; samples "
-        "that left "
-        "are really dropped from the batch. Rings mark k = 1.",
+        "and against the measured time that this takes, for a swept threshold. Thresholds come from "
+        "validation; samples that left are really dropped from the batch. Rings mark k = 1.",
         "Curves of test accuracy in per cent against cost in per cent of full depth, one line an exit rule.",
     ),
     "latency_violins": FigureSpec(
@@ -167,8 +160,7 @@ FIGURES: dict[str, FigureSpec] = {
         (),
         "Throughput against batch size",
         "Samples per second, inputs already on the device: median over repeats, with the 95 % bootstrap "
-        "interval of "
-        "the median.",
+        "interval of the median.",
         "Line plots of throughput in samples per second against batch size, one line a network, one column "
         "a device.",
     ),
@@ -179,8 +171,7 @@ FIGURES: dict[str, FigureSpec] = {
         (),
         "Speed-up of the GPU over the CPU",
         "CPU time divided by GPU time for the same batch. Bold: the 95 % interval leaves out 1; hatched: "
-        "the CPU is "
-        "faster.",
+        "the CPU is faster.",
         "Heat map of the speed-up by network and batch size, one panel a dataset, with the factor in each "
         "cell.",
     ),
@@ -209,8 +200,7 @@ FIGURES: dict[str, FigureSpec] = {
         (),
         "Energy per sample by network and batch size",
         "Energy of one inference in mJ above what the idle machine takes, mean over seeds; the gross energy "
-        "is in "
-        "latency.csv.",
+        "is in latency.csv.",
         "Heat map of energy per sample in millijoules by network and batch size, one column a device.",
     ),
     "power_heatmap": FigureSpec(
@@ -229,8 +219,7 @@ FIGURES: dict[str, FigureSpec] = {
         (),
         "Energy of training by rail and phase",
         "Gross energy of a training run on each power rail, stacked by phase, mean over seeds. Rails "
-        "overlap where one "
-        "feeds another, so they do not add up.",
+        "overlap where one feeds another, so they do not add up.",
         "Stacked bars of energy in joules by power rail, one colour and hatch a phase, one panel a network.",
     ),
     "energy_accuracy": FigureSpec(
@@ -240,8 +229,7 @@ FIGURES: dict[str, FigureSpec] = {
         (),
         "Accuracy against energy of training",
         "Test accuracy against the gross energy of the training run. Hollow marks are single seeds, filled "
-        "marks their "
-        "means.",
+        "marks their means.",
         "Scatter plot of test accuracy in per cent against training energy in joules, one marker a recipe.",
     ),
     "hardware_trace": FigureSpec(

@@ -161,7 +161,7 @@ def confusion(frame: pd.DataFrame) -> Figure:
     seeds = style.seeds_text(frame["seeds"])
     note = (
         f"{str(frame['readout'].iloc[0]).capitalize()} readout at full depth; counts summed over seeds "
-        f"({seeds}; n = {', '.join(f'{int(n)} answers for {name}' for name, n in images.items())}); "
-        "cells below 0.05 % are left empty; the colour scale is stretched at its lower end."
+        f"({seeds}; n = {', '.join(f'{int(n)} answers for {name}' for name, n in images.items())}); cells "
+        "below 0.05 % are left empty; the colour scale is stretched at its lower end."
     )
     return style.finish(figure, title, note)

@@ -89,8 +89,7 @@ def distribution(frame: pd.DataFrame, kind: str) -> Figure:
     )
     note = (
         f"Split {first['split']}, recipe {first['recipe']}, {runs}; n = {numbers} samples in the first "
-        f"panel; "
-        "each group adds up to 100 %, no interval."
+        "panel; each group adds up to 100 %, no interval."
     )
     return style.finish(figure, TITLE[kind], note, legend)
 

@@ -81,11 +81,10 @@ def trade_off(frame: pd.DataFrame) -> Figure:
     )
     ks = frame["k"]
     note = (
-        f"Recipe {recipe}; each mark is one k from {ks.min():g} to {ks.max():g}, thresholds from "
-        f"validation; mean over "
-        f"seeds ({style.seeds_text(counts)}), bands: smallest to largest seed. Left is cheaper; the dotted "
-        f"line is full "
-        "depth. Samples that left were really dropped from the batch when time was measured."
+        f"Recipe {recipe}; each mark is one k from {ks.min():g} to {ks.max():g}, thresholds from validation; "
+        f"mean over seeds ({style.seeds_text(counts)}), bands: smallest to largest seed. Left is cheaper; "
+        "the dotted line is full depth. Samples that left were really dropped from the batch when time was "
+        "measured."
     )
     left = [label for label in nets.order if label not in chosen]
     if left:

@@ -83,8 +83,7 @@ def rails(frame: pd.DataFrame, missing: pd.DataFrame) -> Figure:
     )
     note = (
         f"Recipe {recipe}; mean over seeds ({style.seeds_text(counts)}); {bars}. Rails overlap where one "
-        f"feeds another: "
-        "do not add them up. Energy net of idle is in energy.csv."
+        "feeds another: do not add them up. Energy net of idle is in energy.csv."
     )
     if len(chosen) < len(nets.order):
         note += f" Not drawn for room: {', '.join(label for label in nets.order if label not in chosen)}."
@@ -150,8 +149,7 @@ def energy_accuracy(training: pd.DataFrame, accuracy: pd.DataFrame, missing: pd.
     ]
     note = (
         f"Filled: mean over seeds ({style.seeds_text(counts)}); hollow: single seeds (no interval); head "
-        f"readout; lines "
-        f"join networks of one recipe in order of size, the numbers are the smallest and the "
+        "readout; lines join networks of one recipe in order of size, the numbers are the smallest and the "
         f"largest: {nets.axis}."
     )
     return style.finish(figure, title, note, legend)

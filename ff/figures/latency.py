@@ -56,9 +56,8 @@ def latency_violins(samples: pd.DataFrame, devices: pd.DataFrame) -> Figure:
             ax.set_ylabel("latency of a batch (ms)")
             style.category_axis(ax, nets.order, nets.axis)
     note = (
-        f"{dataset}, {PATHS['deploy']}; repeats of all seeds together, n = {_span(counts)} a violin. "
-        f"Violin: 1st to 99th "
-        "percentile; bar: 5th to 95th; white dot: median. Each panel has its own axis."
+        f"{dataset}, {PATHS['deploy']}; repeats of all seeds together, n = {_span(counts)} a violin. Violin: "
+        "1st to 99th percentile; bar: 5th to 95th; white dot: median. Each panel has its own axis."
     )
     return style.finish(figure, title, note)
 
@@ -114,8 +113,7 @@ def latency_histogram(samples: pd.DataFrame, devices: pd.DataFrame) -> Figure:
     ]
     note = (
         f"{dataset}, {PATHS['deploy']}; n = {_span(counts)} timed samples a panel, seeds together; the "
-        f"slowest 1 % lie "
-        "outside the panels. The number in each title is the median."
+        "slowest 1 % lie outside the panels. The number in each title is the median."
     )
     if len(chosen) < len(nets.order):
         note += f" Not drawn for room: {', '.join(label for label in nets.order if label not in chosen)}."
@@ -162,9 +160,8 @@ def throughput(latency: pd.DataFrame, devices: pd.DataFrame) -> Figure:
         for name, look in looks.items()
     ]
     note = (
-        f"{PATHS['deploy'].capitalize()}. Median over repeats, mean over seeds "
-        f"({style.seeds_text(counts)}); bars: widest "
-        f"95 % bootstrap interval of the seeds' medians. Legend: {nets.axis}."
+        f"{PATHS['deploy'].capitalize()}. Median over repeats, mean over seeds ({style.seeds_text(counts)}); "
+        f"bars: widest 95 % bootstrap interval of the seeds' medians. Legend: {nets.axis}."
     )
     return style.finish(figure, title, note, legend)
 
@@ -210,8 +207,7 @@ def speedup(frame: pd.DataFrame, devices: pd.DataFrame) -> Figure:
     legend = [Patch(facecolor="#00224e", edgecolor="white", hatch="////", label="CPU faster (below 1)")]
     note = (
         f"{PATHS['deploy'].capitalize()}. Bold: the 95 % interval leaves out 1 (n = {_span(ns)}; "
-        f"{', '.join(methods)}). "
-        "The end-to-end figures with the transfer are in speedup.csv."
+        f"{', '.join(methods)}). The end-to-end figures with the transfer are in speedup.csv."
     )
     return style.finish(figure, title, note, legend)
 

@@ -1,0 +1,753 @@
+"""results/report.html: one self-contained page with the question, the results, every figure, and what is
+missing.
+
+No network, no script: images are data URIs, the style is in the page, and a content policy in the page
+forbids everything else. It reads the summary tables and the saved figures, never the models, so writing it
+takes seconds. Sentences are computed from the tables, with intervals; what is named "best" is best on
+validation.
+"""
+
+import base64
+import datetime
+import html
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from ff import statistics
+from ff.errors import FFError
+from ff.figures import FIGURES, FigureSpec
+from ff.files import read_json, write_text
+from ff.tables import KEYS, RECIPE_ORDER, TABLES, Run, layer_sizes, machine_name, read_table
+
+LARGEST_SVG = 350_000
+"""A figure whose SVG is larger (bytes) is embedded as PNG, to keep the page quick to open on a phone."""
+MOST_MACHINES = 5
+LONG_TEXT = 40
+"""Cells with more letters than this may be broken into lines; names such as 784-200-200-10 may not."""
+FAMILY_TITLES = {
+    "accuracy": "Accuracy",
+    "training": "Training",
+    "distributions": "Goodness and confidence",
+    "early_exit": "Early exit",
+    "latency": "Inference time and memory",
+    "energy": "Energy",
+    "hardware": "Hardware",
+}
+DEFAULT_QUESTION = "How well do networks trained with the Forward-Forward algorithm do, and at what cost?"
+
+
+def write_report(
+    results_root: str | Path,
+    summary_dir: str | Path,
+    figures_dir: str | Path,
+    out_path: str | Path,
+    question: str = DEFAULT_QUESTION,
+    title: str = "Forward-Forward experiments",
+    figures: Iterable[str] | None = None,
+    written_at: str | None = None,
+) -> Path:
+    """Write the report and return its path.
+
+    `figures`: names to show (default: all of `ff.figures.FIGURES`); each is looked for as
+    `figures_dir/NAME.svg` and `.png`, and one that is not there is named in the page. `written_at`: the
+    date shown (default: now, UTC). Raises FFError when a summary table or a name is missing.
+    """
+    tables = {name: read_table(summary_dir, name) for name in TABLES}
+    names = list(FIGURES) if figures is None else list(figures)
+    unknown = [name for name in names if name not in FIGURES]
+    if unknown:
+        raise FFError(f"there is no figure called {unknown[0]!r}; the figures are: {', '.join(FIGURES)}")
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    page = _page(tables, Path(results_root), Path(figures_dir), names, question, title, written_at or now)
+    write_text(out_path, page)
+    return Path(out_path)
+
+
+# ------------------------------------------------------------------------------------------ key sentences
+
+
+def key_results(tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """The result sentences, plain text, each with its interval or the reason why it has none."""
+    sentences = [_runs_sentence(tables["runs"])]
+    for part in (
+        _accuracy_sentences,
+        _recipe_sentences,
+        _early_exit_sentences,
+        _speed_sentences,
+        _energy_sentences,
+    ):
+        sentences += part(tables)
+    return sentences
+
+
+def _runs_sentence(runs: pd.DataFrame) -> str:
+    finished = int(runs["finished"].sum()) if len(runs) else 0
+    text = f"{finished} of {len(runs)} expected run{'s' * (len(runs) != 1)} finished"
+    return (
+        f"{text}."
+        if finished == len(runs)
+        else f"{text}; the section Missing says why the others are not here."
+    )
+
+
+def best_on_validation(summary: pd.DataFrame, dataset: str) -> pd.Series | None:
+    """The row (split val, head) of the network and recipe with the best mean validation accuracy, bp left
+    out."""
+    rows = summary[
+        (summary["dataset"] == dataset) & (summary["split"] == "val") & (summary["readout"] == "head")
+    ]
+    rows = rows[rows["recipe"] != "bp"] if (rows["recipe"] != "bp").any() else rows
+    rows = rows.dropna(subset=["mean"])
+    return rows.loc[rows["mean"].idxmax()] if len(rows) else None
+
+
+def _accuracy_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    summary, sentences = tables["accuracy_summary"], []
+    for dataset in summary["dataset"].drop_duplicates():
+        best = best_on_validation(summary, dataset)
+        if best is None:
+            continue
+        same = (summary["dataset"] == dataset) & (summary["layers"] == best["layers"])
+        test = summary[same & (summary["recipe"] == best["recipe"]) & (summary["split"] == "test")]
+        for row in test[test["readout"] == "head"].itertuples():
+            ends = _interval(row.low, row.high, _percent, row.n_seeds, "seed", row.method)
+            what = f"the Forward-Forward network that is best on validation, {row.layers} with recipe {row.recipe},"
+            if row.recipe == "bp":
+                what = f"{row.layers} trained by backprop (bp)"
+            sentences.append(f"{dataset}: {what} reaches a test accuracy of {_percent(row.mean)} ({ends}).")
+    return sentences
+
+
+def _recipe_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    frame, sentences = tables["recipes"], []
+    summary = tables["accuracy_summary"]
+    for dataset in frame["dataset"].drop_duplicates():
+        best = best_on_validation(summary, dataset)
+        if best is None:
+            continue
+        rows = frame[
+            (frame["dataset"] == dataset) & (frame["layers"] == best["layers"]) & (frame["readout"] == "head")
+        ]
+        for row in rows.itertuples():
+            if best["recipe"] not in (row.recipe_a, row.recipe_b) or pd.isna(row.difference_points):
+                continue
+            a, b, sign = row.recipe_a, row.recipe_b, 1
+            if best["recipe"] == b:
+                a, b, sign = b, a, -1
+            difference = sign * row.difference_points
+            ends = sorted((sign * row.low, sign * row.high)) if pd.notna(row.low) else (None, None)
+            word = "above" if difference > 0 else "below"
+            size = f"{abs(difference):.2f} points {word}" if round(abs(difference), 2) else "level with"
+            interval = _interval(*ends, _points, row.n_pairs, "pair", row.method)
+            clear = ""
+            if ends[0] is not None and ends[0] <= 0 <= ends[1] and ends[0] != ends[1]:
+                clear = " The interval holds 0: the difference is not clear."
+            sentences.append(
+                f"{dataset}, {row.layers}: recipe {a} is {size} {b} on test (paired over seeds; "
+                f"{interval}).{clear}"
+            )
+    return sentences
+
+
+def _early_exit_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    frame, sentences = tables["operating_points"], []
+    for dataset, part in frame.groupby("dataset", sort=False):
+        best = best_on_validation(tables["accuracy_summary"], dataset)
+        if best is None:
+            continue
+        cell = part[(part["layers"] == best["layers"]) & (part["recipe"] == best["recipe"])]
+        if cell.empty:
+            continue
+        saved = statistics.mean_interval(cell["macs_saved_share"])
+        change = statistics.mean_interval(cell["change_points"])
+        if saved.estimate is None or change.estimate is None:
+            continue
+        text = (
+            f"{dataset}, {best['layers']}, {best['recipe']}: early exit at the point chosen on validation "
+            f"saves {_percent(saved.estimate)} of the MACs "
+            f"({_interval(saved.low, saved.high, _percent, saved.n, 'seed', saved.method)})"
+        )
+        time = statistics.mean_interval(cell["time_saved_share_batch_512"])
+        if time.estimate is not None:
+            text += f" and {_percent(time.estimate)} of the measured time at batch 512"
+        ends = _interval(change.low, change.high, _points, change.n, "seed", change.method)
+        sentences.append(f"{text}, and changes test accuracy by {_points(change.estimate)} points ({ends}).")
+    return sentences
+
+
+def _speed_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    latency, devices, sentences = tables["latency"], tables["devices"], []
+    deploy = latency[latency["path"] == "deploy"]
+    if len(deploy):
+        row = deploy.loc[deploy["throughput_per_s"].astype(float).idxmax()]
+        sentences.append(
+            f"The highest throughput measured is {row['throughput_per_s']:,.0f} samples/s on {row['device']} "
+            f"({row['dataset']}, {row['layers']}, batch {row['batch_size']})."
+        )
+    speedup = tables["speedup"]
+    speedup = speedup[speedup["path"] == "deploy"].dropna(subset=["speedup"])
+    if len(speedup):
+        row = speedup.loc[speedup["speedup"].idxmax()]
+        unit = "seed" if "seeds" in str(row["method"]) else "repeat"
+        ends = _interval(row["low"], row["high"], lambda value: f"{value:.1f}", row["n"], unit, row["method"])
+        sentences.append(
+            f"The largest speed-up of {row['device']} over the CPU is {row['speedup']:.1f} times ({ends}; "
+            f"{row['dataset']}, {row['layers']}, batch {row['batch_size']})."
+        )
+        wins = tables["gpu_wins"]
+        wins = wins[(wins["path"] == "deploy")]["batch_size"].dropna()
+        if len(wins):
+            span = (
+                f"{wins.min():.0f}" if wins.min() == wins.max() else f"{wins.min():.0f} to {wins.max():.0f}"
+            )
+            sentences.append(
+                f"The GPU is faster than the CPU for certain from batch size {span} on, by network."
+            )
+    for row in devices[devices["available"] == 0].drop_duplicates("device").itertuples():
+        sentences.append(f"Nothing was measured on {row.device}: {row.reason}.")
+    return sentences
+
+
+def _energy_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    training = tables["training"].dropna(subset=["energy_gross_mj"])
+    if training.empty:
+        return ["No energy was measured: no run has readings of a power sensor."]
+    sentences = []
+    for dataset, part in training.groupby("dataset", sort=False):
+        best = best_on_validation(tables["accuracy_summary"], dataset)
+        if best is None:
+            continue
+        cell = part[(part["layers"] == best["layers"]) & (part["recipe"] == best["recipe"])]
+        gross = statistics.mean_interval(cell["energy_gross_mj"] / 1000)
+        if gross.estimate is None:
+            continue
+        net = statistics.mean_interval(cell["energy_net_mj"] / 1000)
+        ends = _interval(gross.low, gross.high, lambda value: f"{value:,.0f}", gross.n, "seed", gross.method)
+        text = f"{dataset}, {best['layers']}, {best['recipe']}: a training run takes "
+        text += f"{gross.estimate:,.0f} J gross ({ends})"
+        sentences.append(text + (f", {net.estimate:,.0f} J above idle." if net.estimate is not None else "."))
+    return sentences
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}\N{NO-BREAK SPACE}%"
+
+
+def _points(value: float) -> str:
+    # A minus sign, and no "-0.00".
+    text = f"{value:+.2f}"
+    return text.replace("-0.00", "0.00").replace("+0.00", "0.00").replace("-", "\N{MINUS SIGN}")
+
+
+def _interval(low: Any, high: Any, show: Callable[[float], str], n: Any, unit: str, method: str) -> str:
+    count = f"{int(n)} {unit}{'s' * (int(n) != 1)}"
+    if low is None or high is None or pd.isna(low) or pd.isna(high):
+        return f"{count}, no interval"
+    if low == high:
+        return f"{count}, all equal"
+    return f"95 % interval {show(low)} to {show(high)}, {method}, {count}"
+
+
+# ----------------------------------------------------------------------------------------------- HTML bits
+
+
+class Column(NamedTuple):
+    """A column of a table in the page: its header (with unit) and how a row's value is written."""
+
+    header: str
+    show: Callable[[Any], str]
+    number: bool = True
+
+
+def _text(value: Any) -> str:
+    return "–" if value is None or (not isinstance(value, str) and pd.isna(value)) else str(value)
+
+
+def _number(pattern: str, factor: float = 1.0) -> Callable[[Any], str]:
+    def show(value: Any) -> str:
+        return "–" if value is None or pd.isna(value) else format(factor * float(value), pattern)
+
+    return show
+
+
+def _range(pattern: str, factor: float = 1.0) -> Callable[[Any], str]:
+    one = _number(pattern, factor)
+
+    def show(pair: Any) -> str:
+        low, high = pair
+        return "–" if pd.isna(low) or pd.isna(high) else f"{one(low)} to {one(high)}"
+
+    return show
+
+
+def _words(name: str) -> Column:
+    return Column(name, _text, False)
+
+
+def _table(caption: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], note: str = "") -> str:
+    """A table in a box of its own that scrolls sideways (and down when it is long), with a header that
+    stays."""
+    rows = list(rows)
+    if not rows:
+        return f"<p class='none'>{html.escape(caption)}: {html.escape(note or 'no rows')}.</p>"
+    head = "".join(
+        f"<th scope='col'{' class=n' if column.number else ''}>{html.escape(column.header)}</th>"
+        for column in columns
+    )
+    body = []
+    for row in rows:
+        cells = []
+        for column, value in zip(columns, row, strict=True):
+            text = column.show(value)
+            kind = " class=n" if column.number else " class=long" if len(text) > LONG_TEXT else ""
+            cells.append(f"<td{kind}>{html.escape(text)}</td>")
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    escaped = html.escape(caption, quote=True)
+    note = f"<p class='note'>{html.escape(note)}</p>" if note else ""
+    return (
+        "<div class='scroll' role='region' tabindex='0' "
+        f"aria-label='{escaped}'><table><caption>{escaped}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>{note}"
+    )
+
+
+def _image(base: Path) -> str | None:
+    """A data URI of the SVG, or of the PNG where the SVG is missing or large; None where neither exists."""
+    svg, png = base.parent / f"{base.name}.svg", base.parent / f"{base.name}.png"
+    if svg.is_file() and (svg.stat().st_size <= LARGEST_SVG or not png.is_file()):
+        return f"data:image/svg+xml;base64,{base64.b64encode(svg.read_bytes()).decode()}"
+    if png.is_file():
+        return f"data:image/png;base64,{base64.b64encode(png.read_bytes()).decode()}"
+    return None
+
+
+def _figure(name: str, spec: FigureSpec, figures_dir: Path) -> str:
+    source = _image(figures_dir / name)
+    caption = f"<figcaption><b>{html.escape(spec.title)}.</b> {html.escape(spec.caption)}</figcaption>"
+    if source is None:
+        return f"<figure id='figure-{name}'><p class='none'>This figure was not made.</p>{caption}</figure>"
+    return (
+        f"<figure id='figure-{name}'><div class='scroll picture' role='region' tabindex='0' "
+        f"aria-label='{html.escape(spec.title, quote=True)}'><img src='{source}' "
+        f"alt='{html.escape(spec.alt, quote=True)}'></div>{caption}</figure>"
+    )
+
+
+def _definitions(pairs: Iterable[tuple[str, Any]]) -> str:
+    items = "".join(
+        f"<dt>{html.escape(str(key))}</dt><dd>{html.escape(_flat(value))}</dd>" for key, value in pairs
+    )
+    return f"<dl>{items}</dl>" if items else ""
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_flat(part)}" for key, part in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_flat(part) for part in value) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "unknown" if value is None else str(value)
+
+
+# ---------------------------------------------------------------------------------------------- the tables
+
+
+def _in_order(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows by dataset as they came, then by network size, then ff, own recipes, edgeff, bp."""
+    if frame.empty:
+        return frame
+    datasets = {name: place for place, name in enumerate(frame["dataset"].drop_duplicates())}
+    keys = {"_d": frame["dataset"].map(datasets), "_l": frame["layers"].map(layer_sizes)}
+    by = ["_d", "_l"]
+    if "recipe" in frame:
+        keys["_r"] = frame["recipe"].map(lambda name: (RECIPE_ORDER.get(name, 1), name))
+        by.append("_r")
+    return frame.assign(**keys).sort_values(by, kind="stable").drop(columns=by)
+
+
+def _accuracy_tables(tables: Mapping[str, pd.DataFrame]) -> str:
+    summary = _in_order(tables["accuracy_summary"])
+    test = summary[summary["split"] == "test"]
+    rows = [
+        (r.dataset, r.layers, r.recipe, r.readout, r.n_seeds, r.mean, (r.low, r.high), r.method)
+        for r in test.itertuples()
+    ]
+    columns = [_words("dataset"), _words("network"), _words("recipe"), _words("readout")]
+    columns += [Column("seeds", _text), Column("test accuracy (%)", _number(".2f", 100))]
+    columns += [Column("95 % interval (%)", _range(".2f", 100)), _words("method")]
+    first = _table(
+        "Test accuracy at full depth", columns, rows, "Means over seeds." if rows else "no finished run"
+    )
+    pairs = _in_order(tables["recipes"])
+    rows = [
+        (
+            r.dataset,
+            r.layers,
+            r.readout,
+            f"{r.recipe_a} minus {r.recipe_b}",
+            r.n_pairs,
+            r.difference_points,
+            (r.low, r.high),
+            r.method,
+        )
+        for r in pairs.itertuples()
+    ]
+    columns = [
+        _words("dataset"),
+        _words("network"),
+        _words("readout"),
+        _words("recipes"),
+        Column("pairs", _text),
+    ]
+    columns += [Column("difference (points)", lambda value: "–" if pd.isna(value) else _points(value))]
+    columns += [Column("95 % interval (points)", _signed_range), _words("method")]
+    note = "On test, only seeds that both recipes have; an interval without 0 is a clear difference."
+    second = _table(
+        "Recipes compared, paired over seeds", columns, rows, note if rows else "fewer than two recipes"
+    )
+    return first + second
+
+
+def _signed_range(pair: Any) -> str:
+    low, high = pair
+    return "–" if pd.isna(low) or pd.isna(high) else f"{_points(low)} to {_points(high)}"
+
+
+def _training_tables(tables: Mapping[str, pd.DataFrame]) -> str:
+    rows = []
+    frame = _in_order(tables["training"])
+    for key, cell in frame.groupby(["dataset", "layers", "recipe"], sort=False):
+        means = cell.mean(numeric_only=True)
+        rows.append(
+            (
+                *key,
+                len(cell),
+                means["parameters"],
+                means["seconds_total"],
+                means["samples_per_s_representation"],
+                means["peak_memory_mb"],
+                means["energy_gross_mj"],
+                means["energy_net_mj"],
+            )
+        )
+    columns = [_words("dataset"), _words("network"), _words("recipe"), Column("seeds", _text)]
+    columns += [Column("parameters", _number(",.0f")), Column("time (s)", _number(",.1f"))]
+    columns += [Column("training (samples/s)", _number(",.0f")), Column("peak memory (MB)", _number(",.0f"))]
+    columns += [
+        Column("gross energy (J)", _number(",.1f", 1e-3)),
+        Column("net energy (J)", _number(",.1f", 1e-3)),
+    ]
+    note = "Means over seeds; – was not measured. Net energy is above idle."
+    return _table("Cost of training", columns, rows, note if rows else "no finished run")
+
+
+def _early_exit_tables(tables: Mapping[str, pd.DataFrame]) -> str:
+    rows = []
+    frame = _in_order(tables["operating_points"])
+    for key, cell in frame.groupby(["dataset", "layers", "recipe"], sort=False):
+        change = statistics.mean_interval(cell["change_points"])
+        macs = statistics.mean_interval(cell["macs_saved_share"])
+        times = [cell[f"time_saved_share_batch_{batch}"].mean() for batch in (1, 32, 512)]
+        ks = ", ".join(dict.fromkeys(f"{row.rule} {row.k:g}" for row in cell.itertuples()))
+        rows.append(
+            (
+                *key,
+                len(cell),
+                ks,
+                cell["test_accuracy"].mean(),
+                change.estimate,
+                change[2:4],
+                macs.estimate,
+                macs[2:4],
+                *times,
+            )
+        )
+    columns = [
+        _words("dataset"),
+        _words("network"),
+        _words("recipe"),
+        Column("seeds", _text),
+        _words("rule, k"),
+    ]
+    columns += [Column("test accuracy (%)", _number(".2f", 100))]
+    columns += [
+        Column("change (points)", lambda value: "–" if value is None or pd.isna(value) else _points(value))
+    ]
+    columns += [Column("95 % interval", lambda pair: "–" if None in pair else _signed_range(pair))]
+    columns += [Column("MACs saved (%)", _number(".1f", 100))]
+    columns += [Column("95 % interval", lambda pair: "–" if None in pair else _range(".1f", 100)(pair))]
+    columns += [Column(f"time saved, batch {batch} (%)", _number(".1f", 100)) for batch in (1, 32, 512)]
+    choice = frame["choice"].dropna().iloc[0] if len(frame) and frame["choice"].notna().any() else ""
+    note = (
+        f"Chosen on validation ({choice}), reported on test; change is against full depth; means over seeds."
+    )
+    return _table(
+        "Early-exit operating points", columns, rows, note if rows else "no run has an operating point"
+    )
+
+
+def _latency_tables(tables: Mapping[str, pd.DataFrame]) -> str:
+    latency = _in_order(tables["latency"])
+    rows = []
+    for key, cell in latency.groupby(["dataset", "layers", "recipe", "device", "path"], sort=False):
+        for batch in sorted({cell["batch_size"].min(), cell["batch_size"].max()}):
+            part = cell[cell["batch_size"] == batch]
+            rows.append(
+                (
+                    *key,
+                    batch,
+                    part["median_ms"].mean(),
+                    part["p5_ms"].mean(),
+                    part["p95_ms"].mean(),
+                    (part["low_ms"].min(), part["high_ms"].max()),
+                    part["throughput_per_s"].mean(),
+                    len(part),
+                )
+            )
+    columns = [_words("dataset"), _words("network"), _words("recipe"), _words("device"), _words("path")]
+    columns += [
+        Column("batch size", _text),
+        Column("median (ms)", _number(".4g")),
+        Column("p5 (ms)", _number(".4g")),
+    ]
+    columns += [Column("p95 (ms)", _number(".4g")), Column("95 % interval of the median (ms)", _range(".4g"))]
+    columns += [Column("samples/s", _number(",.0f")), Column("seeds", _text)]
+    note = (
+        "Latency of a whole batch, smallest and largest batch size (all are in latency.csv). Means over "
+        "seeds; the interval is the widest bootstrap interval of a seed's median. deploy: inputs already on "
+        "the device; end_to_end: with their transfer."
+    )
+    text = _table("Inference time", columns, rows, note if rows else "no run has been measured")
+    gone = tables["devices"][tables["devices"]["available"] == 0].drop_duplicates("device")
+    for row in gone.itertuples():
+        text += f"<p class='none'>{html.escape(f'{row.device} was not measured: {row.reason}')}.</p>"
+    wins = _in_order(tables["gpu_wins"].dropna(subset=["batch_size"]))
+    if len(wins):
+        rows = [(r.dataset, r.layers, r.recipe, r.device, r.path, r.batch_size) for r in wins.itertuples()]
+        columns = [_words("dataset"), _words("network"), _words("recipe"), _words("device"), _words("path")]
+        columns += [Column("faster than the CPU from batch size", _number(".0f"))]
+        note = "The interval of the speed-up lies above 1 at this batch size and at every larger one."
+        text += _table("Where the GPU starts to win", columns, rows, note)
+    agreement = tables["agreement"][tables["agreement"]["available"] == 1]
+    if len(agreement):
+        share = agreement["same_predictions_share"]
+        text += (
+            f"<p>CPU and GPU give the same prediction for {100 * share.min():.3f} % or more of the test "
+            f"samples ({len(agreement)} runs); the largest difference of a logit is "
+            f"{agreement['max_logit_difference'].max():.2g}.</p>"
+        )
+    return text
+
+
+def _energy_tables(tables: Mapping[str, pd.DataFrame]) -> str:
+    latency = _in_order(tables["latency"].dropna(subset=["gross_mj_per_sample"]))
+    rows = []
+    for key, cell in latency.groupby(["dataset", "layers", "recipe", "device"], sort=False):
+        for batch in sorted({cell["batch_size"].min(), cell["batch_size"].max()}):
+            part = cell[cell["batch_size"] == batch]
+            means = part[["power_mw", "idle_mw", "gross_mj_per_sample", "net_mj_per_sample"]].mean()
+            rows.append((*key, batch, *means, len(part)))
+    columns = [
+        _words("dataset"),
+        _words("network"),
+        _words("recipe"),
+        _words("device"),
+        Column("batch size", _text),
+    ]
+    columns += [Column("power (W)", _number(".2f", 1e-3)), Column("idle (W)", _number(".2f", 1e-3))]
+    columns += [Column("gross (mJ/sample)", _number(".3g")), Column("net (mJ/sample)", _number(".3g"))]
+    columns += [Column("seeds", _text)]
+    return _table(
+        "Energy of inference",
+        columns,
+        rows,
+        "Net is above idle; smallest and largest batch size." if rows else "no power sensor could be read",
+    )
+
+
+FAMILY_TABLES: dict[str, Callable[[Mapping[str, pd.DataFrame]], str]] = {
+    "accuracy": _accuracy_tables,
+    "training": _training_tables,
+    "early_exit": _early_exit_tables,
+    "latency": _latency_tables,
+    "energy": _energy_tables,
+}
+
+
+def _missing_section(missing: pd.DataFrame) -> str:
+    if missing.empty:
+        return "<p>Nothing: every run that was asked for has all its files.</p>"
+    rows = []
+    for (file, reason), part in missing.groupby(["file", "reason"], sort=False):
+        names = [f"{r.dataset}/{r.layers}/{r.recipe}/seed{r.seed}" for r in part.itertuples()]
+        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        rows.append((file, reason, len(names), shown))
+    columns = [_words("file"), _words("reason"), Column("runs", _text), _words("which")]
+    return _table("Missing files", columns, rows, "One row a run and file is in missing.csv.")
+
+
+def _provenance_section(runs: pd.DataFrame, results_root: Path, written_at: str) -> str:
+    finished = runs[runs["finished"] == 1]
+    if finished.empty:
+        return f"<p>No run has finished. Page written {html.escape(written_at)}.</p>"
+    dirty = int(finished["git_dirty"].fillna(0).sum())
+    commits = finished["git_commit"].fillna("unknown").value_counts(sort=False)
+    started = finished["started_at"].dropna()
+    facts = [
+        ("git commit", ", ".join(f"{commit} ({n} run{'s' * (n != 1)})" for commit, n in commits.items())),
+        ("uncommitted changes", f"in {dirty} of {len(finished)} runs" if dirty else "none"),
+        ("runs started", f"{started.min()} to {started.max()}" if len(started) else "unknown"),
+        ("page written", written_at),
+    ]
+    warnings = finished["warnings"].dropna().value_counts(sort=False)
+    facts += [("warning", f"{text} ({n} run{'s' * (n != 1)})") for text, n in warnings.items()]
+    parts = [_definitions(facts)]
+    seen = []
+    for row in finished[list(KEYS)].itertuples(index=False, name=None):
+        if len(seen) == MOST_MACHINES:
+            break
+        try:
+            provenance = read_json(Run(*row).folder(results_root) / "metrics.json").get("provenance") or {}
+        except FFError:
+            continue
+        machine, packages = provenance.get("machine") or {}, provenance.get("packages") or {}
+        identity = json.dumps(
+            [machine_name(machine), packages, provenance.get("python")], sort_keys=True, default=str
+        )
+        if identity in seen:
+            continue
+        seen.append(identity)
+        parts.append(f"<h3>{html.escape(machine_name(machine) or 'Machine')}</h3>")
+        parts.append(
+            _definitions([*machine.items(), ("python", provenance.get("python")), ("packages", packages)])
+        )
+    return "".join(parts)
+
+
+# -------------------------------------------------------------------------------------------------- the page
+
+STYLE = """
+:root {
+  color-scheme: light dark;
+  --ink: #1a1a1a; --soft: #555; --paper: #fff; --line: #d5d5d5; --tint: #f5f6f8; --link: #00558c;
+}
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e8e8e8; --soft: #adadad; --paper: #16181c; --line: #3a3d44; --tint: #20232a; --link: #7cc4f5; }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0; background: var(--paper); color: var(--ink); overflow-wrap: break-word;
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif;
+}
+header, main, footer, nav { max-width: 68rem; margin: 0 auto; padding: 0 1rem; }
+header { padding-top: 1.5rem; }
+footer { padding-top: 2rem; padding-bottom: 2rem; color: var(--soft); font-size: .9rem; }
+h1 { font-size: 1.8rem; line-height: 1.2; margin: 0 0 .5rem; }
+h2 { font-size: 1.35rem; margin: 2.5rem 0 .75rem; padding-top: .5rem; border-top: 1px solid var(--line); }
+h3 { font-size: 1.05rem; margin: 1.5rem 0 .5rem; }
+a { color: var(--link); }
+nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; list-style: none; padding: 0; margin: 1rem 0; }
+.question {
+  font-size: 1.15rem; border-left: 4px solid var(--link); padding-left: .9rem; margin: 1rem 0;
+  white-space: pre-line;
+}
+.key { padding-left: 1.2rem; }
+.key li { margin: .4rem 0; }
+.scroll {
+  overflow: auto; max-width: 100%; max-height: 34rem; margin: 1rem 0 .25rem;
+  border: 1px solid var(--line); border-radius: 6px;
+}
+table { border-collapse: collapse; font-size: .86rem; width: 100%; font-variant-numeric: tabular-nums; }
+caption { text-align: left; font-weight: 600; padding: .5rem .6rem; }
+th, td { padding: .3rem .6rem; text-align: left; border-top: 1px solid var(--line); white-space: nowrap; }
+th { position: sticky; top: 0; background: var(--tint); vertical-align: bottom; }
+th, td.long { white-space: normal; }
+td.long { min-width: 16rem; }
+th.n, td.n { text-align: right; }
+tbody tr:nth-child(even) { background: var(--tint); }
+.note, figcaption, .none { color: var(--soft); font-size: .9rem; }
+.note { margin: .25rem 0 1rem; }
+figure { margin: 1.75rem 0; }
+.picture { background: #fff; max-height: none; padding: .4rem; }
+.picture img { display: block; width: 100%; height: auto; max-width: 62rem; margin: 0 auto; }
+dl { display: grid; grid-template-columns: minmax(7rem, 13rem) minmax(0, 1fr); gap: .2rem 1rem; font-size: .92rem; }
+dt { color: var(--soft); }
+dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 40rem) {
+  h1 { font-size: 1.45rem; }
+  .picture img { min-width: 34rem; }
+  dl { grid-template-columns: minmax(0, 1fr); }
+  dt { margin-top: .4rem; }
+}
+@media print {
+  nav { display: none; }
+  body { font-size: 11pt; }
+  .scroll { max-height: none; overflow: visible; border: 0; }
+  figure, tr { break-inside: avoid; }
+  h2 { break-after: avoid; }
+  .picture img { min-width: 0; }
+  table { font-size: 8pt; }
+  th, td { white-space: normal; }
+}
+"""
+
+READING = (
+    "Accuracies are means over seeds; with fewer than 20 seeds their interval is Student's t interval, "
+    "since a bootstrap of a few values is too narrow, and from 20 on a bootstrap (BCa). Timings are medians "
+    "over repeats with a bootstrap interval. Recipes are compared on the seeds that both have. Networks and "
+    "thresholds are chosen on validation data, never on test. What was not measured is shown as – and never "
+    "as 0."
+)
+
+
+def _page(
+    tables: Mapping[str, pd.DataFrame],
+    results_root: Path,
+    figures_dir: Path,
+    names: Sequence[str],
+    question: str,
+    title: str,
+    written_at: str,
+) -> str:
+    families = [
+        family
+        for family in FAMILY_TITLES
+        if family in FAMILY_TABLES or any(FIGURES[name].family == family for name in names)
+    ]
+    ids = [("results", "Results"), *((family, FAMILY_TITLES[family]) for family in families)]
+    ids += [("missing", "Missing"), ("provenance", "Machine and provenance")]
+    links = "".join(f"<li><a href='#{anchor}'>{html.escape(text)}</a></li>" for anchor, text in ids)
+    sentences = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in key_results(tables))
+    parts = [
+        f"<section id='results'><h2>Results</h2><ul class='key'>{sentences}</ul><p "
+        f"class='note'>{READING}</p></section>"
+    ]
+    for family in families:
+        body = FAMILY_TABLES[family](tables) if family in FAMILY_TABLES else ""
+        drawn = "".join(_figure(n, FIGURES[n], figures_dir) for n in names if FIGURES[n].family == family)
+        parts.append(
+            f"<section id='{family}'><h2>{html.escape(FAMILY_TITLES[family])}</h2>{drawn}{body}</section>"
+        )
+    parts.append(
+        f"<section id='missing'><h2>Missing, and why</h2>{_missing_section(tables['missing'])}</section>"
+    )
+    provenance = _provenance_section(tables["runs"], results_root, written_at)
+    parts.append(f"<section id='provenance'><h2>Machine and provenance</h2>{provenance}</section>")
+    escaped = html.escape(title)
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    return (
+        f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{escaped}</title>\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
+        # An empty icon in the page: otherwise a browser asks the server for /favicon.ico.
+        "<link rel='icon' "
+        f"href='data:,'>\n<style>{STYLE}</style></head>\n<body>\n<header><h1>{escaped}</h1><p "
+        f"class='question'>{html.escape(question)}</p></header>\n"
+        f"<nav aria-label='Sections'><ul>{links}</ul></nav>\n<main>\n" + "\n".join(parts) + "\n</main>\n"
+        f"<footer>Written by ff, {html.escape(written_at)}. The tables behind this page are the CSV files in "
+        "the summary folder.</footer>\n</body></html>\n"
+    )
