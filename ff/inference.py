@@ -34,7 +34,7 @@ class Exits(NamedTuple):
         if self.temperatures is None:
             return largest > self.thresholds[layer]
         surplus = (logits - largest.unsqueeze(1)) * (1 / self.temperatures[layer])
-        return surplus.exp_().sum(1) < 1 / self.thresholds[layer]
+        return surplus.exp_().sum(1) * self.thresholds[layer] < 1
 
 
 class Answers(NamedTuple):
