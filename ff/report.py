@@ -11,6 +11,7 @@ import base64
 import datetime
 import html
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,17 @@ from ff import statistics
 from ff.errors import FFError
 from ff.figures import FIGURES, FigureSpec
 from ff.files import read_json, write_text
-from ff.tables import KEYS, RECIPE_ORDER, TABLES, Run, layer_sizes, machine_name, read_table
+from ff.tables import (
+    KEYS,
+    RECIPE_ORDER,
+    TABLES,
+    Run,
+    find_runs,
+    layer_sizes,
+    machine_name,
+    read_table,
+    write_all,
+)
 
 LARGEST_SVG = 350_000
 """A figure whose SVG is larger (bytes) is embedded as PNG, to keep the page quick to open on a phone."""
@@ -65,6 +76,29 @@ def write_report(
     page = _page(tables, Path(results_root), Path(figures_dir), names, question, title, written_at or now)
     write_text(out_path, page)
     return Path(out_path)
+
+
+def write_everything(
+    results_root: str | Path,
+    runs: Iterable[Run] | None = None,
+    question: str = DEFAULT_QUESTION,
+    train_log: str | None = None,
+) -> Path:
+    """Tables, all figures and the report of a results folder, where the workflow puts them; returns the
+    page's path.
+
+    `runs`: what is expected (default: every run folder that is there).
+    """
+    from ff.figures import build, save
+
+    root = Path(results_root)
+    runs = find_runs(root) if runs is None else list(runs)
+    if not runs:
+        raise FFError(f"there is no run folder below {root}; train a network first or name another folder")
+    write_all(root, runs, root / "summary", train_log=train_log)
+    for name in FIGURES:
+        save(build(name, root / "summary", root), root / "figures" / name)
+    return write_report(root, root / "summary", root / "figures", root / "report.html", question)
 
 
 # ------------------------------------------------------------------------------------------ key sentences
@@ -314,13 +348,28 @@ def _table(caption: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]
     )
 
 
-def _image(base: Path) -> str | None:
-    """A data URI of the SVG, or of the PNG where the SVG is missing or large; None where neither exists."""
+class _Image(NamedTuple):
+    uri: str
+    width_px: int
+
+
+def _image(base: Path) -> _Image | None:
+    """The SVG, or the PNG where the SVG is missing or large, as a data URI; None where neither exists.
+
+    The width is that of the figure at 100 CSS pixels an inch, so that letters have the same size in all
+    figures.
+    """
     svg, png = base.parent / f"{base.name}.svg", base.parent / f"{base.name}.png"
     if svg.is_file() and (svg.stat().st_size <= LARGEST_SVG or not png.is_file()):
-        return f"data:image/svg+xml;base64,{base64.b64encode(svg.read_bytes()).decode()}"
+        data = svg.read_bytes()
+        points = re.search(rb'<svg[^>]*? width="([0-9.]+)pt"', data)
+        width = float(points[1]) / 72 if points else 8
+        return _Image(f"data:image/svg+xml;base64,{base64.b64encode(data).decode()}", round(100 * width))
     if png.is_file():
-        return f"data:image/png;base64,{base64.b64encode(png.read_bytes()).decode()}"
+        data = png.read_bytes()
+        # Width in pixels: bytes 16 to 19 of a PNG; figures are saved at 150 dots per inch.
+        width = int.from_bytes(data[16:20], "big") / 150
+        return _Image(f"data:image/png;base64,{base64.b64encode(data).decode()}", round(100 * width))
     return None
 
 
@@ -331,8 +380,8 @@ def _figure(name: str, spec: FigureSpec, figures_dir: Path) -> str:
         return f"<figure id='figure-{name}'><p class='none'>This figure was not made.</p>{caption}</figure>"
     return (
         f"<figure id='figure-{name}'><div class='scroll picture' role='region' tabindex='0' "
-        f"aria-label='{html.escape(spec.title, quote=True)}'><img src='{source}' "
-        f"alt='{html.escape(spec.alt, quote=True)}'></div>{caption}</figure>"
+        f"aria-label='{html.escape(spec.title, quote=True)}'><img src='{source.uri}' "
+        f"width='{source.width_px}' alt='{html.escape(spec.alt, quote=True)}'></div>{caption}</figure>"
     )
 
 
@@ -452,7 +501,7 @@ def _early_exit_tables(tables: Mapping[str, pd.DataFrame]) -> str:
         change = statistics.mean_interval(cell["change_points"])
         macs = statistics.mean_interval(cell["macs_saved_share"])
         times = [cell[f"time_saved_share_batch_{batch}"].mean() for batch in (1, 32, 512)]
-        ks = ", ".join(dict.fromkeys(f"{row.rule} {row.k:g}" for row in cell.itertuples()))
+        ks = ", ".join(dict.fromkeys(_rule(row.rule, row.k) for row in cell.itertuples()))
         rows.append(
             (
                 *key,
@@ -488,6 +537,10 @@ def _early_exit_tables(tables: Mapping[str, pd.DataFrame]) -> str:
     return _table(
         "Early-exit operating points", columns, rows, note if rows else "no run has an operating point"
     )
+
+
+def _rule(rule: str, k: float) -> str:
+    return "no early exit" if pd.isna(k) else f"{rule} {k:g}"
 
 
 def _latency_tables(tables: Mapping[str, pd.DataFrame]) -> str:
@@ -673,13 +726,13 @@ tbody tr:nth-child(even) { background: var(--tint); }
 .note { margin: .25rem 0 1rem; }
 figure { margin: 1.75rem 0; }
 .picture { background: #fff; max-height: none; padding: .4rem; }
-.picture img { display: block; width: 100%; height: auto; max-width: 62rem; margin: 0 auto; }
+.picture img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
 dl { display: grid; grid-template-columns: minmax(7rem, 13rem) minmax(0, 1fr); gap: .2rem 1rem; font-size: .92rem; }
 dt { color: var(--soft); }
 dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 40rem) {
   h1 { font-size: 1.45rem; }
-  .picture img { min-width: 34rem; }
+  .picture img { max-width: 38rem; margin: 0; }
   dl { grid-template-columns: minmax(0, 1fr); }
   dt { margin-top: .4rem; }
 }
@@ -689,7 +742,7 @@ dd { margin: 0; overflow-wrap: anywhere; }
   .scroll { max-height: none; overflow: visible; border: 0; }
   figure, tr { break-inside: avoid; }
   h2 { break-after: avoid; }
-  .picture img { min-width: 0; }
+  .picture img { max-width: 100%; }
   table { font-size: 8pt; }
   th, td { white-space: normal; }
 }

@@ -20,13 +20,18 @@ from ff import statistics
 from ff.errors import FFError
 from ff.files import read_json, write_through
 
-KEYS = ("dataset", "layers", "recipe", "seed")
+
+def _columns(names: str) -> tuple[str, ...]:
+    return tuple(names.split())
+
+
+KEYS = _columns("dataset layers recipe seed")
 EXPECTED = (
     "metrics.json",
     "history.csv",
     "hardware.json",
     "evaluation.json",
-    "early_exit.csv",
+    "early_exit.json",
     "variance/cpu.json",
 )
 """Files that `missing` looks for in a run folder unless told otherwise."""
@@ -133,14 +138,12 @@ def _stack_csv(
 
 # ---------------------------------------------------------------------------------------------- accuracy
 
-ACCURACY = (*KEYS, "split", "readout", "depth", "is_last", "n", "accuracy", "macro_f1", "error")
-ACCURACY_SUMMARY = (
-    *("dataset", "layers", "recipe", "split", "readout", "n_seeds", "mean", "low", "high", "method"),
-    *("bootstrap_low", "bootstrap_high"),
+ACCURACY = KEYS + _columns("split readout depth is_last n accuracy macro_f1 error")
+ACCURACY_SUMMARY = _columns(
+    "dataset layers recipe split readout n_seeds mean low high method bootstrap_low bootstrap_high"
 )
-RECIPES = (
-    *("dataset", "layers", "readout", "recipe_a", "recipe_b", "n_pairs", "difference_points", "low", "high"),
-    *("method", "seeds_left_out"),
+RECIPES = _columns(
+    "dataset layers readout recipe_a recipe_b n_pairs difference_points low high method seeds_left_out"
 )
 
 
@@ -200,29 +203,17 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
 
 # ---------------------------------------------------------------------------------------------- training
 
-TRAINING = (
-    *(*KEYS, "parameters", "seconds_load", "seconds_representation", "seconds_softmax", "seconds_evaluation"),
-    *("seconds_total", "samples_per_s_representation", "samples_per_s_softmax", "peak_memory_mb"),
-    *("peak_memory_device_mb", "macs_train_step", "macs_head_readout", "macs_goodness_readout"),
-    *("energy_gross_mj", "energy_net_mj", "energy_seconds"),
+TRAINING = KEYS + _columns(
+    "parameters seconds_load seconds_representation seconds_softmax seconds_evaluation seconds_total "
+    "samples_per_s_representation samples_per_s_softmax peak_memory_mb peak_memory_device_mb "
+    "macs_train_step macs_head_readout macs_goodness_readout energy_gross_mj energy_net_mj energy_seconds"
 )
-HISTORY = (
-    *(
-        *KEYS,
-        "phase",
-        "epoch",
-        "loss",
-        "validation_accuracy",
-        "validation_readout",
-        "learning_rate",
-        "seconds",
-    ),
+HISTORY = KEYS + _columns("phase epoch loss validation_accuracy validation_readout learning_rate seconds")
+LAYERS = KEYS + _columns(
+    "depth width sparsity dead_units goodness_positive_mean goodness_negative_mean goodness_neutral_mean "
+    "separation_auc paired_share"
 )
-LAYERS = (
-    *(*KEYS, "depth", "width", "sparsity", "dead_units", "goodness_positive_mean", "goodness_negative_mean"),
-    *("goodness_neutral_mean", "separation_auc"),
-)
-RUNS = (*KEYS, "finished", "started_at", "git_commit", "git_dirty", "python", "torch", "machine", "warnings")
+RUNS = KEYS + _columns("finished started_at git_commit git_dirty python torch machine warnings")
 
 
 def training(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
@@ -300,9 +291,9 @@ def provenance(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def machine_name(machine: Mapping[str, Any]) -> str | None:
-    """The most telling names that a machine description holds: board or CPU, and GPU."""
+    """The names in a machine description (`ff.hardware.machine.describe`): board, CPU, GPUs."""
     found = []
-    for key in ("board", "model", "cpu", "cpu_model", "processor", "gpu", "gpu_name"):
+    for key in ("model", "cpu", "gpus"):
         value = machine.get(key)
         if isinstance(value, Mapping):
             value = value.get("name") or value.get("model")
@@ -315,27 +306,15 @@ def machine_name(machine: Mapping[str, Any]) -> str | None:
 
 # -------------------------------------------------------------------------------------------- early exit
 
-EARLY_EXIT = (
-    *(
-        *KEYS,
-        "rule",
-        "k",
-        "threshold",
-        "split",
-        "n",
-        "accuracy",
-        "macro_f1",
-        "mean_layers",
-        "macs_ff",
-        "macs_heads",
-    ),
-    *("macs_total", "macs_saved_share", "time_ms_batch_1", "time_ms_batch_32", "time_ms_batch_512"),
-    *("time_saved_share_batch_1", "time_saved_share_batch_32", "time_saved_share_batch_512"),
+EARLY_EXIT = KEYS + _columns(
+    "rule k threshold split n accuracy macro_f1 mean_layers macs_ff macs_heads macs_total macs_saved_share "
+    "time_ms_batch_1 time_ms_batch_32 time_ms_batch_512 time_saved_share_batch_1 time_saved_share_batch_32 "
+    "time_saved_share_batch_512"
 )
-OPERATING_POINTS = (
-    *(*KEYS, "rule", "k", "choice", "val_accuracy", "test_accuracy", "test_full_accuracy", "change_points"),
-    *("test_macro_f1", "mean_layers", "macs_total", "macs_saved_share"),
-    *("time_saved_share_batch_1", "time_saved_share_batch_32", "time_saved_share_batch_512"),
+OPERATING_POINTS = KEYS + _columns(
+    "rule k choice val_accuracy test_accuracy test_full_accuracy change_points test_macro_f1 mean_layers "
+    "macs_total macs_saved_share time_saved_share_batch_1 time_saved_share_batch_32 "
+    "time_saved_share_batch_512"
 )
 
 
@@ -355,11 +334,15 @@ def operating_points(results_root: str | Path, runs: Iterable[Run], accuracy: pd
     full_depth = dict(zip(full[list(KEYS)].itertuples(index=False, name=None), full["accuracy"], strict=True))
     rows = _Rows(OPERATING_POINTS)
     for run in runs:
-        point = (_json(run, results_root, "early_exit.json") or {}).get("operating_point")
+        content = _json(run, results_root, "early_exit.json") or {}
+        point = content.get("operating_point")
         if not point:
             continue
         val, test = point.get("val") or {}, point.get("test") or {}
         reached, whole = test.get("accuracy"), full_depth.get(tuple(run))
+        # Measured in the same pass as the operating point, where the file has it; else what training
+        # reported.
+        whole = ((content.get("full_depth") or {}).get("test") or {}).get("accuracy", whole)
         change = None if reached is None or whole is None else 100 * (reached - whole)
         rows.add(
             run,
@@ -378,54 +361,22 @@ def operating_points(results_root: str | Path, runs: Iterable[Run], accuracy: pd
 
 # ------------------------------------------------------------------------------------------- measurement
 
-LATENCY = (
-    *(
-        *KEYS,
-        "device",
-        "path",
-        "batch_size",
-        "n_repeats",
-        "median_ms",
-        "p5_ms",
-        "p95_ms",
-        "low_ms",
-        "high_ms",
-    ),
-    *("throughput_per_s", "throughput_low_per_s", "throughput_high_per_s", "peak_memory_mb"),
-    *("gross_mj_per_sample", "net_mj_per_sample", "power_mw", "idle_mw"),
+LATENCY = KEYS + _columns(
+    "device path batch_size n_repeats median_ms p5_ms p95_ms low_ms high_ms method throughput_per_s "
+    "throughput_low_per_s throughput_high_per_s peak_memory_mb gross_mj_per_sample net_mj_per_sample "
+    "power_mw idle_mw"
 )
-DEVICES = (
-    *(
-        *KEYS,
-        "device",
-        "name",
-        "kind",
-        "available",
-        "reason",
-        "threads",
-        "governor_before",
-        "power_mode_before",
-    ),
-    *("temperature_before_c", "temperature_after_c"),
+DEVICES = KEYS + _columns(
+    "device name kind available reason threads governor_before power_mode_before temperature_before_c "
+    "temperature_after_c power_source power_reason"
 )
-SPEEDUP = (
-    *("dataset", "layers", "recipe", "path", "device", "batch_size", "speedup", "low", "high", "n", "method"),
+SPEEDUP = _columns("dataset layers recipe path device batch_size speedup low high n method")
+GPU_WINS = _columns("dataset layers recipe path device batch_size reason")
+AGREEMENT = KEYS + _columns(
+    "devices available reason n same_predictions_share max_logit_difference n_differing "
+    "largest_differing_margin"
 )
-GPU_WINS = ("dataset", "layers", "recipe", "path", "device", "batch_size", "reason")
-AGREEMENT = (
-    *(
-        *KEYS,
-        "devices",
-        "available",
-        "reason",
-        "n",
-        "same_predictions_share",
-        "max_logit_difference",
-        "n_differing",
-    ),
-    *("largest_differing_margin",),
-)
-ENERGY = (*KEYS, "job", "phase", "rail", "is_total", "gross_mj", "net_mj", "seconds")
+ENERGY = KEYS + _columns("job phase rail is_total gross_mj net_mj seconds")
 
 
 def _device_files(results_root: str | Path, runs: Iterable[Run]) -> Iterator[tuple[Run, str, dict]]:
@@ -453,6 +404,7 @@ def latency(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
                     **{key: energy.get(key) for key in ("gross_mj_per_sample", "net_mj_per_sample")},
                     **{key: energy.get(key) for key in ("power_mw", "idle_mw")},
                     "device": device,
+                    "method": time.get("method"),
                     "throughput_per_s": rate.get("median"),
                     "throughput_low_per_s": rate.get("low"),
                     "throughput_high_per_s": rate.get("high"),
@@ -478,6 +430,8 @@ def devices(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
                 "power_mode_before": _one_text(before.get("power_mode")),
                 "temperature_before_c": _hottest(before.get("temperature_c")),
                 "temperature_after_c": _hottest(after.get("temperature_c")),
+                "power_source": (conditions.get("power") or {}).get("source"),
+                "power_reason": (conditions.get("power") or {}).get("reason"),
             },
         )
     return rows.frame()
@@ -605,7 +559,7 @@ def energy(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
 
 # ----------------------------------------------------------------------------------------------- missing
 
-MISSING = (*KEYS, "file", "reason")
+MISSING = KEYS + _columns("file reason")
 
 
 def missing(

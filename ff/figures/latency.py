@@ -242,7 +242,7 @@ def heatmap(latency: pd.DataFrame, devices: pd.DataFrame, column: str, title: st
         return style.empty(title, _why_unmeasured(devices))
     frame = _main(latency).dropna(subset=[column])
     if frame.empty:
-        return style.empty(title, _why_no_column(column))
+        return style.empty(title, _why_no_column(column, devices))
     datasets, columns = style.unique(frame["dataset"]), _device_columns(_main(latency), devices)
     nets = style.networks(frame["layers"])
     batches = sorted(int(b) for b in frame["batch_size"].unique())
@@ -256,7 +256,7 @@ def heatmap(latency: pd.DataFrame, devices: pd.DataFrame, column: str, title: st
         for device, ax in zip(columns, row, strict=True):
             cell = frame[(frame["dataset"] == dataset) & (frame["device"] == device)]
             if cell.empty:
-                style.say(ax, f"{device}: {_why_device(device, devices, _why_no_column(column))}")
+                style.say(ax, f"{device}: {_why_device(device, devices, _why_no_column(column, devices))}")
                 continue
             cell = cell.assign(net=cell["layers"].map(nets.label))
             values = cell.pivot_table(index="net", columns="batch_size", values=column, aggfunc="mean")
@@ -360,10 +360,12 @@ def _why_unmeasured(devices: pd.DataFrame) -> str:
     return "; ".join([NOT_MEASURED, *reasons])
 
 
-def _why_no_column(column: str) -> str:
-    if column in ("net_mj_per_sample", "power_mw"):
-        return "no power sensor could be read on this machine, so energy and power were not measured"
-    return "it was not measured on this machine"
+def _why_no_column(column: str, devices: pd.DataFrame) -> str:
+    if column not in ("net_mj_per_sample", "power_mw"):
+        return "it was not measured on this machine"
+    reasons = devices["power_reason"].dropna() if len(devices) and "power_reason" in devices else []
+    tried = f" ({reasons.iloc[0]})" if len(reasons) else ""
+    return f"no power sensor could be read on this machine, so energy and power were not measured{tried}"
 
 
 def _span(counts) -> str:
