@@ -114,9 +114,7 @@ def check_cuda() -> list[Row]:
     if not torch.cuda.is_available():
         if torch.version.cuda is None and _has_nvidia_device():
             advice = "install a torch built for CUDA (on a Jetson NVIDIA's own wheel, see the README)"
-            return [
-                Row("CUDA", "warn", "this machine has an NVIDIA GPU, but torch is built for the CPU", advice)
-            ]
+            return [Row("CUDA", "warn", "this machine has an NVIDIA GPU, but torch is built for the CPU", advice)]
         return [Row("CUDA", "ok", "no device; ff runs on the CPU")]
     rows = []
     for index in range(torch.cuda.device_count()):
@@ -136,9 +134,7 @@ def _cuda_row(index: int, difference: float) -> Row:
     text = f"{torch.cuda.get_device_name(index)}, {free / 2**20:.0f} of {total / 2**20:.0f} MB free"
     if not difference < 1e-3:
         advice = "train with --no-cuda, and look at driver and torch build"
-        return Row(
-            f"CUDA {index}", "fail", f"{text}; a product differs from the CPU's by {difference:.2g}", advice
-        )
+        return Row(f"CUDA {index}", "fail", f"{text}; a product differs from the CPU's by {difference:.2g}", advice)
     return Row(f"CUDA {index}", "ok", f"{text}; a product equals the CPU's (difference {difference:.1g})")
 
 
@@ -223,11 +219,7 @@ def sensor_row(source: Any, expected: bool) -> tuple[Row, list[str]]:
         denied = bool(advice) or "ermission" in text or "root" in text
         return Row(name, "warn" if denied and expected else "ok", f"not used: {text}", advice), []
     except OSError as error:
-        advice = (
-            f"sudo chmod a+r {error.filename}"
-            if isinstance(error, PermissionError) and error.filename
-            else ""
-        )
+        advice = f"sudo chmod a+r {error.filename}" if isinstance(error, PermissionError) and error.filename else ""
         return Row(name, "warn", f"cannot be read: {_line(error)}", advice), []
     finally:
         source.close()
@@ -258,11 +250,7 @@ def check_datasets(data_dir: str | None = None) -> list[Row]:
             advice = f"ff prepare {name} (downloads), or --data-dir; DIGITS needs no files"
             rows.append(Row(name, "warn", text, advice))
         else:
-            rows.append(
-                Row(
-                    name, "ok", "bundled" if name == "DIGITS" else f"files in {found['folder']}, not prepared"
-                )
-            )
+            rows.append(Row(name, "ok", "bundled" if name == "DIGITS" else f"files in {found['folder']}, not prepared"))
     return rows
 
 
@@ -295,23 +283,15 @@ def check_wandb() -> list[Row]:
     try:
         found = version("wandb")
     except PackageNotFoundError:
-        return [
-            Row("W&B", "warn", "not installed: runs are not mirrored", "pip install wandb, or use --no-wandb")
-        ]
+        return [Row("W&B", "warn", "not installed: runs are not mirrored", "pip install wandb, or use --no-wandb")]
     access = resolve_access("auto")
     text = f"{found}, mode {access.mode} ({access.reason})"
     if access.mode == "online":
         problem = unreachable(access, 3.0)
         if problem:
-            return [
-                Row("W&B", "warn", f"{text}, but {problem}", "runs are kept offline; upload later: ff track")
-            ]
+            return [Row("W&B", "warn", f"{text}, but {problem}", "runs are kept offline; upload later: ff track")]
         return [Row("W&B", "ok", f"{text}, {access.base_url} answers")]
-    advice = (
-        "put WANDB_API_KEY into .env to mirror runs live"
-        if access.mode == "offline" and not access.key
-        else ""
-    )
+    advice = "put WANDB_API_KEY into .env to mirror runs live" if access.mode == "offline" and not access.key else ""
     return [Row("W&B", "ok", text, advice)]
 
 
@@ -327,9 +307,7 @@ def check_profile(root: str | os.PathLike = "/") -> list[Row]:
             version("snakemake-executor-plugin-slurm")
             advice = "snakemake --workflow-profile workflow/profiles/slurm all"
         except PackageNotFoundError:
-            advice = (
-                'pip install -e ".[slurm]", then snakemake --workflow-profile workflow/profiles/slurm all'
-            )
+            advice = 'pip install -e ".[slurm]", then snakemake --workflow-profile workflow/profiles/slurm all'
         return [Row("profile", "ok", "slurm: sbatch is here", advice)]
     return [Row("profile", "ok", "default", "snakemake --cores 1 all")]
 
@@ -400,11 +378,7 @@ def run(args: argparse.Namespace) -> int:
     rows = examine(checks(args.data_dir))
     ready = all(row.state != "fail" for row in rows)
     if args.json:
-        print(
-            json.dumps(
-                {"schema": 1, "ready": ready, "verdict": verdict(rows), "rows": [r._asdict() for r in rows]}
-            )
-        )
+        print(json.dumps({"schema": 1, "ready": ready, "verdict": verdict(rows), "rows": [r._asdict() for r in rows]}))
     else:
         print(table(rows))
         print(verdict(rows))

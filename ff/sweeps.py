@@ -36,7 +36,7 @@ from ff.config import (
 from ff.errors import FFError
 from ff.files import read_json
 from ff.wandb_names import conditional_metrics, logged_metrics, training_summary
-from ff.wandb_session import redacted, resolve_access, unreachable, use_environment
+from ff.wandb_session import redacted, resolve_access, unreachable, used_environment
 
 RUN_SETTINGS = {f.name for f in dataclasses.fields(RunConfig) if f.name != "settings"}
 RECIPE_SETTINGS = {f.name for f in dataclasses.fields(RecipeSettings)}
@@ -68,9 +68,7 @@ def load(path: str | os.PathLike) -> dict[str, Any]:
         line = f" in line {where.line + 1}" if where else ""
         raise FFError(f"sweep file {path} is not valid YAML{line}") from error
     if not isinstance(content, dict):
-        raise FFError(
-            f"sweep file {path} must hold `method:` and `parameters:`, not {type(content).__name__}"
-        )
+        raise FFError(f"sweep file {path} must hold `method:` and `parameters:`, not {type(content).__name__}")
     return content
 
 
@@ -107,19 +105,11 @@ def schema_problems(sweep: Mapping[str, Any]) -> list[str]:
             problems.append(f"parameter {name!r}: min {low} is not less than max {high}")
         if kind_of(entry) in _WITHDRAWN:
             kind = kind_of(entry)
-            problems.append(
-                f"parameter {name!r}: W&B has withdrawn {kind}; use {kind}_values bounded by values"
-            )
+            problems.append(f"parameter {name!r}: W&B has withdrawn {kind}; use {kind}_values bounded by values")
         shares = entry.get("probabilities")
-        if (
-            isinstance(shares, list)
-            and all(map(_is_number, shares))
-            and isinstance(entry.get("values"), list)
-        ):
+        if isinstance(shares, list) and all(map(_is_number, shares)) and isinstance(entry.get("values"), list):
             if len(shares) != len(entry["values"]):
-                problems.append(
-                    f"parameter {name!r}: {len(entry['values'])} values but {len(shares)} probabilities"
-                )
+                problems.append(f"parameter {name!r}: {len(entry['values'])} values but {len(shares)} probabilities")
             elif not math.isclose(sum(shares), 1.0, rel_tol=1e-5, abs_tol=1e-8):
                 problems.append(f"parameter {name!r}: the probabilities add up to {sum(shares):g}, not to 1")
     return problems
@@ -270,13 +260,9 @@ def expand(path: str | os.PathLike, count: int | None = None, seed: int = 0) -> 
         return list(itertools.islice(product, limit))
     if method == "random":
         if limit is None:
-            raise FFError(
-                f"sweep file {path} has method random, which has no end; say how many runs with --count N"
-            )
+            raise FFError(f"sweep file {path} has method random, which has no end; say how many runs with --count N")
         source = random.Random(seed)
-        return [
-            {name: quantile(entry, source.random()) for name, entry in entries.items()} for _ in range(limit)
-        ]
+        return [{name: quantile(entry, source.random()) for name, entry in entries.items()} for _ in range(limit)]
     raise FFError(
         f"method {method} of {path} is steered by W&B's server; run it with `ff sweep {path} --run-agent`, "
         "or locally with method random"
@@ -360,9 +346,7 @@ def grid(
         if len(values) == 1:
             result["execution"][name] = values.pop()
         else:
-            warnings.append(
-                f"runs that differ only in {name} are one training here; measuring covers every device"
-            )
+            warnings.append(f"runs that differ only in {name} are one training here; measuring covers every device")
     return result
 
 
@@ -372,9 +356,7 @@ def _variant_name(recipe: str, changes: Mapping[str, Any], names: dict[str, str]
         return recipe
     content = json.dumps([recipe, changes], sort_keys=True, default=str)
     digest = hashlib.sha256(content.encode()).hexdigest()[:8]
-    pieces = [
-        f"{name}_{value:g}" if _is_number(value) else f"{name}_{value}" for name, value in changes.items()
-    ]
+    pieces = [f"{name}_{value:g}" if _is_number(value) else f"{name}_{value}" for name, value in changes.items()]
     name = ".".join([recipe, *pieces])
     name = re.sub(r"[^A-Za-z0-9_.]", "_", name)
     if len(name) > 64 or names.get(name, content) != content:
@@ -509,9 +491,7 @@ def _metric_problems(sweep: Mapping[str, Any], entries: Mapping[str, Any], warni
     import difflib
 
     near = difflib.get_close_matches(name, sorted(logged_metrics() | conditional_metrics()), 1)
-    return [
-        f"metric {name!r} is never logged by `ff train`" + (f"; did you mean {near[0]!r}?" if near else "")
-    ]
+    return [f"metric {name!r} is never logged by `ff train`" + (f"; did you mean {near[0]!r}?" if near else "")]
 
 
 # ---------------------------------------------------------------- running
@@ -520,9 +500,7 @@ def _metric_problems(sweep: Mapping[str, Any], entries: Mapping[str, Any], warni
 def uploadable(path: str | os.PathLike) -> dict[str, Any]:
     """The sweep for W&B's server: `ff train` in place of the file's program, flags in its spelling."""
     sweep = load(path)
-    upload = {
-        name: value for name, value in sweep.items() if name not in ("program", "command", "parameters")
-    }
+    upload = {name: value for name, value in sweep.items() if name not in ("program", "command", "parameters")}
     upload["program"] = "ff"
     upload["command"] = ["${env}", "ff", "train", "${args}"]
     upload["parameters"] = {name.replace("_", "-"): entry for name, entry in parameters(sweep).items()}
@@ -553,10 +531,10 @@ def create(
         problem = unreachable(access)
         if problem:
             raise FFError(f"{problem}; try again later, or run the sweep with `ff sweep {path} --local`")
-        use_environment(dataclasses.replace(access, mode="online"), ".")
         import wandb as client
     try:
-        sweep_id = client.sweep(uploadable(path), entity=entity, project=project)
+        with used_environment(dataclasses.replace(access, mode="online"), "."):
+            sweep_id = client.sweep(uploadable(path), entity=entity, project=project)
     except Exception as error:
         reason = redacted(error, access).strip().splitlines() or [type(error).__name__]
         raise FFError(f"W&B did not take the sweep {path}: {reason[0]}") from None
@@ -571,9 +549,7 @@ def agent_command(sweep_path: str, count: int | None = None) -> list[str]:
 
 def agent_environment() -> dict[str, str]:
     """This environment, with the folder of this Python's `ff` first in the search path."""
-    return os.environ | {
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    }
+    return os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
 
 
 def local_command(
@@ -652,9 +628,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"sweep {sweep_id}; agents anywhere: wandb agent {sweep_path}")
     if not args.run_agent:
         return 0
-    return subprocess.run(
-        agent_command(sweep_path, args.count), env=agent_environment(), check=False
-    ).returncode
+    return subprocess.run(agent_command(sweep_path, args.count), env=agent_environment(), check=False).returncode
 
 
 def _configuration(path: str) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from typing import Any
 from ff import wandb_names as names
 from ff.errors import FFError
 from ff.files import read_csv, read_json, write_json
-from ff.wandb_session import MODES, Access, open_run, redacted, resolve_access, unreachable, use_environment
+from ff.wandb_session import MODES, Access, open_run, redacted, resolve_access, unreachable, used_environment
 from ff.wandb_session import environment as child_environment
 
 OFFLINE_DELAY_S = 10.0
@@ -71,9 +71,7 @@ class Tracker:
         self._writer: threading.Thread | None = None
         if self.mode != "disabled":
             self._put("open", dict(opening))
-            self._writer = threading.Thread(
-                target=self._write, args=(delay_s, opening["directory"]), daemon=True
-            )
+            self._writer = threading.Thread(target=self._write, args=(delay_s, opening["directory"]), daemon=True)
             self._writer.start()
 
     def epoch(self, row: Mapping[str, Any]) -> None:
@@ -193,9 +191,7 @@ def open_tracker(
     """
     access = resolve_access(mode)
     config = dict(config or {})
-    run = {
-        name: str(config.get(name, "")).replace(",", "-") for name in ("dataset", "layers", "recipe", "seed")
-    }
+    run = {name: str(config.get(name, "")).replace(",", "-") for name in ("dataset", "layers", "recipe", "seed")}
     derived = names.labels(run)
     # An agent of a sweep hands out the run's id; only under it does the run belong to the sweep.
     sweep = bool(os.environ.get("WANDB_SWEEP_ID"))
@@ -307,9 +303,7 @@ def mirror(stdin: Any, stdout: Any) -> int:
     try:
         session = _Mirror(opening, say)
         if opening.get("hardware_log"):
-            follow = threading.Thread(
-                target=_follow, args=(Path(opening["hardware_log"]), lines), daemon=True
-            )
+            follow = threading.Thread(target=_follow, args=(Path(opening["hardware_log"]), lines), daemon=True)
             follow.start()
         while (line := lines.get()) is not None:
             ((kind, value),) = json.loads(line).items()
@@ -463,15 +457,9 @@ class Part:
             found = [*self.folder.glob("variance/*.csv"), *self.folder.glob("variance/*.json")]
         elif self.kind == "evaluation":
             wanted = ("evaluation.json", "early_exit.json", "early_exit.csv", "distributions.csv")
-            found = (
-                [self.folder / name for name in wanted] if (self.folder / "evaluation.json").is_file() else []
-            )
+            found = [self.folder / name for name in wanted] if (self.folder / "evaluation.json").is_file() else []
         else:
-            found = (
-                [self.folder / name for name in _ARTIFACT_FILES]
-                if (self.folder / "metrics.json").is_file()
-                else []
-            )
+            found = [self.folder / name for name in _ARTIFACT_FILES] if (self.folder / "metrics.json").is_file() else []
         return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 
     @property
@@ -548,7 +536,6 @@ def track(
     """
     access = resolve_access(mode)
     parts = find_parts(results)
-    use_environment(access, directory)
     target = {"project": project, "entity": entity or access.entity}
     warning = unreachable(access) if access.mode == "online" and parts else None
     if warning:
@@ -566,15 +553,14 @@ def track(
             yield line | {"run_id": None, "state": "disabled"}
             continue
         mark = read_json(part.marker) if part.marker.is_file() else {}
-        digest = part.digest()
-        if not again and _mirrored(mark, digest, access, target):
+        if not again and _mirrored(mark, part.digest(), access, target):
             yield line | {"run_id": mark["run_id"], "state": "unchanged", "url": mark.get("url")}
             continue
         try:
-            run_id, used, problem, url = _upload(part, access, target, mark, directory)
-            state = "uploaded" if used.mode == "online" else "offline"
+            with used_environment(access, directory):
+                run_id, access, problem, url = _upload(part, access, target, mark, directory)
+            state = "uploaded" if access.mode == "online" else "offline"
             line |= {"run_id": run_id, "state": state, "url": url, "warning": line["warning"] or problem}
-            access = used
         except Exception as error:
             # One broken folder must not keep the others from being mirrored.
             problem = redacted(f"{line['run']} ({part.kind}): {type(error).__name__}: {error}", access)
@@ -693,9 +679,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"{line['state']}: {line['run']} ({line['part']}) {line['url'] or line['run_id']}")
     print("W&B: " + (", ".join(f"{n} {state}" for state, n in sorted(counts.items())) or "nothing to mirror"))
     if counts.get("offline"):
-        print(
-            f"upload later with: ff track {args.results}, or: wandb sync {args.wandb_dir}/wandb/offline-run-*"
-        )
+        print(f"upload later with: ff track {args.results}, or: wandb sync {args.wandb_dir}/wandb/offline-run-*")
     return 1 if counts.get("failed") else 0
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ff.errors import FFError
 from ff.files import read_json
-from ff.wandb_session import redacted, resolve_access, unreachable, use_environment, within
+from ff.wandb_session import Access, redacted, resolve_access, unreachable, used_environment, within
 
 SPEC = re.compile(r"(?:https?://[^/]+/)?([^/\s]+)/([^/\s]+)/(sweeps|runs)/([^/\s?]+)/?")
 FILES = ("model.safetensors", "metrics.json", "history.csv", "phases.csv", "hardware.csv", "hardware.json")
@@ -29,9 +29,7 @@ def parse_spec(spec: str) -> tuple[str, str, str, str]:
     """`ENTITY/PROJECT/sweeps/ID` (also `runs`, also a whole URL) as (entity, project, kind, id)."""
     match = SPEC.fullmatch(spec.strip())
     if not match:
-        raise FFError(
-            f"{spec!r} names no sweep; write it as ENTITY/PROJECT/sweeps/ID, as in the sweep's address"
-        )
+        raise FFError(f"{spec!r} names no sweep; write it as ENTITY/PROJECT/sweeps/ID, as in the sweep's address")
     return match.group(1), match.group(2), match.group(3), match.group(4)
 
 
@@ -43,24 +41,25 @@ def fetch_models(spec: str, directory: str | os.PathLike, api: Any = None) -> li
     are left alone. `api` stands for `wandb.Api()`. Raises FFError when the sweep cannot be had, when none of
     its runs has a usable model, and when two different models claim one folder.
     """
-    entity, project, kind, identifier = parse_spec(spec)
+    parse_spec(spec)
     access = resolve_access("auto")
-    directory = Path(directory)
     if api is None:
         if not access.key:
             raise FFError(f"fetching {spec} needs WANDB_API_KEY in the environment or in .env")
         problem = unreachable(access)
         if problem:
             raise FFError(f"{problem}; fetch {spec} when W&B can be reached")
-        use_environment(dataclasses.replace(access, mode="online"), ".")
         import wandb
 
-        api = wandb.Api(timeout=30)
+    with used_environment(dataclasses.replace(access, mode="online"), "."):
+        return _fetch_all(spec, api or wandb.Api(timeout=30), Path(directory), access)
+
+
+def _fetch_all(spec: str, api: Any, directory: Path, access: Access) -> list[Path]:
+    entity, project, kind, identifier = parse_spec(spec)
     path = f"{entity}/{project}/{identifier}"
     try:
-        runs = list(
-            within(FETCH_S, lambda: list(api.sweep(path).runs) if kind == "sweeps" else [api.run(path)])
-        )
+        runs = within(FETCH_S, lambda: list(api.sweep(path).runs) if kind == "sweeps" else [api.run(path)])
     except Exception as error:
         reason = redacted(error, access).strip().splitlines() or [type(error).__name__]
         raise FFError(f"W&B has no {spec} for this key: {reason[0]}") from None
@@ -71,9 +70,8 @@ def fetch_models(spec: str, directory: str | os.PathLike, api: Any = None) -> li
         except _Unusable as error:
             print(f"ff: run {run.id} is passed over: {redacted(error, access)}", file=sys.stderr)
             continue
-        if folder in folders:
-            continue
-        folders.append(folder)
+        if folder not in folders:
+            folders.append(folder)
     if not folders:
         raise FFError(f"no run of {spec} has a model that ff can use; its {len(runs)} runs are listed above")
     return folders
@@ -127,9 +125,7 @@ def _place(downloaded: Path, metadata: dict[str, Any], directory: Path) -> Path:
         if name in metadata and metadata[name] != value:
             raise _Unusable(f"its metadata says {name} {metadata[name]}, its model {value}")
     if (metrics.get("run") or {}).get("name") != config.name:
-        raise _Unusable(
-            f"its metrics.json is of {(metrics.get('run') or {}).get('name')}, its model of {config.name}"
-        )
+        raise _Unusable(f"its metrics.json is of {(metrics.get('run') or {}).get('name')}, its model of {config.name}")
     folder = directory / config.name
     model = folder / "model.safetensors"
     if model.is_file():

@@ -127,11 +127,7 @@ def run_config(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The W&B config of a run from its metrics.json: ff's settings, the published names, where it ran."""
     config = dict(metrics.get("config") or {})
     run = metrics.get("run") or {}
-    layers = [
-        int(width)
-        for width in re.split(r"[,\-]", str(config.get("layers") or run.get("layers") or ""))
-        if width
-    ]
+    layers = [int(width) for width in re.split(r"[,\-]", str(config.get("layers") or run.get("layers") or "")) if width]
     if layers:
         config |= {"layers": layers, "width": layers[1] if len(layers) > 1 else 0}
     config["representation_epochs"] = config.get("rep_epochs")
@@ -267,12 +263,9 @@ def evaluation_tables(folder: Path) -> dict[str, Table]:
     readouts, classes = evaluation.get("readouts") or [], evaluation.get("classes") or []
     keys = ("split", "readout", "depth")
     scalars = [{k: v for k, v in row.items() if not isinstance(v, (list, dict))} for row in readouts]
-    per_class = [
-        {k: row[k] for k in keys} | dict(entry) for row in readouts for entry in row.get("per_class") or []
-    ]
+    per_class = [{k: row[k] for k in keys} | dict(entry) for row in readouts for entry in row.get("per_class") or []]
     confusion = [
-        {k: row[k] for k in keys}
-        | {"true": _class(classes, i), "predicted": _class(classes, j), "count": count}
+        {k: row[k] for k in keys} | {"true": _class(classes, i), "predicted": _class(classes, j), "count": count}
         for row in readouts
         for i, line in enumerate(row.get("confusion") or [])
         for j, count in enumerate(line)

@@ -13,7 +13,8 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,7 @@ def resolve_access(mode: str = "auto", folder: str | os.PathLike | None = None) 
     """
     if mode not in MODES:
         raise FFError(f"unknown W&B mode {mode!r}; allowed: {', '.join(MODES)}")
-    values = dotenv_settings(folder) | {
-        name: text for name, text in os.environ.items() if name.startswith("WANDB_")
-    }
+    values = dotenv_settings(folder) | {name: text for name, text in os.environ.items() if name.startswith("WANDB_")}
     base_url = (values.get("WANDB_BASE_URL") or DEFAULT_URL).rstrip("/")
     key = (values.get("WANDB_API_KEY") or "").strip() or _netrc_key(base_url)
     common = {"key": key, "base_url": base_url, "entity": values.get("WANDB_ENTITY") or None}
@@ -93,9 +92,7 @@ def dotenv_settings(folder: str | os.PathLike | None = None) -> dict[str, str]:
         if path.is_file():
             from dotenv import dotenv_values
 
-            return {
-                name: text for name, text in dotenv_values(path).items() if name.startswith("WANDB_") and text
-            }
+            return {name: text for name, text in dotenv_values(path).items() if name.startswith("WANDB_") and text}
     return {}
 
 
@@ -180,11 +177,23 @@ def environment(access: Access, directory: str | os.PathLike) -> dict[str, str]:
     return values
 
 
-def use_environment(access: Access, directory: str | os.PathLike) -> None:
-    """Make `environment` this process's own, for commands whose whole work is W&B."""
-    os.environ.update(environment(access, directory))
-    if not access.key:
-        os.environ.pop("WANDB_API_KEY", None)
+@contextmanager
+def used_environment(access: Access, directory: str | os.PathLike, of_sweep: bool = False) -> Iterator[None]:
+    """Make `environment` this process's own for the enclosed block.
+
+    Unless `of_sweep`, what an agent has set for its own run is hidden: wandb would take its id for ours.
+    """
+    before = dict(os.environ)
+    wanted = environment(access, directory)
+    for name in () if of_sweep else ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):
+        wanted.pop(name, None)
+    try:
+        os.environ.clear()
+        os.environ.update(wanted)
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def open_run(
@@ -203,7 +212,7 @@ def open_run(
     """Open (or resume) W&B run `run_id`: (run, the access really used, warning or None).
 
     When W&B cannot be reached within a few seconds the run is opened offline, with a warning. Raises FFError
-    only when the offline run cannot be written either. Expects `use_environment` to have been called.
+    only when the offline run cannot be written either. Expects the process to have `environment`.
     """
     warning = None
     if access.mode == "online":
@@ -265,9 +274,7 @@ def open_run(
             ) from None
     run.config.update(dict(config), allow_val_change=True)
     if warning:
-        warning = (
-            f"{warning}; the run is kept offline in {Path(directory) / 'wandb'}: `ff track` uploads it later"
-        )
+        warning = f"{warning}; the run is kept offline in {Path(directory) / 'wandb'}: `ff track` uploads it later"
     return run, access, warning
 
 

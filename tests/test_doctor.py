@@ -220,23 +220,17 @@ def test_a_sensor_that_reads_names_its_rails():
 def test_a_sensor_that_may_not_be_read_says_what_would_allow_it():
     fault = SensorMissing("the counters may be read by root only; allow it with: sudo chmod a+r /sys/x")
     row, rails = doctor.sensor_row(Sensor(fault=fault), expected=True)
-    assert row == Row(
-        "RAPL", "warn", "not used: the counters may be read by root only", "sudo chmod a+r /sys/x"
-    )
+    assert row == Row("RAPL", "warn", "not used: the counters may be read by root only", "sudo chmod a+r /sys/x")
     assert rails == []
 
 
 def test_a_sensor_of_another_kind_of_machine_is_no_warning():
-    row, _ = doctor.sensor_row(
-        Sensor("tegrastats", SensorMissing("tegrastats is not on this machine")), expected=False
-    )
+    row, _ = doctor.sensor_row(Sensor("tegrastats", SensorMissing("tegrastats is not on this machine")), expected=False)
     assert row == Row("tegrastats", "ok", "not used: tegrastats is not on this machine")
 
 
 def test_a_sensor_that_fails_while_being_read_is_a_row():
-    row, _ = doctor.sensor_row(
-        Sensor(fault=PermissionError(13, "Permission denied", "/sys/y")), expected=True
-    )
+    row, _ = doctor.sensor_row(Sensor(fault=PermissionError(13, "Permission denied", "/sys/y")), expected=True)
     assert (row.state, row.advice) == ("warn", "sudo chmod a+r /sys/y")
     row, _ = doctor.sensor_row(Sensor(readings=()), expected=True)
     assert row.detail == "it starts but gives no reading"

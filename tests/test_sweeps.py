@@ -198,16 +198,16 @@ def test_nested_parameters_and_flags_of_the_command_are_settings():
             "method": "grid",
             "command": ["${env}", "python", "${program}", "--rep-epochs=3", "--dataset", "DIGITS", "${args}"],
             "parameters": {
-                "recipe_settings": {"parameters": {"alpha": {"values": [1.0, 2.0]}}},
+                "recipe_settings": {"parameters": {"alpha": {"values": [61.0, 62.0]}}},
                 "seed": {"value": 1},
             },
         }
     )
     assert sweeps.check(path).problems == []
-    assert sweeps.expand(path)[0] == {"rep_epochs": "3", "dataset": "DIGITS", "alpha": 1.0, "seed": 1}
+    assert sweeps.expand(path)[0] == {"rep_epochs": "3", "dataset": "DIGITS", "alpha": 61.0, "seed": 1}
     grid = sweeps.grid(path)
     assert grid["train"]["rep_epochs"] == 3
-    assert {run["recipe"] for run in grid["runs"]} == {"ff.alpha_1", "ff.alpha_2"}
+    assert {run["recipe"] for run in grid["runs"]} == {"ff.alpha_61", "ff.alpha_62"}
 
 
 # ---------------------------------------------------------------- cells of the DAG
@@ -216,18 +216,18 @@ def test_nested_parameters_and_flags_of_the_command_are_settings():
 def test_settings_that_are_no_part_of_a_path_become_recipes():
     path = of(
         rep_epochs={"values": [3, 5]},
-        learning_rate={"values": [0.01, 0.003]},
+        learning_rate={"values": [RECIPES["ff"].learning_rate, 0.00321]},
         recipe={"values": ["ff", "edgeff"]},
     )
     grid = sweeps.grid(path)
     assert len(grid["runs"]) == 8
     names = {run["recipe"] for run in grid["runs"]}
     assert "ff.rep_epochs_3" in names
-    assert "ff.learning_rate_0.003.rep_epochs_5" in names
-    assert grid["train_by_recipe"]["ff.learning_rate_0.003.rep_epochs_5"] == {"rep_epochs": 5}
+    assert "ff.learning_rate_0.00321.rep_epochs_5" in names
+    assert grid["train_by_recipe"]["ff.learning_rate_0.00321.rep_epochs_5"] == {"rep_epochs": 5}
     assert "rep_epochs" not in grid["train"]
-    settings = resolve_recipe("edgeff.learning_rate_0.003.rep_epochs_5", None, grid["recipes"])
-    assert settings == dataclasses.replace(RECIPES["edgeff"], learning_rate=0.003)
+    settings = resolve_recipe("edgeff.learning_rate_0.00321.rep_epochs_5", None, grid["recipes"])
+    assert settings == dataclasses.replace(RECIPES["edgeff"], learning_rate=0.00321)
     assert resolve_recipe("ff.rep_epochs_3", None, grid["recipes"]) == RECIPES["ff"]
 
 
@@ -260,15 +260,13 @@ def test_long_and_close_variants_keep_names_of_their_own():
             "seed": st.lists(st.integers(0, 3), min_size=1, max_size=3),
             "layers": st.lists(st.sampled_from(["784,20,10", "784,30,10"]), min_size=1, max_size=2),
             "rep-epochs": st.lists(st.integers(0, 2), min_size=1, max_size=2),
-            "alpha": st.lists(st.sampled_from([1.0, 10.0]), min_size=1, max_size=2),
+            "alpha": st.lists(st.sampled_from([61.0, 62.0]), min_size=1, max_size=2),
             "no-cuda": st.lists(st.booleans(), min_size=1, max_size=2),
         },
     ).filter(bool)
 )
 def test_every_training_has_one_cell(axes):
-    path = sweep_file(
-        {"method": "grid", "parameters": {name: {"values": values} for name, values in axes.items()}}
-    )
+    path = sweep_file({"method": "grid", "parameters": {name: {"values": values} for name, values in axes.items()}})
     grid = sweeps.grid(path)
     cells = [tuple(run.values()) for run in grid["runs"]]
     assert len(set(cells)) == len(cells)
@@ -337,9 +335,7 @@ def test_check_names_the_problem(content, sentence):
 
 def test_check_warns_of_metrics_that_some_runs_lack():
     parameters = {"recipe": {"values": ["ff", "bp"]}}
-    path = sweep_file(
-        {"method": "grid", "metric": {"name": "test/goodness_accuracy"}, "parameters": parameters}
-    )
+    path = sweep_file({"method": "grid", "metric": {"name": "test/goodness_accuracy"}, "parameters": parameters})
     found = sweeps.check(path)
     assert found.problems == []
     assert any("recipe bp" in text for text in found.warnings)

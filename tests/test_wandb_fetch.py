@@ -128,9 +128,7 @@ def test_fetching_again_leaves_the_folder_alone(tmp_path):
 
 
 def test_two_models_cannot_have_one_folder(tmp_path):
-    api = Api(
-        [Artifact(*make_artifact(tmp_path / "a"))], [Artifact(*make_artifact(tmp_path / "b", scale=2.0))]
-    )
+    api = Api([Artifact(*make_artifact(tmp_path / "a"))], [Artifact(*make_artifact(tmp_path / "b", scale=2.0))])
     with pytest.raises(FFError, match="already holds another model"):
         wandb_fetch.fetch_models(SPEC, "results", api)
 

@@ -1,0 +1,205 @@
+"""W&B online, over HTTP: wandb's real client against a server on the loopback device that keeps what it is given."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from test_tracking import CONFIG, KEY, RUN, leaks, make_run, start_tracker, wait_for
+from test_wandb_fetch import make_artifact
+from wandb_server import WandbServer
+
+from ff import sweeps, tracking, wandb_fetch, wandb_names
+from ff.files import read_csv, read_json, write_json, write_text
+
+MARKER = Path("results/.tracked") / RUN["name"] / "train.json"
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A server, a key for it, and a home and working directory without anything else."""
+    for name in list(os.environ):
+        if name.startswith("WANDB_"):
+            monkeypatch.delenv(name)
+    server = WandbServer()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", server.url)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    yield server
+    wandb = sys.modules.get("wandb")
+    if wandb is not None:
+        wandb.teardown(0)
+    server.close()
+
+
+def shown(row):
+    return {name: value for name, value in row.items() if not name.startswith("_")}
+
+
+def check_run(server, run_id, folder):
+    """The run on the server against the files in `folder`."""
+    run = server.runs[run_id]
+    metrics = read_json(folder / "metrics.json")
+    assert (run["project"], run["jobType"], run["groupName"]) == ("edgeff", "train", "DIGITS/784-20-10/ff")
+    assert run["displayName"] == RUN["name"]
+    assert set(run["tags"]) == {"forward-forward", "digits", "ff"}
+    assert run["config"]["layers"]["value"] == [784, 20, 10]
+    epochs = [shown(row) for row in run["history"] if "loss" in row]
+    assert epochs == [wandb_names.epoch_row(row) for row in read_csv(folder / "history.csv")]
+    hardware = [shown(row) for row in run["history"] if "hardware_seconds" in row]
+    assert hardware == [wandb_names.hardware_row(row, 10.0) for row in read_csv(folder / "hardware.csv")]
+    for name, value in wandb_names.training_summary(metrics).items():
+        assert run["summary"][name] == value, name
+    models = [a for a in server.artifacts.values() if a["run"] == run_id and a["type"] == "model"]
+    files = server.artifact_files(models[-1])
+    assert files == {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert models[-1]["metadata"]["layers"] == [784, 20, 10]
+    assert models[-1]["metadata"]["recipe"] == "ff"
+
+
+def check_no_leak(server, tmp_path):
+    assert leaks(tmp_path) == []
+    assert not [path for _, path, body in server.requests if KEY.encode() in body or KEY in path]
+    assert set(server.unknown) <= {"serverInfo"}, "wandb asks what the stand-in does not answer"
+
+
+def test_ff_track_uploads_what_is_on_disk_once(server, tmp_path):
+    folder = make_run(Path("results"))
+    (line,) = tracking.track("results")
+    assert (line["state"], line["warning"]) == ("uploaded", None)
+    assert line["url"].endswith(f"/edgeff/runs/{line['run_id']}")
+    check_run(server, line["run_id"], folder)
+    requests = len(server.requests)
+    assert [line["state"] for line in tracking.track("results")] == ["unchanged"]
+    asked = server.requests[requests:]
+    assert all(b"serverInfo" in body or "otel" in path for _, path, body in asked)
+    check_no_leak(server, tmp_path)
+
+
+def test_a_changed_run_updates_its_run_on_the_server(server):
+    make_run(Path("results"))
+    (first,) = tracking.track("results")
+    folder = make_run(Path("results"), accuracy=0.95)
+    (second,) = tracking.track("results")
+    assert (second["state"], second["run_id"]) == ("uploaded", first["run_id"])
+    assert len(server.runs) == 1
+    summary = server.runs[first["run_id"]]["summary"]
+    for name, value in wandb_names.training_summary(read_json(folder / "metrics.json")).items():
+        assert summary[name] == value, name
+
+
+def test_a_live_run_arrives(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "ONLINE_WAIT_S", 60.0)
+    folder = make_run(Path("results"))
+    with start_tracker() as tracker:
+        assert tracker.mode == "online"
+        for row in read_csv(folder / "history.csv"):
+            tracker.epoch(row)
+        wait_for(lambda: tracker.run_id in server.runs)
+        tracker.finish(read_json(folder / "metrics.json"), folder / "model.safetensors")
+    assert tracker.warnings == []
+    assert read_json(MARKER)["mode"] == "online"
+    check_run(server, tracker.run_id, folder)
+    assert [line["state"] for line in tracking.track("results")] == ["unchanged"]
+    check_no_leak(server, tmp_path)
+
+
+def test_a_slow_server_is_left_to_the_background(server, monkeypatch):
+    monkeypatch.setattr(tracking, "ONLINE_WAIT_S", 0.5)
+    folder = make_run(Path("results"))
+    with start_tracker() as tracker:
+        wait_for(lambda: tracker.run_id in server.runs)
+        server.delay_s = 1.0
+        tracker.finish(read_json(folder / "metrics.json"), folder / "model.safetensors")
+    assert any("in the background" in warning for warning in tracker.warnings)
+    assert not MARKER.exists()
+    server.delay_s = 0.0
+    wait_for(MARKER.is_file)
+    check_run(server, tracker.run_id, folder)
+
+
+def test_a_run_of_an_agent_belongs_to_the_sweep(server, monkeypatch):
+    monkeypatch.setattr(tracking, "ONLINE_WAIT_S", 60.0)
+    write_text("sweep.yaml", "method: grid\nparameters:\n  seed: {values: [3]}\n")
+    sweep_id, path = sweeps.create("sweep.yaml", entity="team")
+    assert path == f"team/edgeff/{sweep_id}"
+    assert "seed" in server.sweeps[sweep_id]["config"]
+    monkeypatch.setenv("WANDB_SWEEP_ID", sweep_id)
+    monkeypatch.setenv("WANDB_RUN_ID", "given-by-agent")
+    monkeypatch.setenv("WANDB_PROJECT", "edgeff")
+    folder = make_run(Path("results"))
+    with start_tracker() as tracker:
+        tracker.finish(read_json(folder / "metrics.json"), folder / "model.safetensors")
+    assert tracker.warnings == []
+    assert server.runs["given-by-agent"]["sweep"] == sweep_id
+    # Uploads after the fact keep their own ids, whatever run the agent is at.
+    assert [line["run_id"] for line in tracking.track("results")] == ["given-by-agent"]
+    (line,) = tracking.track("results", again=True, project="other")
+    assert server.runs[line["run_id"]]["project"] == "other"
+
+
+def test_models_go_to_the_server_and_come_back(server, tmp_path):
+    write_text("sweep.yaml", "method: grid\nparameters:\n  seed: {values: [0, 1]}\n")
+    sweep_id, _ = sweeps.create("sweep.yaml", entity="team")
+    for seed in (0, 1):
+        source, _ = make_artifact(Path("made") / str(seed), seed)
+        folder = Path(f"results/DIGITS/784-6-4/ff/seed{seed}")
+        folder.mkdir(parents=True)
+        for file in source.iterdir():
+            file.rename(folder / file.name)
+        run = {"name": folder.relative_to("results").as_posix(), "dataset": "DIGITS", "layers": "784-6-4"}
+        run |= {"recipe": "ff", "seed": seed}
+        write_json(folder / "metrics.json", {"schema": 1, "run": run, "config": CONFIG | run, "results": []})
+    assert [line["state"] for line in tracking.track("results")] == ["uploaded", "uploaded"]
+    for run in server.runs.values():
+        run["sweep"] = sweep_id
+    folders = wandb_fetch.fetch_models(f"team/edgeff/sweeps/{sweep_id}", "fetched")
+    assert folders == [Path(f"fetched/DIGITS/784-6-4/ff/seed{seed}") for seed in (0, 1)]
+    for folder in folders:
+        original = Path("results") / folder.relative_to("fetched")
+        for name in ("model.safetensors", "metrics.json", "history.csv"):
+            assert (folder / name).read_bytes() == (original / name).read_bytes()
+    check_no_leak(server, tmp_path)
+
+
+def test_offline_runs_are_uploaded_by_wandb_sync_and_then_counted(server):
+    folder = make_run(Path("results"))
+    (line,) = tracking.track("results", mode="offline")
+    (directory,) = Path("wandb").glob("offline-run-*")
+    command = [sys.executable, "-m", "wandb", "sync", str(directory)]
+    subprocess.run(command, env=os.environ | {"WANDB_MODE": "online"}, timeout=60, check=True, capture_output=True)
+    check_run(server, line["run_id"], folder)
+    assert [line["state"] for line in tracking.track("results")] == ["unchanged"]
+
+
+def test_offline_runs_are_uploaded_by_ff_track_and_wandb_sync_then_passes_over_them(server):
+    folder = make_run(Path("results"))
+    (first,) = tracking.track("results", mode="offline")
+    (second,) = tracking.track("results")
+    assert (second["state"], second["run_id"]) == ("uploaded", first["run_id"])
+    check_run(server, second["run_id"], folder)
+    (directory,) = Path("wandb").glob("offline-run-*")
+    assert [path.name for path in directory.glob("*.synced")] == [f"run-{first['run_id']}.wandb.synced"]
+
+
+def test_a_server_that_stops_answering_costs_seconds_and_the_run_is_kept_offline(server, monkeypatch):
+    from ff import wandb_session
+
+    monkeypatch.setattr(wandb_session, "INIT_S", 2.0)
+    make_run(Path("results"))
+    answered = server.answer
+
+    def stall(operation, variables):
+        if operation == "UpsertBucket":
+            threading.Event().wait(20)
+        return answered(operation, variables)
+
+    monkeypatch.setattr(server, "answer", stall)
+    (line,) = tracking.track("results")
+    assert line["state"] == "offline"
+    assert "did not open the run" in line["warning"]
+    assert read_json(MARKER)["mode"] == "offline"
