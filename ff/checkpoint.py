@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ff import __version__
-from ff.config import CLASS_COUNT, RunConfig, make_run_config
+from ff.config import CLASS_COUNT, RunConfig, run_config_of
 from ff.errors import FFError
 from ff.files import write_through
 from ff.network import Network
@@ -63,9 +63,7 @@ def load(path: str | os.PathLike, device: torch.device | str = "cpu") -> tuple[N
 
 def config(meta: dict[str, Any]) -> RunConfig:
     """The RunConfig that a checkpoint's metadata holds."""
-    values = dict(meta["config"])
-    recipe = values.pop("recipe_settings")
-    return make_run_config(values | recipe, recipes={values["recipe"]: {}})[0]
+    return run_config_of(meta["config"])
 
 
 def _assemble(tensors: dict[str, torch.Tensor], run: RunConfig, channels: int) -> Network:

@@ -201,6 +201,12 @@ def make_run_config(
     return dataclasses.replace(config, layers=layers, settings=settings), [warning] if warning else []
 
 
+def run_config_of(values: Mapping[str, Any]) -> RunConfig:
+    """The RunConfig that `as_dict` gave, as metrics.json, checkpoints and the DAG's params hold it."""
+    plain = {key: value for key, value in values.items() if key != "recipe_settings"}
+    return make_run_config(plain | dict(values["recipe_settings"]), recipes={values["recipe"]: {}})[0]
+
+
 def checked(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """`values` converted to the field types of dataclass `kind` and held against each field's limits."""
     fields = {f.name: f for f in dataclasses.fields(kind) if f.name != "settings"}

@@ -7,13 +7,13 @@ rule track:
         report="results/tracking.json",
     log:
         "logs/tracking.log",
+    localrule: True
+    conda:
+        "../envs/cpu.yaml"
     params:
         results="results",
         mode=lookup("wandb/mode", within=config, default="auto"),
         project=lookup("wandb/project", within=config, default="edgeff"),
         entity=lookup("wandb/entity", within=config, default=None),
-    conda:
-        "../envs/cpu.yaml"
-    localrule: True
     script:
         "../workflow/scripts/track.py"

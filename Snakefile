@@ -1,0 +1,62 @@
+"""Forward-Forward networks from raw images to figures. Targets: all, demo, train_all, evaluate_all, variance_all,
+figures, report, track; or any file below the results folder by its path."""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/hardware.smk"
+include: "rules/train.smk"
+include: "rules/evaluate.smk"
+include: "rules/variance.smk"
+include: "rules/figures.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        finished(""),
+
+
+rule demo:
+    input:
+        finished("demo/"),
+
+
+rule train_all:
+    input:
+        of_runs(TRAIN_FILES),
+        of_runs(HARDWARE_FILES),
+
+
+rule evaluate_all:
+    input:
+        of_runs(EVALUATE_FILES),
+
+
+rule variance_all:
+    input:
+        of_runs(VARIANCE_FILES),
+
+
+rule figures:
+    input:
+        figure_files(""),
+
+
+rule report:
+    input:
+        f"{RESULTS}/report.html",
+
+
+onerror:
+    after_failure(log)

@@ -1,0 +1,296 @@
+"""Grid -> runs, path patterns, wildcard constraints, input functions. Everything here runs at each start of
+Snakemake, so nothing heavy is imported."""
+
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from ff import provenance
+from ff.config import DATASETS, RECIPES
+from ff.errors import FFError
+from ff.figures import FAMILIES, FIGURES
+from ff.grid import Grid, check_config, check_target
+
+ROOT = Path(str(workflow.current_basedir)).parent
+
+
+# -- configuration ----
+
+
+def load_grids():
+    """The Grid of the configuration and the runs of each collection: "" (all) and "demo/"."""
+    check_config(config, ROOT / "workflow/schemas/config.schema.json")
+    block = config["grid"]
+    if config.get("sweep"):
+        from ff.sweeps import grid as sweep_grid
+
+        sweep = sweep_grid(
+            config["sweep"],
+            config.get("sweep_count"),
+            config.get("sweep_seed", 0),
+            config["recipes"],
+        )
+        config["train"] = {**config["train"], **sweep["train"]}
+        config["train_by_dataset"] = {}
+        config["train_by_recipe"] = {
+            **config.get("train_by_recipe", {}),
+            **sweep["train_by_recipe"],
+        }
+        config["recipes"] = {**config["recipes"], **sweep["recipes"]}
+        grid = Grid(config)
+        runs = [
+            grid.run(
+                run["dataset"],
+                "-".join(map(str, run["layers"])),
+                run["recipe"],
+                run["seed"],
+            )
+            for run in sweep["runs"]
+        ]
+        return grid, {"": runs, "demo/": []}
+    grid = Grid(config)
+    import yaml
+
+    demo_block = yaml.safe_load((ROOT / "config/demo.yaml").read_text())["grid"]
+    return grid, {"": grid.expand(block), "demo/": grid.expand(demo_block)}
+
+
+try:
+    GRID, RUNS = load_grids()
+    RESULTS = config["results"].rstrip("/")
+    # Snakemake knows its targets only after this file was read.
+    for word in sys.argv[1:]:
+        check_target(word, RESULTS, GRID.recipes)
+except FFError as error:
+    raise WorkflowError(str(error)) from None
+
+if workflow.is_main_process:
+    for warning in GRID.warnings:
+        print(f"ff: {warning}", file=sys.stderr)
+
+DATA_DIR = os.environ.get("FF_DATA_DIR") or config["data_dir"]
+
+
+# -- paths ----
+
+RUN = f"{RESULTS}/{{dataset}}/{{layers}}/{{recipe}}/seed{{seed}}"
+CELL = f"{RESULTS}/{{dataset}}/{{layers}}/{{recipe}}"
+NAME = "{dataset}/{layers}/{recipe}/seed{seed}"
+TRAIN_FILES = ["model.safetensors", "metrics.json", "history.csv", "phases.csv"]
+HARDWARE_FILES = ["hardware.csv", "hardware.json"]
+EVALUATE_FILES = [
+    "evaluation.json",
+    "distributions.csv",
+    "early_exit.csv",
+    "early_exit.json",
+]
+DEVICES = config["measure"]["devices"]
+VARIANCE_FILES = [
+    *(f"variance/{device}.{kind}" for device in DEVICES for kind in ("csv", "json")),
+    "variance/phases.csv",
+    "variance/agreement.json",
+    *(f"variance/{name}" for name in HARDWARE_FILES),
+]
+VARIANCE_SAMPLES = [f"variance/{device}.csv" for device in DEVICES]
+TABLES = [
+    *(
+        "runs",
+        "accuracy",
+        "accuracy_summary",
+        "recipes",
+        "training",
+        "history",
+        "layers",
+        "early_exit",
+    ),
+    *(
+        "operating_points",
+        "latency",
+        "devices",
+        "speedup",
+        "gpu_wins",
+        "agreement",
+        "energy",
+        "missing",
+    ),
+]
+
+
+wildcard_constraints:
+    dataset="|".join(DATASETS),
+    layers=r"\d+(-\d+)+",
+    recipe="|".join(sorted({*RECIPES, *GRID.recipes}, key=len, reverse=True)).replace(
+        ".", r"\."
+    ),
+    seed=r"0|[1-9]\d*",
+    collection=r"(demo/)?",
+    job="train|measure",
+    family="|".join(FAMILIES),
+
+
+def of_runs(files, collection=""):
+    """`files` of every run of a collection."""
+    return [
+        f"{RESULTS}/{run.name}/{file}" for run in RUNS[collection] for file in files
+    ]
+
+
+def figure_files(collection, family=None):
+    """PNG and SVG of the figures (of one family) of a collection."""
+    names = [name for name, spec in FIGURES.items() if family in (None, spec.family)]
+    return [
+        f"{RESULTS}/{collection}figures/{name}.{kind}"
+        for name in names
+        for kind in ("png", "svg")
+    ]
+
+
+def figure_outputs(family):
+    """Output files of a family's rule, the PNGs marked for Snakemake's own report."""
+    outputs = []
+    for name, spec in FIGURES.items():
+        if spec.family == family:
+            base = f"{RESULTS}/{{collection}}figures/{name}"
+            caption = f"../workflow/report/{name}.rst"
+            outputs += [
+                report(
+                    f"{base}.png",
+                    caption=caption,
+                    category="Figures",
+                    subcategory=family,
+                ),
+                f"{base}.svg",
+            ]
+    return outputs
+
+
+def figure_inputs(collection, family):
+    """The tables that a family's figures need, and the run files that they read themselves."""
+    specs = [spec for spec in FIGURES.values() if spec.family == family]
+    tables = dict.fromkeys(table for spec in specs for table in spec.tables)
+    files = dict.fromkeys(file for spec in specs for file in spec.run_files)
+    files = [
+        name
+        for file in files
+        for name in (VARIANCE_SAMPLES if file == "variance" else [file])
+    ]
+    return [f"{RESULTS}/{collection}summary/{table}.csv" for table in tables] + of_runs(
+        files, collection
+    )
+
+
+def finished(collection):
+    """The last file of a collection: the report needs its figures and tables, and they every file of every run."""
+    return f"{RESULTS}/{collection}report.html"
+
+
+# -- params and resources ----
+
+
+@functools.cache
+def code(*files):
+    """Hash of the code that a rule runs: changed code is rerun, a touched file is not."""
+    folder = provenance.PACKAGE
+    found = [path for pattern in files for path in sorted(folder.glob(pattern))]
+    return provenance.code_hash(found)
+
+
+def run_of(wildcards, seed=None):
+    """The RunConfig of a job."""
+    seed = wildcards.seed if seed is None else seed
+    return GRID.run(wildcards.dataset, wildcards.layers, wildcards.recipe, seed)
+
+
+def run_settings(wildcards):
+    """The resolved settings of a run, for params: what a training is rerun for when it changes."""
+    return run_of(
+        wildcards, getattr(wildcards, "seed", GROUP_SEEDS[0] if GROUP_SEEDS else 0)
+    ).as_dict()
+
+
+def run_list(wildcards):
+    """Names of the runs of a collection, for params: tables are made again when the grid changes."""
+    return [run.name for run in RUNS[wildcards.collection]]
+
+
+GROUP_SEEDS = sorted({run.seed for run in RUNS[""]}) if config["group_seeds"] else []
+GPUS = 1 if config["device"].startswith("cuda") else 0
+SAMPLES = {
+    "MNIST": 60000,
+    "FMNIST": 60000,
+    "SVHN": 73257,
+    "CIFAR10": 50000,
+    "DIGITS": 1437,
+}
+
+
+def train_memory_mb(wildcards):
+    """Images in float32 and their gathered copies, the layers' outputs kept for the heads, 600 MB for torch."""
+    run = run_of(wildcards, getattr(wildcards, "seed", 0))
+    seeds = 1 if hasattr(wildcards, "seed") else max(1, len(GROUP_SEEDS))
+    numbers = SAMPLES[run.dataset] * (
+        2 * run.layers[0]
+        + min(seeds * sum(run.layers[1:]), 2**29 // SAMPLES[run.dataset])
+    )
+    weights = 4 * seeds * sum(a * b for a, b in zip(run.layers, run.layers[1:]))
+    return 600 + int((numbers + weights) * 4 / 2**20)
+
+
+def train_minutes(wildcards):
+    """At 20 GMAC/s, a tenth of one desktop core in float32, plus five minutes; every retry may take twice as long."""
+    run = run_of(wildcards, getattr(wildcards, "seed", 0))
+    seeds = 1 if hasattr(wildcards, "seed") else max(1, len(GROUP_SEEDS))
+    macs = 4 * sum(a * b for a, b in zip(run.layers, run.layers[1:]))
+    epochs = run.rep_epochs + run.softmax_epochs
+    return 5 + int(seeds * SAMPLES[run.dataset] * epochs * macs / 20e9 / 60)
+
+
+def measuring_threads(wildcards, cores=workflow.cores):
+    """All cores: a job that measures time has the machine to itself."""
+    return cores or 1
+
+
+def sidecar_of(job):
+    """Input function: the sidecar's service file where the configuration asks for the service."""
+
+    def ready(wildcards):
+        return (
+            f"{RUN}/.sidecar-{job}".format(**wildcards)
+            if config["sidecar"] == "service"
+            else []
+        )
+
+    return ready
+
+
+def after_failure(log_file):
+    """What failed jobs leave: hardware summaries, and tables that say which runs are missing."""
+    hardware = [
+        sys.executable,
+        "-m",
+        "ff.hardware.summary",
+        "--pending",
+        "logs/hardware",
+        RESULTS,
+    ]
+    subprocess.run(hardware, check=False)
+    for collection, runs in RUNS.items():
+        wanted = [run.name for run in runs if (Path(RESULTS) / run.name).is_dir()]
+        if wanted:
+            tables = [
+                sys.executable,
+                "-m",
+                "ff.tables",
+                RESULTS,
+                f"{RESULTS}/{collection}summary",
+            ]
+            subprocess.run(
+                [*tables, "--expect", "-"],
+                input="\n".join(run.name for run in runs),
+                text=True,
+                check=False,
+            )

@@ -1,0 +1,26 @@
+"""Prepare each data set once."""
+
+
+localrules:
+    prepare,
+
+
+rule prepare:
+    output:
+        "data/prepared/{dataset}.safetensors",
+    log:
+        "logs/prepare/{dataset}.log",
+    benchmark:
+        "logs/benchmarks/prepare/{dataset}.tsv"
+    retries: 1
+    conda:
+        "../envs/cpu.yaml"
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    params:
+        data_dir=DATA_DIR,
+        verify=config["verify"],
+        code=code("datasets.py"),
+    script:
+        "../workflow/scripts/prepare.py"

@@ -1,0 +1,59 @@
+"""Accuracy, distributions and early exit of each run, from its checkpoint."""
+
+
+rule evaluate:
+    input:
+        data="data/prepared/{dataset}.safetensors",
+        model=f"{RUN}/model.safetensors",
+    output:
+        f"{RUN}/evaluation.json",
+        f"{RUN}/distributions.csv",
+    log:
+        f"logs/evaluate/{NAME}.log",
+    benchmark:
+        f"logs/benchmarks/evaluate/{NAME}.jsonl"
+    conda:
+        "../envs/cpu.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+        gpu=GPUS,
+    params:
+        code=code(
+            "labels.py", "network.py", "datasets.py", "checkpoint.py", "evaluation.py"
+        ),
+    script:
+        "../workflow/scripts/evaluate.py"
+
+
+rule early_exit:
+    input:
+        data="data/prepared/{dataset}.safetensors",
+        model=f"{RUN}/model.safetensors",
+    output:
+        f"{RUN}/early_exit.csv",
+        f"{RUN}/early_exit.json",
+    log:
+        f"logs/early_exit/{NAME}.log",
+    benchmark:
+        f"logs/benchmarks/early_exit/{NAME}.jsonl"
+    conda:
+        "../envs/cpu.yaml"
+    # It takes times: nothing else of this workflow may run beside it.
+    threads: measuring_threads
+    resources:
+        mem_mb=2000,
+        runtime=20,
+        gpu=GPUS,
+    params:
+        threads=config["measure"]["threads"],
+        code=code(
+            "labels.py",
+            "network.py",
+            "datasets.py",
+            "checkpoint.py",
+            "early_exit.py",
+            "inference.py",
+        ),
+    script:
+        "../workflow/scripts/early_exit.py"

@@ -1,0 +1,75 @@
+"""The sidecar: a hardware log beside each training and measuring job, and its summary.
+
+The service form holds for these reasons (measured on Snakemake 9.27): `threads: 0`, or one core is not enough for
+a job and its sidecar; no output but the service file, or the samples of a failed job are deleted; `exec`, or the
+process outlives the job. The samples go to a file of their own, named in params: files named in `log:` are emptied
+by a retry.
+"""
+
+
+localrules:
+    hardware_of_training,
+    hardware_of_measurement,
+
+
+rule sidecar:
+    output:
+        ready=service(f"{RUN}/.sidecar-{{job}}"),
+    log:
+        f"logs/sidecar/{NAME}/{{job}}.log",
+    conda:
+        "../envs/cpu.yaml"
+    threads: 0
+    resources:
+        mem_mb=50,
+    params:
+        samples=f"logs/hardware/{NAME}/{{job}}.jsonl",
+        interval_ms=config["hw_interval_ms"],
+        python=sys.executable,
+    shell:
+        "exec {params.python:q} -m ff.hardware.sidecar --ready {output.ready:q} --log {params.samples:q}"
+        " --interval-ms {params.interval_ms} 2> {log:q}"
+
+
+rule hardware_of_training:
+    input:
+        f"{RUN}/metrics.json",
+        phases=f"{RUN}/phases.csv",
+    output:
+        csv=f"{RUN}/hardware.csv",
+        json=f"{RUN}/hardware.json",
+    log:
+        f"logs/hardware-summary/{NAME}/train.log",
+    benchmark:
+        f"logs/benchmarks/hardware/{NAME}/train.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    params:
+        samples=f"logs/hardware/{NAME}/train.jsonl",
+        python=sys.executable,
+        code=code("hardware/*.py"),
+    shell:
+        "{params.python:q} -m ff.hardware.summary --log {params.samples:q} --phases {input.phases:q}"
+        " --csv {output.csv:q} --json {output.json:q} 2> {log:q}"
+
+
+rule hardware_of_measurement:
+    input:
+        f"{RUN}/variance/agreement.json",
+        phases=f"{RUN}/variance/phases.csv",
+    output:
+        csv=f"{RUN}/variance/hardware.csv",
+        json=f"{RUN}/variance/hardware.json",
+    log:
+        f"logs/hardware-summary/{NAME}/measure.log",
+    benchmark:
+        f"logs/benchmarks/hardware/{NAME}/measure.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    params:
+        samples=f"logs/hardware/{NAME}/measure.jsonl",
+        python=sys.executable,
+        code=code("hardware/*.py"),
+    shell:
+        "{params.python:q} -m ff.hardware.summary --log {params.samples:q} --phases {input.phases:q}"
+        " --csv {output.csv:q} --json {output.json:q} 2> {log:q}"

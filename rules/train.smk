@@ -1,0 +1,57 @@
+"""One training job a run; or, with `group_seeds`, one for all of the grid's seeds of a cell."""
+
+if GROUP_SEEDS:
+
+    ruleorder: train_group > train
+
+    rule train_group:
+        input:
+            data="data/prepared/{dataset}.safetensors",
+        output:
+            expand(
+                f"{CELL}/seed{{seed}}/{{file}}",
+                seed=GROUP_SEEDS,
+                file=TRAIN_FILES,
+                allow_missing=True,
+            ),
+        log:
+            "logs/train/{dataset}/{layers}/{recipe}/group.log",
+        benchmark:
+            "logs/benchmarks/train/{dataset}/{layers}/{recipe}/group.jsonl"
+        conda:
+            "../envs/cpu.yaml"
+        threads: config["threads"]
+        resources:
+            mem_mb=train_memory_mb,
+            runtime=train_minutes,
+            gpu=GPUS,
+        params:
+            run=run_settings,
+            seeds=GROUP_SEEDS,
+            code=code(*provenance.ENGINE),
+        script:
+            "../workflow/scripts/train.py"
+
+
+rule train:
+    input:
+        data="data/prepared/{dataset}.safetensors",
+        sidecar=sidecar_of("train"),
+    output:
+        expand(f"{RUN}/{{file}}", file=TRAIN_FILES, allow_missing=True),
+    log:
+        f"logs/train/{NAME}.log",
+    benchmark:
+        f"logs/benchmarks/train/{NAME}.jsonl"
+    conda:
+        "../envs/cpu.yaml"
+    threads: config["threads"]
+    resources:
+        mem_mb=train_memory_mb,
+        runtime=train_minutes,
+        gpu=GPUS,
+    params:
+        run=run_settings,
+        code=code(*provenance.ENGINE),
+    script:
+        "../workflow/scripts/train.py"

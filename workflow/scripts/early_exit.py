@@ -1,0 +1,17 @@
+"""Rule early_exit: checkpoint -> early_exit.csv, early_exit.json."""
+
+from pathlib import Path
+
+import torch
+
+from ff.config import ExecutionConfig
+from ff.datasets import open_prepared
+from ff.early_exit import run_early_exit
+from ff.jobs import job
+from ff.run import choose_device
+
+with job(snakemake.log[0]):
+    torch.set_num_threads(snakemake.params.threads)
+    device = choose_device(ExecutionConfig(device=snakemake.config["device"]))
+    prepared = open_prepared(snakemake.input.data, snakemake.config["verify"])
+    run_early_exit(Path(snakemake.input.model).parent, prepared, device)

@@ -1,0 +1,12 @@
+"""Rules figures_*: summary tables and run files -> PNG and SVG of each figure of a family."""
+
+from pathlib import Path
+
+from ff.figures import build, save
+from ff.jobs import job
+
+with job(snakemake.log[0]):
+    for path in map(Path, snakemake.output):
+        if path.suffix == ".png":
+            summary = path.parent.parent / "summary"
+            save(build(path.stem, summary, snakemake.config["results"]), path.with_suffix(""))

@@ -1,0 +1,14 @@
+"""Rule prepare: raw files -> data/prepared/{dataset}.safetensors."""
+
+from pathlib import Path
+
+from ff.datasets import prepare
+from ff.jobs import job
+
+with job(snakemake.log[0]):
+    prepare(
+        snakemake.wildcards.dataset,
+        snakemake.params.data_dir,
+        Path(snakemake.output[0]).parent,
+        verify=snakemake.params.verify,
+    )

@@ -1,0 +1,33 @@
+"""Rules train and train_group: prepared data -> model, metrics, history and phase marks of a run."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from ff.config import ExecutionConfig, run_config_of
+from ff.jobs import job
+from ff.progress import Progress
+from ff.run import train
+
+settings = snakemake.config
+run = run_config_of(snakemake.params.run)
+seeds = snakemake.params.get("seeds", [run.seed])
+execution = ExecutionConfig(
+    device=settings["device"],
+    threads=snakemake.threads,
+    prepared_dir=str(Path(snakemake.input.data).parent),
+    out=settings["results"],
+    verify=settings["verify"],
+    download=False,
+    hw_interval_ms=settings["hw_interval_ms"],
+)
+first = replace(run, seed=seeds[0]).name
+with job(snakemake.log[0]), Progress(run.name) as progress:
+    train(
+        run,
+        execution,
+        seeds,
+        say=progress.say,
+        on_epoch=progress.epoch,
+        hardware_log=f"logs/hardware/{first}/train.jsonl",
+        inline_monitor=settings["sidecar"] == "inline",
+    )
