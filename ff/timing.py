@@ -519,11 +519,14 @@ def _spread(summary: statistics.Summary) -> dict[str, Any]:
 # -- conditions ----------------------------------------------------------------------------------------------
 
 
-def machine_state() -> dict[str, Any]:
-    """What can change the speed between two moments: clocks (MHz), governor, power mode, temperatures (C)."""
+def machine_state(root: str | os.PathLike = "/") -> dict[str, Any]:
+    """What can change the speed between two moments: clocks (MHz), governor, power mode, temperatures (C).
+
+    `root` is where the machine's files are looked up, as in `ff.hardware.machine.describe`.
+    """
     from ff.hardware.machine import describe
 
-    machine = describe()
+    machine = describe(root)
     cpu, gpus = machine["cpu"], machine["gpus"]
     governor = {"cpu": cpu["governor"], **{gpu["name"] or "gpu": gpu["governor"] for gpu in gpus}}
     clocks = {"cpu": cpu["current_mhz"], **{gpu["name"] or "gpu": gpu["current_mhz"] for gpu in gpus}}
