@@ -1,5 +1,7 @@
 """W&B online, over HTTP: wandb's real client against a server on the loopback device that keeps what it is given."""
 
+import argparse
+import json
 import os
 import subprocess
 import sys
@@ -46,6 +48,7 @@ def check_run(server, run_id, folder):
     metrics = read_json(folder / "metrics.json")
     assert (run["project"], run["jobType"], run["groupName"]) == ("edgeff", "train", "DIGITS/784-20-10/ff")
     assert run["displayName"] == RUN["name"]
+    assert not run["host"], "the name of the host is nobody's business"
     assert set(run["tags"]) == {"forward-forward", "digits", "ff"}
     assert run["config"]["layers"]["value"] == [784, 20, 10]
     epochs = [shown(row) for row in run["history"] if "loss" in row]
@@ -140,6 +143,25 @@ def test_a_run_of_an_agent_belongs_to_the_sweep(server, monkeypatch):
     assert [line["run_id"] for line in tracking.track("results")] == ["given-by-agent"]
     (line,) = tracking.track("results", again=True, project="other")
     assert server.runs[line["run_id"]]["project"] == "other"
+
+
+# W&B's agent looks for new work every five seconds.
+@pytest.mark.slow
+def test_an_agent_trains_what_the_sweep_hands_out(server, capfd):
+    parameters = {"layers": {"value": "784,8,4"}, "no-cuda": {"values": [True]}, "rep_epochs": {"value": 1}}
+    parameters |= {"dataset": {"value": "DIGITS"}, "softmax-epochs": {"value": 1}, "seed": {"value": 4}}
+    sweep = {"program": "Main.py", "method": "grid", "parameters": parameters}
+    write_text("sweep.yaml", json.dumps(sweep))
+    drawn = {name.replace("_", "-"): {"value": entry.get("value", True)} for name, entry in parameters.items()}
+    server.commands = [{"type": "run", "run_id": "r1", "program": "ff", "args": drawn}]
+    parser = argparse.ArgumentParser()
+    sweeps.add_arguments(parser)
+    assert sweeps.run(parser.parse_args(["sweep.yaml", "--run-agent", "--count", "1", "--entity", "team"])) == 0
+    assert server.agents == {"agent0": "sweep0"}
+    metrics = read_json("results/DIGITS/784-8-4/ff/seed4/metrics.json")
+    assert (metrics["config"]["rep_epochs"], metrics["config"]["softmax_epochs"]) == (1, 1)
+    out = capfd.readouterr()
+    assert KEY not in out.out + out.err
 
 
 def test_models_go_to_the_server_and_come_back(server, tmp_path):

@@ -21,6 +21,8 @@ class WandbServer:
     def __init__(self):
         self.runs: dict[str, dict] = {}
         self.sweeps: dict[str, dict] = {}
+        self.agents: dict[str, str] = {}
+        self.commands: list[dict] = []
         self.artifacts: dict[str, dict] = {}
         self.uploads: dict[str, bytes] = {}
         self.requests: list[tuple[str, str, bytes]] = []
@@ -177,6 +179,25 @@ class WandbServer:
             "runCountExpected": None,
         }
         return {"project": {"sweep": found}}
+
+    def on_SweepWithRuns(self, variables):
+        config = self.sweeps[variables["sweep"]]["config"]
+        sweep = {"id": "s", "name": variables["sweep"], "method": "grid", "state": "RUNNING", "description": None}
+        sweep |= {"config": config, "createdAt": "2026-01-01T00:00:00", "heartbeatAt": None, "updatedAt": None}
+        sweep |= {"earlyStopJobRunning": False, "bestLoss": None, "controller": None, "scheduler": None}
+        return {"project": {"sweep": sweep | {"runs": {"edges": []}}}}
+
+    def on_CreateAgent(self, variables):
+        self.agents[f"agent{len(self.agents)}"] = variables["sweep"]
+        return {"createAgent": {"agent": {"id": f"agent{len(self.agents) - 1}"}}}
+
+    def on_Heartbeat(self, variables):
+        """Hands out `self.commands`, one at a time, then tells the agent to end."""
+        busy = json.loads(variables["runState"] or "{}")
+        commands = []
+        if not busy:
+            commands = [self.commands.pop(0)] if self.commands else [{"type": "exit"}]
+        return {"agentHeartbeat": {"agent": {"id": variables["id"]}, "commands": json.dumps(commands)}}
 
     def on_Runs(self, variables):
         sweep = re.search(r'"sweep": ?"([^"]+)"', variables.get("filters") or "")
