@@ -207,7 +207,11 @@ def _early_exit_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
         )
         time = statistics.mean_interval(cell["time_saved_share_batch_512"])
         if time.estimate is not None:
-            text += f" and {_percent(time.estimate)} of the measured time at batch 512"
+            gain = (
+                f"{_percent(abs(time.estimate))} {'of the' if time.estimate >= 0 else 'more'} measured time"
+            )
+            ends = _interval(time.low, time.high, _percent, time.n, "seed", time.method)
+            text += f" {'and' if time.estimate >= 0 else 'but costs'} {gain} at batch 512 (saved: {ends})"
         ends = _interval(change.low, change.high, _points, change.n, "seed", change.method)
         sentences.append(f"{text}, and changes test accuracy by {_points(change.estimate)} points ({ends}).")
     return sentences
@@ -392,9 +396,13 @@ def _definitions(pairs: Iterable[tuple[str, Any]]) -> str:
     return f"<dl>{items}</dl>" if items else ""
 
 
+def _known(facts: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [(key, value) for key, value in facts.items() if value is not None and value != [] and value != {}]
+
+
 def _flat(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "; ".join(f"{key}: {_flat(part)}" for key, part in value.items()) or "none"
+        return "; ".join(f"{key}: {_flat(part)}" for key, part in _known(value)) or "none"
     if isinstance(value, (list, tuple)):
         return ", ".join(_flat(part) for part in value) or "none"
     if isinstance(value, bool):
@@ -676,7 +684,7 @@ def _provenance_section(runs: pd.DataFrame, results_root: Path, written_at: str)
         seen.append(identity)
         parts.append(f"<h3>{html.escape(machine_name(machine) or 'Machine')}</h3>")
         parts.append(
-            _definitions([*machine.items(), ("python", provenance.get("python")), ("packages", packages)])
+            _definitions([*_known(machine), ("python", provenance.get("python")), ("packages", packages)])
         )
     return "".join(parts)
 

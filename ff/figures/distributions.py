@@ -61,9 +61,11 @@ def distribution(frame: pd.DataFrame, kind: str) -> Figure:
             if cell.empty:
                 style.say(ax, f"this network has no layer {depth}")
                 continue
+            low, high = _range(cell)
+            merge = _merge(cell, low, high)
             for group in present:
-                _steps(ax, cell[cell["group"] == group].sort_values("bin_low"), GROUPS[group])
-            ax.set_xlim(*_range(cell))
+                _steps(ax, cell[cell["group"] == group].sort_values("bin_low"), GROUPS[group], merge)
+            ax.set_xlim(low, high)
             ax.set_ylim(bottom=0)
             ax.set_xlabel(AXIS[kind])
             ax.set_ylabel("samples (%)")
@@ -72,7 +74,7 @@ def distribution(frame: pd.DataFrame, kind: str) -> Figure:
             ax.set_title(title)
     legend = [
         Patch(
-            facecolor=matte(GROUPS[group].colour),
+            facecolor=style.matte(GROUPS[group].colour),
             edgecolor=GROUPS[group].colour,
             linestyle=GROUPS[group].line,
             hatch=GROUPS[group].hatch,
@@ -94,23 +96,25 @@ def distribution(frame: pd.DataFrame, kind: str) -> Figure:
     return style.finish(figure, TITLE[kind], note, legend)
 
 
-def matte(colour: str) -> tuple:
-    """The colour at a quarter of its strength, for fills under lines."""
-    from matplotlib.colors import to_rgb
-
-    return (*to_rgb(colour), 0.22)
-
-
-def _steps(ax, bars: pd.DataFrame, look: style.Look) -> None:
+def _steps(ax, bars: pd.DataFrame, look: style.Look, merge: int) -> None:
     total = bars["count"].sum()
     if not total:
         return
-    edges = np.append(bars["bin_low"].to_numpy(), bars["bin_high"].iloc[-1])
-    share = 100 * bars["count"].to_numpy() / total
-    ax.stairs(
-        share, edges, fill=True, facecolor=matte(look.colour), edgecolor=look.colour, lw=0, hatch=look.hatch
-    )
+    starts = np.arange(0, len(bars), merge)
+    edges = np.append(bars["bin_low"].to_numpy()[starts], bars["bin_high"].iloc[-1])
+    share = 100 * np.add.reduceat(bars["count"].to_numpy(), starts) / total
+    matte = style.matte(look.colour)
+    ax.stairs(share, edges, fill=True, facecolor=matte, edgecolor=look.colour, lw=0, hatch=look.hatch)
     ax.stairs(share, edges, color=look.colour, linestyle=look.line, lw=1.3)
+
+
+def _merge(cell: pd.DataFrame, low: float, high: float) -> int:
+    """How many neighbouring bins to draw as one: about as many bars in sight as the root of the sample
+    count."""
+    sizes = cell.groupby("group")["count"].sum()
+    in_sight = cell[(cell["bin_high"] > low) & (cell["bin_low"] < high)].groupby("group").size().max()
+    wanted = min(60.0, max(12.0, float(np.sqrt(sizes[sizes > 0].median()))))
+    return max(1, round(in_sight / wanted))
 
 
 def _range(cell: pd.DataFrame) -> tuple[float, float]:

@@ -4,6 +4,7 @@ Where a figure has room for one network a dataset, it is the one that is best on
 of the main recipe): nothing is chosen on the test set.
 """
 
+import contextlib
 from pathlib import Path
 
 import pandas as pd
@@ -109,13 +110,15 @@ def latency_samples(summary_dir: Path, results_root: Path) -> pd.DataFrame:
 
 
 def _traced(summary_dir: Path, results_root: Path) -> Run | None:
-    """The run whose hardware log is shown: the first with power readings, else the first with a log."""
-    logged = [run for run in runs_of(summary_dir) if (run.folder(results_root) / "hardware.csv").is_file()]
-    for run in logged:
-        with open(run.folder(results_root) / "hardware.csv") as file:
-            if "power_mw." in file.readline():
-                return run
-    return logged[0] if logged else None
+    """The run whose hardware log is shown: of those with power readings, else of all, the one with most
+    samples."""
+    logs = {run: run.folder(results_root) / "hardware.csv" for run in runs_of(summary_dir)}
+    found = []
+    for run, path in logs.items():
+        with contextlib.suppress(OSError), open(path) as file:
+            found.append(("power_mw." in file.readline(), path.stat().st_size, run))
+    # The first of equals, so that the choice does not depend on the order of fields in a tuple.
+    return max(found, key=lambda entry: entry[:2])[2] if found else None
 
 
 def hardware_samples(summary_dir: Path, results_root: Path) -> pd.DataFrame:

@@ -91,14 +91,18 @@ def trace(samples: pd.DataFrame, phases: pd.DataFrame, name: str = "") -> Figure
             for end in ends:
                 ax.axvline(end, color=style.GREY, lw=0.6, linestyle=":")
         ax.grid(False, axis="x")
-    grid[-1][0].set_xlabel("time (s)")
+    # The panels share their time axis; its labels stand below the last panel that has data.
+    drawn = [ax for (ax,) in grid if ax.axison]
+    if drawn:
+        drawn[-1].tick_params(labelbottom=True)
+        drawn[-1].set_xlabel("time (s)")
     seconds = (
         phases.assign(s=phases["end_monotonic_s"] - phases["start_monotonic_s"]) if len(phases) else phases
     )
     lasted = seconds.groupby("phase", sort=False)["s"].sum() if len(phases) else {}
     legend = [
         Patch(
-            facecolor=_pale(look.colour),
+            facecolor=style.matte(look.colour),
             edgecolor=style.GREY,
             label=f"{phase} {style.short(lasted[phase])} s",
         )
@@ -130,9 +134,3 @@ def _thinned(samples: pd.DataFrame, column: str) -> tuple[pd.DataFrame, int]:
 def _phase_looks(phases: pd.DataFrame) -> dict[str, style.Look]:
     names = style.unique(phases["phase"]) if len(phases) else []
     return style.looks(names, PHASES)
-
-
-def _pale(colour: str) -> tuple:
-    from matplotlib.colors import to_rgb
-
-    return (*to_rgb(colour), 0.25)

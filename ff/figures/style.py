@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
@@ -291,6 +292,11 @@ def seeds_text(seeds: Iterable) -> str:
     if len(counts) == 1:
         return f"n = {counts[0]} seed{'s' if counts[0] != 1 else ''}"
     return f"n = {counts[0]} to {counts[-1]} seeds"
+
+
+def matte(colour: str, strength: float = 0.22) -> tuple[float, float, float, float]:
+    """The colour with little strength, for areas under lines."""
+    return (*to_rgb(colour), strength)
 
 
 def cell_text_colour(red_green_blue_alpha: Sequence[float]) -> str:
