@@ -2,7 +2,6 @@
 Snakemake, so nothing heavy is imported."""
 
 import functools
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -71,8 +70,6 @@ except FFError as error:
 if workflow.is_main_process:
     for warning in GRID.warnings:
         print(f"ff: {warning}", file=sys.stderr)
-
-DATA_DIR = os.environ.get("FF_DATA_DIR") or config["data_dir"]
 
 
 # -- paths ----
@@ -156,15 +153,10 @@ def figure_outputs(family):
         if spec.family == family:
             base = f"{RESULTS}/{{collection}}figures/{name}"
             caption = f"../workflow/report/{name}.rst"
-            outputs += [
-                report(
-                    f"{base}.png",
-                    caption=caption,
-                    category="Figures",
-                    subcategory=family,
-                ),
-                f"{base}.svg",
-            ]
+            png = report(
+                f"{base}.png", caption=caption, category="Figures", subcategory=family
+            )
+            outputs += [png, f"{base}.svg"]
     return outputs
 
 
@@ -193,7 +185,7 @@ def finished(collection):
 
 @functools.cache
 def code(*files):
-    """Hash of the code that a rule runs: changed code is rerun, a touched file is not."""
+    """Hash of the code behind a job, so that changed code is rerun and a touched file is not."""
     folder = provenance.PACKAGE
     found = [path for pattern in files for path in sorted(folder.glob(pattern))]
     return provenance.code_hash(found)

@@ -19,7 +19,6 @@ rule prepare:
         mem_mb=3000,
         runtime=60,
     params:
-        data_dir=DATA_DIR,
         verify=config["verify"],
         code=code("datasets.py"),
     script:

@@ -1,5 +1,6 @@
 """Rule prepare: raw files -> data/prepared/{dataset}.safetensors."""
 
+import os
 from pathlib import Path
 
 from ff.datasets import prepare
@@ -8,7 +9,7 @@ from ff.jobs import job
 with job(snakemake.log[0]):
     prepare(
         snakemake.wildcards.dataset,
-        snakemake.params.data_dir,
+        os.environ.get("FF_DATA_DIR") or snakemake.config["data_dir"],
         Path(snakemake.output[0]).parent,
         verify=snakemake.params.verify,
     )

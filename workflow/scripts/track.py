@@ -6,8 +6,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from ff.files import write_json
 from ff.tracking import track
 
-with open(snakemake.log[0], "w") as log, redirect_stdout(log), redirect_stderr(log):  # noqa: F821
-    params = snakemake.params  # noqa: F821
+with open(snakemake.log[0], "w") as log, redirect_stdout(log), redirect_stderr(log):
+    params = snakemake.params
     lines = list(track(params.results, params.mode, params.project, params.entity))
     for line in lines:
         print(line["state"], line["part"], line["run"], line["url"] or line["run_id"], line["warning"] or "")
@@ -17,4 +17,4 @@ for line in lines:
 if any(line["state"] == "failed" for line in lines):
     # What was mirrored is noted in results/.tracked: the next call goes on from there.
     sys.exit("some parts were not mirrored; see the log")
-write_json(snakemake.output.report, {"schema": 1, "parts": lines})  # noqa: F821
+write_json(snakemake.output.report, {"schema": 1, "parts": lines})
