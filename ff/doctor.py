@@ -26,8 +26,7 @@ MINIMAL_DISK_MB = 100
 
 
 class Row(NamedTuple):
-    """One finding: `state` is ok, warn or fail; `advice` is a command or a sentence, empty where nothing is
-    to do."""
+    """One finding: `state` is ok, warn or fail; `advice` is a command or a sentence, empty where nothing is to do."""
 
     name: str
     state: str
@@ -139,8 +138,7 @@ def _cuda_row(index: int, difference: float) -> Row:
 
 
 def kernel_difference(device: str) -> float:
-    """Largest relative difference of max(XY, 0), 256 x 256 in float32, between `device` and the CPU in
-    float64."""
+    """Largest relative difference of max(XY, 0), 256 x 256 in float32, between `device` and the CPU in float64."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -197,8 +195,7 @@ def check_sensors(root: str | os.PathLike = "/") -> list[Row]:
 
 
 def sensor_row(source: Any, expected: bool) -> tuple[Row, list[str]]:
-    """A source opened and sampled: its row, and the power rails it reads. `expected`: this kind of machine
-    has it."""
+    """A source opened and sampled: its row, and the power rails it reads. `expected`: this kind of machine has it."""
     from ff.hardware import SensorMissing
 
     name = {"nvml": "NVML", "rapl": "RAPL", "ina3221": "INA3221"}.get(source.name, source.name)

@@ -120,8 +120,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _leaves(parameters: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(name, entry) of every parameter, those of nested blocks under their own name; in W&B's order, by
-    name."""
+    """(name, entry) of every parameter, those of nested blocks under their own name; in W&B's order, by name."""
     for name, entry in sorted(parameters.items()):
         if not isinstance(entry, Mapping):
             continue
@@ -616,8 +615,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """`ff sweep`: 0 when it was done, 1 when the check found problems, else the exit status of what was
-    started."""
+    """`ff sweep`: 0 when it was done, 1 when the check found problems, else the exit status of what was started."""
     if args.count is not None and args.count < 1:
         raise FFError(f"--count is {args.count}; it must be at least 1")
     if args.check:

@@ -79,8 +79,7 @@ class Tracker:
         self._put("epoch", row)
 
     def hardware(self, sample: Mapping[str, Any]) -> None:
-        """A record of the hardware recorder (its `listener`) or a row of hardware.csv; only samples are
-        mirrored."""
+        """A record of the hardware recorder (its `listener`) or a row of hardware.csv; only samples are mirrored."""
         if sample.get("kind", "sample") == "sample":
             self._put("hardware", sample)
 
@@ -277,8 +276,7 @@ class _Mirror:
 
 
 def mirror(stdin: Any, stdout: Any) -> int:
-    """The child process: JSON lines in, warnings out. The run is closed as failed when the input ends
-    early."""
+    """The child process: JSON lines in, warnings out. The run is closed as failed when the input ends early."""
     with contextlib.suppress(OSError):
         # The training has the first claim on the processor.
         os.nice(10)
@@ -442,8 +440,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 @dataclass(frozen=True)
 class Part:
-    """One W&B run's worth of files: `kind` is train, evaluation or variance of a run folder, or figures of a
-    root."""
+    """One W&B run's worth of files: `kind` is train, evaluation or variance of a run folder, or figures of a root."""
 
     kind: str
     folder: Path
@@ -471,8 +468,7 @@ class Part:
 
     @property
     def marker(self) -> Path:
-        """Where it is noted that this part was mirrored; outside of the run folder and of all declared
-        outputs."""
+        """Where it is noted that this part was mirrored; outside of the run folder and of all declared outputs."""
         return self.root / ".tracked" / self.folder.relative_to(self.root) / f"{self.kind}.json"
 
     def digest(self) -> str:

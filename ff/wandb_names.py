@@ -157,8 +157,7 @@ def run_id(job_type: str, metrics: Mapping[str, Any]) -> str:
 
 
 def machine_parts(machine: Mapping[str, Any]) -> list[Any]:
-    """What tells machines apart in a run id: board and processors, none of which changes from boot to
-    boot."""
+    """What tells machines apart in a run id: board and processors, none of which changes from boot to boot."""
     cpu, gpus = machine.get("cpu") or {}, machine.get("gpus") or []
     return [
         machine.get("model"),
@@ -257,8 +256,7 @@ def training_tables(folder: Path) -> dict[str, Table]:
 
 
 def evaluation_tables(folder: Path) -> dict[str, Table]:
-    """Tables of an evaluation: `readouts`, `per_class`, `confusion`, `layers`, `confidence`, and the CSV
-    files'."""
+    """Tables of an evaluation: `readouts`, `per_class`, `confusion`, `layers`, `confidence`, and the CSV files'."""
     evaluation = read_json(folder / "evaluation.json")
     readouts, classes = evaluation.get("readouts") or [], evaluation.get("classes") or []
     keys = ("split", "readout", "depth")
@@ -326,8 +324,7 @@ def timing_rows(folder: Path, width: int) -> list[dict[str, Any]]:
 
 
 def timing_statistics(folder: Path, width: int) -> list[dict[str, Any]]:
-    """One row per device, path and batch size of variance/<device>.json, for the table
-    `latency_stats_table`."""
+    """One row per device, path and batch size of variance/<device>.json, for the table `latency_stats_table`."""
     out = []
     for path in sorted((folder / "variance").glob("*.json")):
         if path.stem in ("hardware", "agreement"):

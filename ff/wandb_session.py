@@ -6,6 +6,7 @@ this module. Nothing here imports wandb before it is needed.
 """
 
 import dataclasses
+import importlib.util
 import json
 import netrc
 import os
@@ -14,7 +15,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,7 @@ _MODE_WORDS = {
 
 @dataclass(frozen=True)
 class Access:
-    """How this process may use W&B: `mode` is online, offline or disabled, `reason` says why in a few
-    words."""
+    """How this process may use W&B: `mode` is online, offline or disabled, `reason` says why in a few words."""
 
     mode: str
     reason: str
@@ -77,6 +77,8 @@ def resolve_access(mode: str = "auto", folder: str | os.PathLike | None = None) 
             mode, why = "online", "an API key was found"
         else:
             mode, why = "offline", "no WANDB_API_KEY in the environment or in .env"
+    if mode != "disabled" and importlib.util.find_spec("wandb") is None:
+        mode, why = "disabled", "wandb is not installed"
     if mode == "online" and not key:
         mode, why = "offline", "online needs WANDB_API_KEY in the environment or in .env, and there is none"
     return Access(mode, why, **common)
@@ -90,17 +92,19 @@ def dotenv_settings(folder: str | os.PathLike | None = None) -> dict[str, str]:
     for parent in parents[: roots[0] + 1 if roots else 1]:
         path = parent / ".env"
         if path.is_file():
-            from dotenv import dotenv_values
+            # Without python-dotenv the file is not read; a run must not end because of that.
+            with suppress(ImportError):
+                from dotenv import dotenv_values
 
-            return {name: text for name, text in dotenv_values(path).items() if name.startswith("WANDB_") and text}
+                return {name: text for name, text in dotenv_values(path).items() if name.startswith("WANDB_") and text}
     return {}
 
 
 def _netrc_key(base_url: str) -> str | None:
-    path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
     try:
+        path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
         entry = netrc.netrc(str(path)).authenticators(urllib.parse.urlsplit(base_url).hostname or "")
-    except (OSError, netrc.NetrcParseError):
+    except (OSError, RuntimeError, netrc.NetrcParseError):
         return None
     return entry[2] if entry else None
 
@@ -111,8 +115,7 @@ def redacted(text: object, access: Access) -> str:
 
 
 def within(seconds: float, function: Callable[[], Any]) -> Any:
-    """`function()`, or TimeoutError after `seconds`: for calls whose own time limit cannot be trusted
-    (DNS)."""
+    """`function()`, or TimeoutError after `seconds`: for calls whose own time limit cannot be trusted (DNS)."""
     outcome: list[tuple[bool, Any]] = []
 
     def call() -> None:

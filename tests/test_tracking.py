@@ -1,5 +1,4 @@
-"""W&B mirrors what is on disk: names, modes, live runs, uploads after the fact, and a key that never
-leaks."""
+"""W&B mirrors what is on disk: names, modes, live runs, uploads after the fact, and a key that never leaks."""
 
 import argparse
 import http.server
@@ -203,8 +202,7 @@ def add_figures(results):
 
 
 def read_back(directory):
-    """The records of an offline run as W&B's own reader shows them: (config, history, summary, tables, raw
-    text)."""
+    """The records of an offline run as W&B's own reader shows them: (config, history, summary, tables, raw text)."""
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(directory)]
     text = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     config, history, summary = {}, [], {}
@@ -393,6 +391,13 @@ def test_wandbs_own_variables_are_heeded(monkeypatch, variables, mode):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert wandb_session.resolve_access().mode == mode
+
+
+def test_without_wandb_nothing_is_mirrored_and_nothing_breaks(monkeypatch):
+    monkeypatch.setattr(wandb_session.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    assert start_tracker().mode == "disabled"
+    assert wandb_session.resolve_access("online").reason == "wandb is not installed"
 
 
 def test_what_is_asked_for_wins_and_unknown_modes_are_refused(monkeypatch):

@@ -1,5 +1,4 @@
-"""Models of a W&B sweep become run folders; the client's boundary is replaced, everything behind it is
-real."""
+"""Models of a W&B sweep become run folders; the client's boundary is replaced, everything behind it is real."""
 
 import os
 import pickle
