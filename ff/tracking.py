@@ -489,7 +489,8 @@ def find_parts(results: str | os.PathLike) -> list[Part]:
     for path in sorted(results.rglob("metrics.json")):
         if not any(piece.startswith(".") for piece in path.relative_to(results).parts):
             parts += [Part(kind, path.parent) for kind in ("train", "evaluation", "variance")]
-    parts.append(Part("figures", results))
+    # A collection (the demo) has its tables and figures in a folder of its own beside the runs.
+    parts += [Part("figures", folder) for folder in (results, *sorted(results.iterdir())) if folder.is_dir()]
     return [part for part in parts if part.files]
 
 

@@ -1,17 +1,20 @@
-# Weights & Biases, after the fact: mirrors what lies in the results folder. Nothing depends on it, and it reads
-# nothing back, so it can be left out, and be run at any later time: snakemake --cores 1 track
+"""Weights & Biases, after the fact: mirrors what lies in the results folder. Nothing depends on it and it reads nothing
+back, so it can be left out or run at any later time, with `snakemake --cores 1 track` or with `ff track results`.
+"""
+
+
 rule track:
     input:
-        tracked_files,
+        finished(""),
     output:
-        report="results/tracking.json",
+        report=f"{RESULTS}/tracking.json",
     log:
         "logs/tracking.log",
     localrule: True
     conda:
         "../envs/cpu.yaml"
     params:
-        results="results",
+        results=RESULTS,
         mode=lookup("wandb/mode", within=config, default="auto"),
         project=lookup("wandb/project", within=config, default="edgeff"),
         entity=lookup("wandb/entity", within=config, default=None),

@@ -698,6 +698,15 @@ def test_track_mirrors_each_part_once_and_equals_the_files(tmp_path):
     assert len(offline_directories()) == 4
 
 
+def test_collections_beside_the_runs_have_figures_of_their_own(tmp_path):
+    add_figures(tmp_path / "results")
+    add_figures(tmp_path / "results/demo")
+    lines = list(tracking.track(tmp_path / "results"))
+    assert [(line["part"], line["state"]) for line in lines] == [("figures", "offline")] * 2
+    assert len({line["run_id"] for line in lines}) == 2
+    assert {line["state"] for line in tracking.track(tmp_path / "results")} == {"unchanged"}
+
+
 def test_a_missing_part_is_not_an_error_and_a_broken_one_does_not_stop_the_others(tmp_path):
     results = tmp_path / "results"
     folder = make_run(results)
@@ -759,7 +768,8 @@ def test_the_rule_mirrors_the_results_of_a_workflow(tmp_path):
     for path in ("rules/tracking.smk", "workflow/scripts/track.py"):
         write_text(path, (ROOT / path).read_text())
     write_text("envs/cpu.yaml", "channels: [conda-forge]\n")
-    text = f'tracked_files = ["results/{RUN["name"]}/metrics.json"]\ninclude: "rules/tracking.smk"\n'
+    given = f'RESULTS = "results"\ndef finished(collection):\n    return "results/{RUN["name"]}/metrics.json"\n'
+    text = f'{given}include: "rules/tracking.smk"\n'
     write_text("Snakefile", text)
     command = [
         sys.executable,
