@@ -346,7 +346,18 @@ def grid(
             result["execution"][name] = values.pop()
         else:
             warnings.append(f"runs that differ only in {name} are one training here; measuring covers every device")
+    result["config"] = _workflow_keys(result["execution"])
     return result
+
+
+def _workflow_keys(execution: Mapping[str, Any]) -> dict[str, Any]:
+    same = ("device", "threads", "data_dir", "verify", "hw_interval_ms")
+    keys = {name: execution[name] for name in same if name in execution}
+    if execution.get("no_cuda"):
+        keys["device"] = "cpu"
+    if execution.get("enable_hw_monitor") is False:
+        keys["sidecar"] = "off"
+    return keys
 
 
 def _variant_name(recipe: str, changes: Mapping[str, Any], names: dict[str, str]) -> str:

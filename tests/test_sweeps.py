@@ -104,7 +104,9 @@ def test_examples_are_sound(path):
 
 
 def test_enable_hw_monitor_is_passed_on():
-    assert sweeps.grid(of(enable_hw_monitor={"value": False}))["execution"] == {"enable_hw_monitor": False}
+    grid = sweeps.grid(of(enable_hw_monitor={"value": False}, no_cuda={"value": True}, hw_interval_ms={"value": 100}))
+    assert grid["execution"] == {"enable_hw_monitor": False, "hw_interval_ms": 100, "no_cuda": True}
+    assert grid["config"] == {"device": "cpu", "sidecar": "off", "hw_interval_ms": 100}
 
 
 # ---------------------------------------------------------------- values
@@ -422,6 +424,19 @@ def test_local_runs_the_grid_through_snakemake(capfd):
     out = capfd.readouterr().out
     assert "3 trainings" in out
     assert out.index("0.5000  DIGITS/784-20-10/ff/seed5") < out.index("0.4000  DIGITS/784-20-10/ff/seed4")
+
+
+def test_the_projects_own_workflow_expands_the_published_grid():
+    code = "import sys; from ff.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "sweep", str(EXAMPLES / "datasets.yaml"), "--local", "--dry-run"]
+    done = subprocess.run(
+        [*command, "--cores", "1"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "84 trainings" in done.stdout
+    text = done.stdout + done.stderr
+    assert "results/CIFAR10/3072-100-10/ff/seed42/metrics.json" in text
+    assert "results/MNIST/784-5000-10/ff/seed456/metrics.json" in text
 
 
 def test_local_needs_the_projects_folder_and_no_account():
