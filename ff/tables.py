@@ -109,7 +109,7 @@ def _json(run: Run, results_root: str | Path, name: str) -> dict | None:
 def _csv(run: Run, results_root: str | Path, name: str) -> pd.DataFrame | None:
     path = run.folder(results_root) / name
     try:
-        frame = pd.read_csv(path, float_precision="round_trip")
+        frame = pd.read_csv(path)
     except (OSError, ValueError):  # pandas' EmptyDataError and ParserError are ValueErrors
         return None
     return frame if len(frame) else None
@@ -610,7 +610,9 @@ def _why_absent(path: Path) -> str | None:
         content = read_json(path)
     except FFError as error:
         return str(error)
-    if path.name in ("hardware.json",):
+    if not isinstance(content, Mapping):
+        return f"{path} is not a JSON object; delete it and run again"
+    if path.name == "hardware.json":
         return _why_no_energy(content)
     facts = content.get("device", content)
     if isinstance(facts, Mapping) and facts.get("available") is False:
@@ -671,7 +673,7 @@ def read_table(summary_dir: str | Path, name: str) -> pd.DataFrame:
     """Read a table that `write_all` wrote. FFError names the file where it is missing or damaged."""
     path = Path(summary_dir) / f"{name}.csv"
     try:
-        return pd.read_csv(path, float_precision="round_trip")
+        return pd.read_csv(path)
     except OSError as error:
         raise FFError(f"cannot read {path}: {error.strerror}; write the tables first") from error
     except ValueError as error:

@@ -249,7 +249,7 @@ def category_axis(axes, labels: Sequence[str], title: str | None, turn: bool | N
         for label in axes.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")
     if title:
-        axes.set_xlabel(title)
+        axes.set_xlabel("\n".join(textwrap.wrap(title, max(20, int((inches + 0.8) * 12)))))
 
 
 def batch_axis(axes, batches: Sequence[int]) -> None:

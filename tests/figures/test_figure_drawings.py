@@ -1,0 +1,329 @@
+"""Every figure on made data: what is plotted, its units, its legend, its reasons, and its bytes."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from made_runs import BATCHES, latency_ms, make_grid, phases
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ff import statistics, tables
+from ff.errors import FFError
+from ff.figures import FAMILIES, FIGURES, accuracy, build, hardware, latency, save, style
+from ff.tables import Run
+
+UNITS = (
+    "(%)",
+    "(ms)",
+    "(s)",
+    "(J)",
+    "(MB)",
+    "(W)",
+    "(samples)",
+    "(samples/s)",
+    "(count)",
+    "(°C)",
+    "(0 to 1)",
+)
+NO_UNIT = (
+    "class",
+    "network (layers",
+    "width W (units)",
+    "epoch",
+    "layers used",
+    "power rail",
+    "(no unit)",
+    "activity)",
+)
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    root = tmp_path_factory.mktemp("grid") / "results"
+    runs = make_grid(root, ["MNIST", "SVHN"], [(200, 200, 10), (500, 500, 10)])
+    tables.write_all(root, runs, root / "summary")
+    return root
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """One run on a machine without GPU and power sensor."""
+    root = tmp_path_factory.mktemp("bare") / "results"
+    runs = make_grid(root, ["MNIST"], [(50, 10)], ["ff"], [0], devices=("cpu",), power=False)
+    tables.write_all(root, runs, root / "summary")
+    return root
+
+
+@pytest.fixture(scope="module")
+def nothing(tmp_path_factory):
+    """A grid of which no run has finished."""
+    root = tmp_path_factory.mktemp("nothing") / "results"
+    tables.write_all(root, [Run("MNIST", "784-50-10", "ff", 0)], root / "summary")
+    return root
+
+
+def drawn(name, root):
+    return build(name, root / "summary", root)
+
+
+def words(figure: Figure) -> str:
+    texts = [text.get_text() for ax in figure.axes for text in ax.texts]
+    extra = [text.get_text() for text in (figure._suptitle, figure._supxlabel) if text is not None]
+    return " ".join(" ".join([*texts, *extra]).split())
+
+
+def panels(figure: Figure) -> list:
+    return [ax for ax in figure.axes if ax.axison and ax.get_label() != "<colorbar>"]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_axis_has_a_label_with_its_unit_and_the_note_states_n(grid, name):
+    figure = drawn(name, grid)
+    assert panels(figure)
+    for ax in panels(figure):
+        for label in (ax.get_xlabel(), ax.get_ylabel()):
+            shared = not label and (ax.get_shared_x_axes() or ax.get_shared_y_axes())
+            assert shared or any(unit in label for unit in (*UNITS, *NO_UNIT)), (name, label)
+    note = figure._supxlabel.get_text()
+    assert "n = " in note, name
+    assert "interval" in note.lower() or "bands" in note or "percentile" in note or "seeds" in note, name
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_text_runs_out_of_the_figure(grid, name):
+    figure = drawn(name, grid)
+    with matplotlib.rc_context(style.RC):
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        renderer = canvas.get_renderer()
+    width, height = figure.bbox.size
+    labels = [ax.xaxis.label for ax in panels(figure)] + [ax.yaxis.label for ax in panels(figure)]
+    labels += [ax._left_title for ax in panels(figure)] + [
+        figure._suptitle,
+        figure._supxlabel,
+        *figure.legends,
+    ]
+    for label in labels:
+        box = label.get_window_extent(renderer)
+        inside = box.x0 >= -3 and box.y0 >= -3 and box.x1 <= width + 3 and box.y1 <= height + 3
+        assert inside, (name, getattr(label, "get_text", lambda: "legend")())
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_without_data_says_why(nothing, name):
+    figure = drawn(name, nothing)
+    assert any(part in words(figure) for part in ("no ", "nothing "))
+
+
+@pytest.mark.parametrize(
+    "name", ["energy_rails", "energy_accuracy", "energy_heatmap", "power_heatmap", "hardware_trace"]
+)
+def test_rule_7_no_sensor_is_said_and_not_drawn_as_zero(bare, name):
+    assert "no power sensor could be read on this machine" in words(drawn(name, bare))
+
+
+@pytest.mark.parametrize(
+    "name", ["latency_violins", "throughput", "speedup", "latency_heatmap", "latency_histogram"]
+)
+def test_a_missing_device_gets_a_panel_with_its_reason(bare, name):
+    assert "cuda: no CUDA device on this machine" in words(drawn(name, bare))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_same_data_give_the_same_bytes(bare, tmp_path, name):
+    first = save(drawn(name, bare), tmp_path / "a" / name)
+    second = save(drawn(name, bare), tmp_path / "b" / name)
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    assert first[0].suffix == ".png" and first[1].suffix == ".svg"
+    assert b"<dc:date>" not in first[1].read_bytes()
+
+
+def test_the_catalogue_is_complete():
+    assert {"accuracy", "training", "distributions", "early_exit", "latency", "energy", "hardware"} == set(
+        FAMILIES
+    )
+    for spec in FIGURES.values():
+        assert spec.caption.endswith(".") and spec.alt.endswith(".")
+        assert set(spec.tables) <= set(tables.TABLES)
+
+
+def test_an_unknown_figure_is_named():
+    with pytest.raises(FFError, match="no figure called 'acuracy'"):
+        build("acuracy", ".", ".")
+
+
+def test_drawing_leaves_the_users_settings_alone(bare, tmp_path):
+    before = {name: matplotlib.rcParams[name] for name in style.RC}
+    save(drawn("accuracy", bare), tmp_path / "accuracy")
+    assert before == {name: matplotlib.rcParams[name] for name in style.RC}
+
+
+def test_recipes_differ_in_more_than_colour():
+    looks = list(style.recipe_looks(["bp", "ff", "mine", "edgeff"]).items())
+    assert [name for name, _ in looks] == ["ff", "mine", "edgeff", "bp"]
+    for field in ("colour", "marker", "line"):
+        assert len({str(getattr(look, field)) for _, look in looks}) == 4
+
+
+def test_accuracy_shows_seeds_mean_and_interval(grid):
+    figure = drawn("accuracy", grid)
+    ax = next(ax for ax in figure.axes if ax.get_title(loc="left") == "MNIST")
+    assert ax.get_ylabel() == "test accuracy (%)"
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["200", "500"]
+    assert ax.get_xlabel() == "width W (units) in the network input-W-W-10"
+    seeds = [line for line in ax.lines if len(line.get_ydata()) == 3 and line.get_marker() == "o"]
+    assert sorted(seeds[0].get_ydata()) == pytest.approx([97.7, 97.8, 97.9])
+    means = [line for line in ax.lines if len(line.get_ydata()) == 1 and line.get_marker() == "o"]
+    assert means[0].get_ydata()[0] == pytest.approx(97.8)
+    interval = statistics.mean_interval([97.7, 97.8, 97.9])
+    bars = ax.containers[0].lines[2][0].get_segments()[0]
+    assert bars[:, 1].tolist() == pytest.approx([interval.low, interval.high])
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["ff", "edgeff", "bp"]
+    assert "n = 3 seeds" in words(figure) and "Student t" in words(figure)
+
+
+def test_one_seed_has_no_interval_bar(bare):
+    figure = drawn("accuracy", bare)
+    assert not figure.axes[0].containers
+    assert "one seed has no interval" in words(figure)
+
+
+def test_confusion_counts_are_shares_of_the_true_class():
+    rows = [("a", "a", 9), ("a", "b", 1), ("b", "b", 20), ("b", "a", 0)]
+    frame = pd.DataFrame(rows, columns=["true", "predicted", "count"])
+    frame = frame.assign(dataset="MNIST", layers="784-10", recipe="ff", seeds=1, readout="head")
+    image = accuracy.confusion(frame).axes[0].images[0].get_array()
+    assert image.tolist() == [[90.0, 10.0], [0.0, 100.0]]
+
+
+def test_a_class_without_samples_leaves_its_row_empty():
+    frame = pd.DataFrame([("a", "a", 5), ("a", "b", 0), ("b", "a", 0), ("b", "b", 0)])
+    frame.columns = ["true", "predicted", "count"]
+    frame = frame.assign(dataset="MNIST", layers="784-10", recipe="ff", seeds=1, readout="head")
+    assert np.isnan(np.asarray(accuracy.confusion(frame).axes[0].images[0].get_array()[1], float)).all()
+
+
+def test_goodness_gap_is_positive_minus_negative(grid):
+    figure = drawn("goodness_gap", grid)
+    line = figure.axes[0].lines[0]
+    assert line.get_ydata()[-1] == pytest.approx((1 + 1.2 * (1 - 0.5**5)) - (1 - 0.5 * (1 - 0.5**5)))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["layer 1", "layer 2", "layer 3"]
+
+
+def test_early_exit_axes_are_per_cent_of_full_depth(grid):
+    figure = drawn("early_exit", grid)
+    assert [ax.get_xlabel() for ax in figure.axes[:3]] == [
+        "MACs (% of full depth)",
+        "time at batch 1 (% of full depth)",
+        "time at batch 512 (% of full depth)",
+    ]
+    frame = tables.read_table(grid / "summary", "early_exit")
+    cell = frame[
+        (frame["dataset"] == "MNIST") & (frame["layers"] == "784-200-200-10") & (frame["recipe"] == "ff")
+    ]
+    cell = cell[(cell["split"] == "test") & (cell["rule"] == "logit") & (cell["seed"] == 42)].sort_values("k")
+    assert figure.axes[0].lines[0].get_xdata() == pytest.approx(
+        100 * (1 - cell["macs_saved_share"].to_numpy())
+    )
+    assert figure.axes[2].lines[0].get_xdata() == pytest.approx(
+        100 * (1 - cell["time_saved_share_batch_512"].to_numpy())
+    )
+
+
+def test_throughput_and_heat_map_hold_the_known_latency(grid):
+    sizes = [784, 200, 200, 10]
+    line = drawn("throughput", grid).axes[0].lines[0]
+    assert line.get_xdata().tolist() == list(BATCHES)
+    assert line.get_ydata() == pytest.approx([1000 * b / latency_ms("cpu", b, sizes) for b in BATCHES])
+    image = drawn("latency_heatmap", grid).axes[0].images[0].get_array()
+    assert image[0].tolist() == pytest.approx([latency_ms("cpu", b, sizes) for b in BATCHES])
+    ratio = drawn("speedup", grid).axes[0].images[0].get_array()
+    expected = [latency_ms("cpu", b, sizes) / latency_ms("cuda", b, sizes) for b in BATCHES]
+    assert ratio[0].tolist() == pytest.approx(expected)
+
+
+def test_rule_8_each_device_has_its_own_panel(grid):
+    titles = [ax.get_title(loc="left") for ax in panels(drawn("latency_violins", grid))]
+    assert titles == [f"{d} (Made {d}), batch {b}" for b in (1, 512) for d in ("cpu", "cuda")]
+
+
+def test_violins_of_equal_values_are_drawn():
+    frame = pd.DataFrame({"latency_ms": [1.0] * 20, "device": "cpu", "path": "deploy", "batch_size": 1})
+    frame = frame.assign(dataset="MNIST", layers="784-10", recipe="ff", seed=1)
+    figure = latency.latency_violins(frame, pd.DataFrame(columns=["device", "available", "reason", "name"]))
+    assert panels(figure)
+
+
+def test_energy_bars_of_a_rail_add_up_to_its_energy(grid):
+    figure = drawn("energy_rails", grid)
+    marks = {name: end - start for name, start, end in phases([784, 200, 200, 10])}
+    ax = figure.axes[0]
+    heights = [bars.patches[0].get_height() for bars in ax.containers if hasattr(bars, "patches")]
+    expected = [
+        6 * marks["load"],
+        9 * marks["representation"],
+        7.5 * marks["softmax"],
+        8 * marks["evaluation"],
+    ]
+    assert heights == pytest.approx(expected)
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["VDD_IN", "VDD_CPU"]
+    assert ax.get_ylabel() == "gross energy of a run (J)"
+
+
+def test_trace_shows_watts_from_time_zero_and_shades_the_phases(grid):
+    figure = drawn("hardware_trace", grid)
+    power = figure.axes[0]
+    assert power.get_ylabel() == "power (W)"
+    assert power.lines[0].get_xdata()[0] == 0.0
+    assert max(power.lines[0].get_ydata()) == 9.0
+    spans = [patch for patch in power.patches if patch.get_alpha() == 0.13]
+    assert len(spans) == 4
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels[0] == "load 0.5 s" and len(labels) == 4
+
+
+def test_a_long_trace_is_thinned_by_means():
+    n = 4 * hardware.MOST_POINTS
+    samples = pd.DataFrame(
+        {"monotonic_s": np.arange(n) * 1.0, "power_mw.VDD_IN": np.tile([1000.0, 3000.0], n // 2)}
+    )
+    figure = hardware.trace(
+        samples, pd.DataFrame(columns=["phase", "start_monotonic_s", "end_monotonic_s"]), "a job"
+    )
+    values = figure.axes[0].lines[0].get_ydata()
+    assert len(values) == hardware.MOST_POINTS
+    assert set(values) == {2.0}
+    assert "mean of 4 readings" in words(figure) and "no phase marks" in words(figure)
+
+
+def test_networks_get_short_labels_in_order_of_size():
+    nets = style.networks(["784-1000-10", "3072-200-10", "784-200-10"])
+    assert nets.order == ["200", "1000"]
+    assert nets.label["3072-200-10"] == nets.label["784-200-10"] == "200"
+    nets = style.networks(["784-200-200-10", "784-1000-1000-1000"])
+    assert nets.order == ["200-200-10", "1000-1000-1000"]
+    assert style.networks(["784-10"]).order == ["10"]
+
+
+def test_rule_13_the_shown_network_is_best_on_validation(tmp_path):
+    from ff.figures.frames import best_cells
+
+    rows = []
+    for layers, val, test in (("784-10", 0.9, 0.99), ("784-20", 0.95, 0.5)):
+        for split, value in (("val", val), ("test", test)):
+            rows.append(("MNIST", layers, "ff", 1, split, "head", 1, 1, 10, value, value, 1 - value))
+    tables.write_table(pd.DataFrame(rows, columns=list(tables.ACCURACY)), tmp_path / "accuracy.csv")
+    assert best_cells(tmp_path) == [[Run("MNIST", "784-20", "ff", 1)]]
+
+
+def test_full_grid_draws_every_figure(tmp_path):
+    widths = [(width, 10) for width in (100, 500, 1000, 2000, 3000, 4000, 5000)]
+    datasets = ["MNIST", "FMNIST", "SVHN", "CIFAR10"]
+    runs = make_grid(tmp_path, datasets, widths, ["ff", "bp"], [42], repeats=6)
+    tables.write_all(tmp_path, runs, tmp_path / "summary")
+    for name in FIGURES:
+        figure = drawn(name, tmp_path)
+        assert figure.get_figwidth() <= 14 and figure.get_figheight() <= 16, name

@@ -1,0 +1,222 @@
+"""The report: its sentences, its safety as a page, and how it looks to a real browser."""
+
+import re
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+from browser import Browser, chromium
+from made_runs import make_grid
+
+from ff import report, tables
+from ff.errors import FFError
+from ff.figures import FIGURES, build, save
+from ff.tables import Run
+
+NBSP = "\N{NO-BREAK SPACE}"
+MINUS = "\N{MINUS SIGN}"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A finished grid with one run missing; the page asks a question that tries to break out of the HTML."""
+    root = tmp_path_factory.mktemp("report") / "results"
+    runs = make_grid(root, ["MNIST"], [(200, 200, 10)])
+    tables.write_all(root, [*runs, Run("MNIST", "784-200-200-10", "ff", 9)], root / "summary")
+    for name in FIGURES:
+        save(build(name, root / "summary", root), root / "figures" / name)
+    question = "Is FF < backprop & why?\n<script>alert('x')</script>"
+    report.write_report(root, root / "summary", root / "figures", root / "report.html", question)
+    return root
+
+
+class Outline(HTMLParser):
+    """Tags in order, attributes by tag, and whether every element that was opened is closed in turn."""
+
+    VOID = ("meta", "img", "link", "br", "hr")
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.open, self.wrong = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.found if name == tag]
+
+
+def test_the_page_is_well_formed_and_loads_nothing_from_anywhere(written):
+    text = (written / "report.html").read_text()
+    outline = Outline(text)
+    assert not outline.wrong and not outline.open
+    assert not outline.all("script") and not outline.all("iframe")
+    for attrs in (attrs for _, attrs in outline.found):
+        for key in ("src", "href"):
+            assert attrs.get(key, "#").startswith(("data:", "#"))
+        assert not [key for key in attrs if key.startswith("on")]
+    assert "url(" not in text and "@import" not in text
+    policy = next(attrs["content"] for attrs in outline.all("meta") if "http-equiv" in attrs)
+    assert "default-src 'none'" in policy
+    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;" in text
+
+
+def test_every_figure_has_its_picture_alternative_text_and_caption(written):
+    text = (written / "report.html").read_text()
+    outline = Outline(text)
+    assert len(outline.all("img")) == len(outline.all("figure")) == len(FIGURES)
+    assert [attrs["alt"] for attrs in outline.all("img")] == [
+        spec.alt for family in report.FAMILY_TITLES for spec in FIGURES.values() if spec.family == family
+    ]
+    for name, spec in FIGURES.items():
+        assert f"id='figure-{name}'" in text
+        assert spec.title in text
+    anchors = {attrs["href"] for attrs in outline.all("a")}
+    assert anchors <= {f"#{attrs['id']}" for _, attrs in outline.found if "id" in attrs}
+
+
+def test_the_page_names_machine_commit_packages_date_and_what_is_missing(written):
+    text = (written / "report.html").read_text()
+    for part in (
+        "Made Processor 9000",
+        "0123456789abcdef",
+        "torch: 2.13.0",
+        "2026-01-02T03:04:05",
+        "page written",
+    ):
+        assert part in text
+    assert "MNIST/784-200-200-10/ff/seed9" in text
+    assert "not trained: the job failed, was not started or is still running" in text
+
+
+def test_result_sentences_carry_their_numbers_and_intervals(written):
+    found = {name: tables.read_table(written / "summary", name) for name in tables.TABLES}
+    sentences = report.key_results(found)
+    assert sentences[0].startswith("9 of 10 expected runs finished; the section Missing")
+    assert (
+        "MNIST: the Forward-Forward network that is best on validation, 784-200-200-10 with recipe ff, "
+        f"reaches a test accuracy of 97.80{NBSP}% (95 % interval 97.55{NBSP}% to 98.05{NBSP}%, Student t, 3 "
+        "seeds)."
+    ) in sentences
+    paired = next(sentence for sentence in sentences if "above edgeff" in sentence)
+    assert (
+        "recipe ff is 5.28 points above edgeff on test (paired over seeds; 95 % interval +5.21 to +5.36"
+        in paired
+    )
+    assert any("ff is 0.20 points below bp" in sentence for sentence in sentences)
+    early = next(sentence for sentence in sentences if "early exit" in sentence)
+    assert f"changes test accuracy by {MINUS}0.03 points" in early and "of the MACs" in early
+    assert any(
+        "speed-up of cuda over the CPU is 32" in sentence or "speed-up" in sentence for sentence in sentences
+    )
+    assert any("a training run takes" in sentence and "J gross" in sentence for sentence in sentences)
+
+
+def test_a_difference_whose_interval_holds_zero_is_called_unclear():
+    summary = pd.DataFrame(
+        [("MNIST", "784-10", "ff", "val", "head", 3, 0.9)],
+        columns=["dataset", "layers", "recipe", "split", "readout", "n_seeds", "mean"],
+    )
+    row = ("MNIST", "784-10", "head", "ff", "bp", 3, 0.1, -0.2, 0.4, "Student t", 0)
+    frame = pd.DataFrame([row], columns=list(tables.RECIPES))
+    (sentence,) = report._recipe_sentences({"recipes": frame, "accuracy_summary": summary})
+    assert sentence.endswith("The interval holds 0: the difference is not clear.")
+    assert f"95 % interval {MINUS}0.20 to +0.40" in sentence
+
+
+def test_rule_13_best_is_best_on_validation_not_on_test():
+    rows = [
+        ("MNIST", "784-10", "ff", "val", "head", 0.90),
+        ("MNIST", "784-10", "ff", "test", "head", 0.99),
+        ("MNIST", "784-20", "ff", "val", "head", 0.95),
+        ("MNIST", "784-20", "ff", "test", "head", 0.50),
+        ("MNIST", "784-20", "bp", "val", "head", 0.99),
+    ]
+    frame = pd.DataFrame(rows, columns=["dataset", "layers", "recipe", "split", "readout", "mean"])
+    best = report.best_on_validation(frame, "MNIST")
+    assert (best["layers"], best["recipe"]) == ("784-20", "ff")
+
+
+def test_nothing_finished_still_gives_a_page_that_says_so(tmp_path):
+    run = Run("MNIST", "784-50-10", "ff", 1)
+    tables.write_all(tmp_path, [run], tmp_path / "summary")
+    page = report.write_report(tmp_path, tmp_path / "summary", tmp_path / "figures", tmp_path / "report.html")
+    text = page.read_text()
+    assert "0 of 1 expected run finished" in text
+    assert text.count("This figure was not made.") == len(FIGURES)
+    assert "No run has finished." in text
+    assert not Outline(text).wrong
+
+
+def test_one_run_without_sensor_or_gpu_says_what_is_not_known(tmp_path):
+    make_grid(tmp_path, hidden=[(50, 10)], recipes=["ff"], seeds=[42], devices=("cpu",), power=False)
+    page = report.write_everything(tmp_path)
+    text = page.read_text()
+    assert page == tmp_path / "report.html"
+    assert f"97.70{NBSP}% (1 seed, no interval)" in text
+    assert "Nothing was measured on cuda: no CUDA device on this machine." in text
+    assert "No energy was measured" in text
+    assert not re.search(r"\bnan\b|\bNone\b", re.sub(r"data:[^']*", "", text))
+
+
+def test_a_folder_without_runs_is_an_error_for_people(tmp_path):
+    with pytest.raises(FFError, match="no run folder below"):
+        report.write_everything(tmp_path)
+
+
+def test_an_unknown_figure_is_an_error_for_people(written):
+    with pytest.raises(FFError, match="no figure called 'x'"):
+        report.write_report(
+            written, written / "summary", written / "figures", written / "r.html", figures=["x"]
+        )
+
+
+def test_the_same_results_give_the_same_page(written, tmp_path):
+    pages = [tmp_path / "one.html", tmp_path / "two.html"]
+    for page in pages:
+        report.write_report(written, written / "summary", written / "figures", page, written_at="2026-01-01")
+    assert pages[0].read_bytes() == pages[1].read_bytes()
+
+
+@pytest.mark.skipif(chromium() is None, reason="no Chromium here (Debian: apt-get install chromium)")
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_real_browser_renders_every_figure_without_a_console_error(written, tmp_path, width, scheme):
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(written / "report.html", width, scheme=scheme)
+        broken = browser.evaluate(
+            "[...document.images].filter(i => !(i.complete && i.naturalWidth > 0 && "
+            "i.getBoundingClientRect().height > 0)).map(i => i.alt)"
+        )
+        assert broken == []
+        assert browser.evaluate("document.images.length") == len(FIGURES)
+        # The page itself never scrolls sideways; wide tables and figures scroll in their own box.
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        outside = browser.evaluate(
+            "[...document.querySelectorAll('h1,h2,p,li,dd,figcaption,.scroll')].filter(e => "
+            f"e.getBoundingClientRect().right > {width} + 1).map(e => e.outerHTML.slice(0, 60))"
+        )
+        assert outside == []
+        ground, ink = browser.evaluate("(s => [s.backgroundColor, s.color])(getComputedStyle(document.body))")
+        assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(22, 24, 28)") and ink != ground
+        assert browser.errors == []
+        assert [url for url in browser.requests if not url.startswith(("file:", "data:"))] == []
+
+
+@pytest.mark.skipif(chromium() is None, reason="no Chromium here (Debian: apt-get install chromium)")
+def test_printing_shows_whole_tables(written, tmp_path):
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(written / "report.html", 1280)
+        browser.call("Emulation.setEmulatedMedia", media="print")
+        cut = browser.evaluate(
+            "[...document.querySelectorAll('.scroll')].filter(e => e.scrollHeight > e.clientHeight + "
+            "2).length"
+        )
+        assert cut == 0

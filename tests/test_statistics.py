@@ -1,0 +1,160 @@
+"""ff.statistics against SciPy, closed forms and simulated coverage."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from ff import statistics
+from ff.errors import FFError
+
+finite = st.floats(-1e6, 1e6, allow_nan=False)
+
+
+def test_rule_10_medians_with_p5_p95_and_a_bootstrap_interval_over_repeats():
+    values = np.random.default_rng(1).lognormal(size=50)
+    summary = statistics.summarise(values)
+    assert summary.n == 50
+    assert summary.median == np.median(values)
+    assert (summary.p5, summary.p95) == tuple(np.percentile(values, [5, 95]))
+    expected = stats.bootstrap((values,), np.median, method="BCa", rng=np.random.default_rng(5))
+    assert summary.method == statistics.METHOD_BCA
+    assert summary.low == pytest.approx(expected.confidence_interval.low, rel=0.05)
+    assert summary.high == pytest.approx(expected.confidence_interval.high, rel=0.05)
+
+
+def test_few_seeds_get_the_t_interval():
+    values = [0.975, 0.978, 0.981]
+    interval = statistics.mean_interval(values)
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+    assert interval == (3, pytest.approx(0.978), pytest.approx(low), pytest.approx(high), "Student t")
+
+
+def test_many_seeds_get_the_bootstrap():
+    values = np.random.default_rng(2).normal(size=statistics.BOOTSTRAP_FROM)
+    assert statistics.mean_interval(values).method == statistics.METHOD_BCA
+    assert statistics.mean_interval(values[1:]).method == statistics.METHOD_T
+
+
+def test_coverage_of_three_seeds_is_95_percent_by_t_and_far_less_by_bootstrap():
+    draws = np.random.default_rng(3).normal(0.97, 0.002, (2000, 3))
+    inside = [low <= 0.97 <= high for low, high in (statistics.mean_interval(row)[2:4] for row in draws)]
+    # Four standard errors of a share of 0.95 in 2000 draws are 0.02.
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.02)
+    inside = [
+        low <= 0.97 <= high for low, high in (statistics.bootstrap_mean(row)[2:4] for row in draws[:300])
+    ]
+    assert np.mean(inside) < 0.85
+
+
+def test_coverage_of_the_median_over_repeats():
+    truth, rng = 1.0, np.random.default_rng(4)
+    inside = []
+    for _ in range(250):
+        interval = statistics.median_interval(rng.lognormal(0.0, 0.5, 50))
+        inside.append(interval.low <= truth <= interval.high)
+    assert 0.90 <= np.mean(inside) <= 0.99
+
+
+def test_no_value_one_value_and_equal_values():
+    for function in (statistics.mean_interval, statistics.median_interval, statistics.bootstrap_mean):
+        assert function([]) == (0, None, None, None, statistics.METHOD_NONE)
+        assert function([3.0]) == (1, 3.0, None, None, statistics.METHOD_SINGLE)
+        assert function([0.1] * 3) == (3, 0.1, 0.1, 0.1, statistics.METHOD_EQUAL)
+    assert statistics.summarise([]) == (0, None, None, None, None, None, statistics.METHOD_NONE)
+
+
+def test_values_that_differ_by_rounding_only_are_equal():
+    differences = [97.8 - 98.0, 97.9 - 98.1, 97.7 - 97.9]
+    assert len(set(differences)) > 1
+    assert statistics.mean_interval(differences).method == statistics.METHOD_EQUAL
+
+
+def test_bca_that_is_undefined_falls_back_to_percentiles():
+    interval = statistics.median_interval([1.0] * 50 + [2.0])
+    assert interval.method == statistics.METHOD_PERCENTILE
+    assert (interval.low, interval.high) == (1.0, 1.0)
+
+
+def test_thousands_of_values_use_percentiles():
+    values = np.random.default_rng(5).normal(size=statistics.BCA_LIMIT + 1)
+    interval = statistics.median_interval(values)
+    assert interval.method == statistics.METHOD_PERCENTILE
+    assert interval.low < interval.estimate < interval.high
+
+
+def test_rule_7_what_was_not_measured_is_left_out_and_never_zero():
+    assert statistics.mean_interval([1.0, None, math.nan, 3.0]).n == 2
+    assert statistics.mean_interval([1.0, None, math.nan, 3.0]).estimate == 2.0
+    assert statistics.percentile([None, math.nan], 50) is None
+    with pytest.raises(FFError, match="infinite"):
+        statistics.mean_interval([1.0, math.inf])
+
+
+def test_rule_10_recipes_are_paired_over_the_seeds_that_both_have():
+    first = {42: 97.9, 123: 97.5, 456: 97.8, 7: 99.0}
+    second = {42: 97.4, 123: 97.1, 456: 97.2, 8: 10.0}
+    interval = statistics.paired_difference(first, second)
+    expected = stats.ttest_rel([97.9, 97.5, 97.8], [97.4, 97.1, 97.2]).confidence_interval(0.95)
+    assert interval.n == 3
+    assert interval.estimate == pytest.approx(0.5)
+    assert (interval.low, interval.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
+
+
+def test_pairs_with_a_missing_half_do_not_count():
+    assert statistics.paired_difference({1: 1.0, 2: None}, {1: 0.5, 2: 0.5}).n == 1
+    assert statistics.paired_difference({1: 1.0}, {2: 0.5}).estimate is None
+
+
+def test_geometric_mean_of_ratios():
+    interval = statistics.geometric_mean_interval([2.0, 8.0])
+    assert interval.estimate == pytest.approx(4.0)
+    assert interval.low * interval.high == pytest.approx(16.0)
+    assert statistics.geometric_mean_interval([]).estimate is None
+    with pytest.raises(FFError, match="above zero"):
+        statistics.geometric_mean_interval([1.0, 0.0])
+
+
+def test_ratio_of_medians():
+    rng = np.random.default_rng(6)
+    interval = statistics.median_ratio(10 * rng.lognormal(0, 0.1, 60), 2 * rng.lognormal(0, 0.1, 50))
+    assert interval.n == 50
+    assert interval.low < 5.0 < interval.high
+    assert interval.estimate == pytest.approx(5.0, rel=0.1)
+    assert statistics.median_ratio([2.0] * 3, [1.0] * 3) == (3, 2.0, 2.0, 2.0, statistics.METHOD_EQUAL)
+    assert statistics.median_ratio([], [1.0]).estimate is None
+    assert statistics.median_ratio([4.0], [2.0])[:4] == (1, 2.0, None, None)
+
+
+def test_the_same_values_give_the_same_interval():
+    values = np.random.default_rng(7).normal(size=40)
+    assert statistics.summarise(values) == statistics.summarise(values)
+    assert statistics.median_ratio(abs(values), abs(values) + 1) == statistics.median_ratio(
+        abs(values), abs(values) + 1
+    )
+
+
+@given(st.lists(finite, min_size=2, max_size=19))
+def test_the_mean_lies_in_its_interval(values):
+    interval = statistics.mean_interval(values)
+    assert interval.low <= interval.estimate + 1e-9 and interval.estimate <= interval.high + 1e-9
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(finite, min_size=2, max_size=30))
+def test_a_bootstrap_interval_stays_within_the_values(values):
+    interval = statistics.median_interval(values)
+    rounding = 1e-9 * (1 + max(map(abs, values)))
+    assert min(values) - rounding <= interval.low <= interval.high <= max(values) + rounding
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(finite, min_size=3, max_size=15), st.floats(-100, 100))
+def test_shifting_the_values_shifts_the_t_interval(values, shift):
+    before = statistics.mean_interval(values)
+    after = statistics.mean_interval([value + shift for value in values])
+    if statistics.METHOD_EQUAL not in (before.method, after.method):
+        assert after.low - before.low == pytest.approx(shift, abs=1e-6 * (1 + max(map(abs, values))))
