@@ -59,4 +59,4 @@ rule report:
 
 
 onerror:
-    after_failure(log)
+    after_an_error()

@@ -84,21 +84,29 @@ def _comparable(cell: Mapping[str, Any]) -> dict[str, Any]:
     return converted
 
 
-def check_target(path: str, results: str, recipes: Iterable[str]) -> None:
-    """Raise FFError, in one sentence, for a run path below `results` that cannot exist.
+def check_target(path: str, results: str, recipes: Iterable[str], files: Sequence[str] = ()) -> None:
+    """Raise FFError, in one sentence, for a run path below `results` or prepared data that cannot exist.
 
-    Paths that are not of the form results/{dataset}/{layers}/{recipe}/seed{seed}/... are left to the workflow.
+    `files` are those of a run folder; without any, file names are not looked at. Other paths, such as
+    results/summary/accuracy.csv, are left to the workflow.
     """
+    if path.startswith("data/prepared/") and path.endswith(".safetensors"):
+        _check_dataset(path, path.removeprefix("data/prepared/").removesuffix(".safetensors"))
     prefix = f"{results}/"
-    parts = path.removeprefix(prefix).split("/")
-    if not path.startswith(prefix) or len(parts) < 5:
+    parts = path.removeprefix(prefix).rstrip("/").split("/")
+    if not path.startswith(prefix) or (len(parts) < 5 and parts[0] not in DATASETS):
         return
+    _check_dataset(path, parts[0])
+    if len(parts) < 5:
+        file = f"{results}/{parts[0]}/{INPUT_SIZE[parts[0]]}-200-200/ff/seed42/metrics.json"
+        raise FFError(f"{path} cannot be made: it is no file of a run, such as {file}")
     dataset, layers, recipe, seed = parts[:4]
-    if dataset not in DATASETS:
-        raise FFError(f"{path} cannot be made: there is no data set {dataset!r}; choose from {', '.join(DATASETS)}")
     if not re.fullmatch(r"\d+(-\d+)+", layers):
         raise FFError(f"{path} cannot be made: layers {layers!r} must be numbers joined by '-', as in 784-200-200-10")
-    resolved, _ = resolve_layers(dataset, parse_layers(layers))
+    try:
+        resolved, _ = resolve_layers(dataset, parse_layers(layers))
+    except FFError as error:
+        raise FFError(f"{path} cannot be made: {error}") from None
     if "-".join(map(str, resolved)) != layers:
         raise FFError(
             f"{path} cannot be made: {dataset} images have {INPUT_SIZE[dataset]} values, so its layers begin with "
@@ -109,6 +117,14 @@ def check_target(path: str, results: str, recipes: Iterable[str]) -> None:
         raise FFError(f"{path} cannot be made: there is no recipe {recipe!r}; choose from {known}")
     if not re.fullmatch(r"seed(0|[1-9]\d*)", seed):
         raise FFError(f"{path} cannot be made: {seed!r} must be 'seed' and a number, as in seed42")
+    file = "/".join(parts[4:])
+    if files and file not in files and not file.startswith(".sidecar-"):
+        raise FFError(f"{path} cannot be made: a run has no file {file!r}; choose from {', '.join(files)}")
+
+
+def _check_dataset(path: str, name: str) -> None:
+    if name not in DATASETS:
+        raise FFError(f"{path} cannot be made: there is no data set {name!r}; choose from {', '.join(DATASETS)}")
 
 
 def check_config(configuration: Mapping[str, Any], schema_path: str | os.PathLike) -> None:

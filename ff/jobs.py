@@ -1,10 +1,29 @@
-"""What a script of the DAG does around its work: log to a file, explain an error in one sentence."""
+"""What surrounds the work of the DAG's jobs: where logs lie, errors in one sentence, what failed jobs leave."""
 
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+
+def logs_folder(results: str) -> str:
+    """Where the logs of a results folder lie: `logs` for the usual `results`, otherwise inside of it.
+
+    So two results folders that one directory fills, one after the other, do not share a log.
+    """
+    return "logs" if results.rstrip("/") == "results" else f"{results.rstrip('/')}/logs"
+
+
+def hardware_log(results: str, run: str, work: str) -> str:
+    """The hardware samples of a run's `train` or `measure` job; `run` is its folder below `results`."""
+    return f"{logs_folder(results)}/hardware/{run}/{work}.jsonl"
+
+
+def train_log(results: str, grouped: bool = False) -> str:
+    """Pattern of the training logs, with the fields dataset, layers, recipe and seed."""
+    name = "group" if grouped else "seed{seed}"
+    return f"{logs_folder(results)}/train/{{dataset}}/{{layers}}/{{recipe}}/{name}.log"
 
 
 @contextlib.contextmanager
@@ -21,3 +40,30 @@ def job(log_path: str | os.PathLike) -> Iterator[None]:
             print(f"ff: {error}", file=log)
             print(f"ff: {error}", file=sys.__stderr__)
             sys.exit(1)
+
+
+def after_failure(results: str, collections: Mapping[str, Sequence[str]], grouped: bool = False) -> None:
+    """Write what can be written after jobs failed: hardware summaries of their logs, and the summary tables.
+
+    `collections` maps the start of a summary folder ("" or "demo/") to the names of its runs; `missing.csv` says
+    which of them are not there and why. Collections of which no run has a folder get no tables. Never raises: the
+    error that matters is the one that the workflow has just reported.
+    """
+    try:
+        from ff.hardware.summary import summarise_pending
+        from ff.tables import Run, write_all
+
+        summarise_pending(f"{logs_folder(results)}/hardware", results)
+        for collection, names in collections.items():
+            if not any((Path(results) / name).is_dir() for name in names):
+                continue
+            parts = [name.split("/") for name in names]
+            runs = [Run(dataset, layers, recipe, int(seed[4:])) for dataset, layers, recipe, seed in parts]
+            summary = Path(results) / f"{collection}summary"
+            pattern = train_log(results, grouped and not collection)
+            for table in write_all(results, runs, summary, train_log=pattern):
+                # Older than anything: the workflow did not make them, so its next call makes them again.
+                os.utime(summary / f"{table}.csv", (0, 0))
+            print(f"ff: {summary}/missing.csv says which runs are missing and why", file=sys.stderr)
+    except Exception as error:
+        print(f"ff: no tables of what is there: {type(error).__name__}: {error}", file=sys.stderr)

@@ -2,7 +2,6 @@
 Snakemake, so nothing heavy is imported."""
 
 import functools
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from ff.config import DATASETS, RECIPES
 from ff.errors import FFError
 from ff.figures import FAMILIES, FIGURES
 from ff.grid import Grid, check_config, check_target
+from ff.jobs import after_failure, hardware_log, logs_folder, train_log
 
 ROOT = Path(str(workflow.current_basedir)).parent
 
@@ -60,10 +60,6 @@ def load_grids():
 
 try:
     GRID, RUNS = load_grids()
-    RESULTS = config["results"].rstrip("/")
-    # Snakemake knows its targets only after this file was read.
-    for word in sys.argv[1:]:
-        check_target(word, RESULTS, GRID.recipes)
 except FFError as error:
     raise WorkflowError(str(error)) from None
 
@@ -74,9 +70,11 @@ if workflow.is_main_process:
 
 # -- paths ----
 
+RESULTS = config["results"].rstrip("/")
 RUN = f"{RESULTS}/{{dataset}}/{{layers}}/{{recipe}}/seed{{seed}}"
 CELL = f"{RESULTS}/{{dataset}}/{{layers}}/{{recipe}}"
 NAME = "{dataset}/{layers}/{recipe}/seed{seed}"
+LOGS = logs_folder(RESULTS)
 TRAIN_FILES = ["model.safetensors", "metrics.json", "history.csv", "phases.csv"]
 HARDWARE_FILES = ["hardware.csv", "hardware.json"]
 EVALUATE_FILES = [
@@ -92,6 +90,7 @@ VARIANCE_FILES = [
     "variance/agreement.json",
     *(f"variance/{name}" for name in HARDWARE_FILES),
 ]
+RUN_FILES = TRAIN_FILES + HARDWARE_FILES + EVALUATE_FILES + VARIANCE_FILES
 VARIANCE_SAMPLES = [f"variance/{device}.csv" for device in DEVICES]
 TABLES = [
     *(
@@ -115,6 +114,13 @@ TABLES = [
         "missing",
     ),
 ]
+
+try:
+    # Snakemake itself knows its targets only after this file was read.
+    for word in sys.argv[1:]:
+        check_target(word, RESULTS, GRID.recipes, RUN_FILES)
+except FFError as error:
+    raise WorkflowError(str(error)) from None
 
 
 wildcard_constraints:
@@ -199,9 +205,7 @@ def run_of(wildcards, seed=None):
 
 def run_settings(wildcards):
     """The resolved settings of a run, for params: what a training is rerun for when it changes."""
-    return run_of(
-        wildcards, getattr(wildcards, "seed", GROUP_SEEDS[0] if GROUP_SEEDS else 0)
-    ).as_dict()
+    return run_of(wildcards, with_seed(wildcards)["seed"]).as_dict()
 
 
 def run_list(wildcards):
@@ -222,7 +226,7 @@ SAMPLES = {
 
 def train_memory_mb(wildcards):
     """Images in float32 and their gathered copies, the layers' outputs kept for the heads, 600 MB for torch."""
-    run = run_of(wildcards, getattr(wildcards, "seed", 0))
+    run = run_of(wildcards, with_seed(wildcards)["seed"])
     seeds = 1 if hasattr(wildcards, "seed") else max(1, len(GROUP_SEEDS))
     numbers = SAMPLES[run.dataset] * (
         2 * run.layers[0]
@@ -234,7 +238,7 @@ def train_memory_mb(wildcards):
 
 def train_minutes(wildcards):
     """At 20 GMAC/s, a tenth of one desktop core in float32, plus five minutes; every retry may take twice as long."""
-    run = run_of(wildcards, getattr(wildcards, "seed", 0))
+    run = run_of(wildcards, with_seed(wildcards)["seed"])
     seeds = 1 if hasattr(wildcards, "seed") else max(1, len(GROUP_SEEDS))
     macs = 4 * sum(a * b for a, b in zip(run.layers, run.layers[1:]))
     epochs = run.rep_epochs + run.softmax_epochs
@@ -250,39 +254,42 @@ def sidecar_of(job):
     """Input function: the sidecar's service file where the configuration asks for the service."""
 
     def ready(wildcards):
-        return (
-            f"{RUN}/.sidecar-{job}".format(**wildcards)
-            if config["sidecar"] == "service"
-            else []
-        )
+        if config["sidecar"] != "service":
+            return []
+        return f"{RUN}/.sidecar-{job}".format(**with_seed(wildcards))
 
     return ready
 
 
-def after_failure(log_file):
-    """What failed jobs leave: hardware summaries, and tables that say which runs are missing."""
-    hardware = [
-        sys.executable,
-        "-m",
-        "ff.hardware.summary",
-        "--pending",
-        "logs/hardware",
-        RESULTS,
-    ]
-    subprocess.run(hardware, check=False)
-    for collection, runs in RUNS.items():
-        wanted = [run.name for run in runs if (Path(RESULTS) / run.name).is_dir()]
-        if wanted:
-            tables = [
-                sys.executable,
-                "-m",
-                "ff.tables",
-                RESULTS,
-                f"{RESULTS}/{collection}summary",
-            ]
-            subprocess.run(
-                [*tables, "--expect", "-"],
-                input="\n".join(run.name for run in runs),
-                text=True,
-                check=False,
-            )
+def with_seed(wildcards):
+    """The wildcards of a job; those of a group with its first seed, which its logs are named after."""
+    return {"seed": (GROUP_SEEDS or [0])[0], **dict(wildcards.items())}
+
+
+def training_samples(wildcards):
+    """The hardware log that covers a run's training: its own, or that of the first seed of its group."""
+    parts = dict(wildcards.items())
+    if int(parts["seed"]) in GROUP_SEEDS:
+        parts["seed"] = GROUP_SEEDS[0]
+    return hardware_log(RESULTS, NAME.format(**parts), "train")
+
+
+def after_an_error():
+    """Hardware summaries and tables of what is there, for the collections that the failed call worked on."""
+    try:
+        planned = set(workflow.dag.needrun_jobs(exclude_finished=False))
+        asked = {
+            job.wildcards.collection for job in planned if job.rule.name == "tables"
+        }
+        files = {str(file) for job in planned for file in job.output}
+    except Exception as error:
+        print(f"ff: what was asked for is not known: {error}", file=sys.stderr)
+        asked, files = set(RUNS), set()
+    names = {
+        collection: [run.name for run in runs]
+        for collection, runs in RUNS.items()
+        if collection in asked
+        or not asked
+        and any(f"{RESULTS}/{run.name}/metrics.json" in files for run in runs)
+    }
+    after_failure(RESULTS, names, grouped=bool(GROUP_SEEDS))

@@ -9,9 +9,9 @@ rule prepare:
     output:
         "data/prepared/{dataset}.safetensors",
     log:
-        "logs/prepare/{dataset}.log",
+        f"{LOGS}/prepare/{{dataset}}.log",
     benchmark:
-        "logs/benchmarks/prepare/{dataset}.tsv"
+        f"{LOGS}/benchmarks/prepare/{{dataset}}.tsv"
     retries: 1
     conda:
         "../envs/cpu.yaml"

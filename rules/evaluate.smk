@@ -9,9 +9,9 @@ rule evaluate:
         f"{RUN}/evaluation.json",
         f"{RUN}/distributions.csv",
     log:
-        f"logs/evaluate/{NAME}.log",
+        f"{LOGS}/evaluate/{NAME}.log",
     benchmark:
-        f"logs/benchmarks/evaluate/{NAME}.jsonl"
+        f"{LOGS}/benchmarks/evaluate/{NAME}.jsonl"
     conda:
         "../envs/cpu.yaml"
     resources:
@@ -34,9 +34,9 @@ rule early_exit:
         f"{RUN}/early_exit.csv",
         f"{RUN}/early_exit.json",
     log:
-        f"logs/early_exit/{NAME}.log",
+        f"{LOGS}/early_exit/{NAME}.log",
     benchmark:
-        f"logs/benchmarks/early_exit/{NAME}.jsonl"
+        f"{LOGS}/benchmarks/early_exit/{NAME}.jsonl"
     conda:
         "../envs/cpu.yaml"
     # It takes times: nothing else of this workflow may run beside it.

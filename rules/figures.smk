@@ -19,9 +19,9 @@ rule tables:
             allow_missing=True,
         ),
     log:
-        "logs/tables/{collection}tables.log",
+        f"{LOGS}/tables/{{collection}}tables.log",
     benchmark:
-        "logs/benchmarks/tables/{collection}tables.jsonl"
+        f"{LOGS}/benchmarks/tables/{{collection}}tables.jsonl"
     conda:
         "../envs/cpu.yaml"
     params:
@@ -41,9 +41,9 @@ for family in FAMILIES:
         output:
             *figure_outputs(family),
         log:
-            f"logs/figures/{{collection}}{family}.log",
+            f"{LOGS}/figures/{{collection}}{family}.log",
         benchmark:
-            f"logs/benchmarks/figures/{{collection}}{family}.jsonl"
+            f"{LOGS}/benchmarks/figures/{{collection}}{family}.jsonl"
         conda:
             "../envs/cpu.yaml"
         params:
@@ -68,9 +68,9 @@ rule page:
             category="Report",
         ),
     log:
-        "logs/report/{collection}report.log",
+        f"{LOGS}/report/{{collection}}report.log",
     benchmark:
-        "logs/benchmarks/report/{collection}report.jsonl"
+        f"{LOGS}/benchmarks/report/{{collection}}report.jsonl"
     conda:
         "../envs/cpu.yaml"
     params:

@@ -16,14 +16,14 @@ rule sidecar:
     output:
         ready=service(f"{RUN}/.sidecar-{{job}}"),
     log:
-        f"logs/sidecar/{NAME}/{{job}}.log",
+        f"{LOGS}/sidecar/{NAME}/{{job}}.log",
     conda:
         "../envs/cpu.yaml"
     threads: 0
     resources:
         mem_mb=50,
     params:
-        samples=f"logs/hardware/{NAME}/{{job}}.jsonl",
+        samples=hardware_log(RESULTS, NAME, "{job}"),
         interval_ms=config["hw_interval_ms"],
         python=sys.executable,
     shell:
@@ -39,18 +39,16 @@ rule hardware_of_training:
         csv=f"{RUN}/hardware.csv",
         json=f"{RUN}/hardware.json",
     log:
-        f"logs/hardware-summary/{NAME}/train.log",
+        f"{LOGS}/hardware-summary/{NAME}/train.log",
     benchmark:
-        f"logs/benchmarks/hardware/{NAME}/train.tsv"
+        f"{LOGS}/benchmarks/hardware/{NAME}/train.tsv"
     conda:
         "../envs/cpu.yaml"
     params:
-        samples=f"logs/hardware/{NAME}/train.jsonl",
-        python=sys.executable,
+        samples=training_samples,
         code=code("hardware/*.py"),
-    shell:
-        "{params.python:q} -m ff.hardware.summary --log {params.samples:q} --phases {input.phases:q}"
-        " --csv {output.csv:q} --json {output.json:q} 2> {log:q}"
+    script:
+        "../workflow/scripts/hardware.py"
 
 
 rule hardware_of_measurement:
@@ -61,15 +59,13 @@ rule hardware_of_measurement:
         csv=f"{RUN}/variance/hardware.csv",
         json=f"{RUN}/variance/hardware.json",
     log:
-        f"logs/hardware-summary/{NAME}/measure.log",
+        f"{LOGS}/hardware-summary/{NAME}/measure.log",
     benchmark:
-        f"logs/benchmarks/hardware/{NAME}/measure.tsv"
+        f"{LOGS}/benchmarks/hardware/{NAME}/measure.tsv"
     conda:
         "../envs/cpu.yaml"
     params:
-        samples=f"logs/hardware/{NAME}/measure.jsonl",
-        python=sys.executable,
+        samples=hardware_log(RESULTS, NAME, "measure"),
         code=code("hardware/*.py"),
-    shell:
-        "{params.python:q} -m ff.hardware.summary --log {params.samples:q} --phases {input.phases:q}"
-        " --csv {output.csv:q} --json {output.json:q} 2> {log:q}"
+    script:
+        "../workflow/scripts/hardware.py"

@@ -7,6 +7,7 @@ if GROUP_SEEDS:
     rule train_group:
         input:
             data="data/prepared/{dataset}.safetensors",
+            sidecar=sidecar_of("train"),
         output:
             expand(
                 f"{CELL}/seed{{seed}}/{{file}}",
@@ -15,9 +16,9 @@ if GROUP_SEEDS:
                 allow_missing=True,
             ),
         log:
-            "logs/train/{dataset}/{layers}/{recipe}/group.log",
+            train_log(RESULTS, grouped=True),
         benchmark:
-            "logs/benchmarks/train/{dataset}/{layers}/{recipe}/group.jsonl"
+            f"{LOGS}/benchmarks/train/{{dataset}}/{{layers}}/{{recipe}}/group.jsonl"
         conda:
             "../envs/cpu.yaml"
         threads: config["threads"]
@@ -40,9 +41,9 @@ rule train:
     output:
         expand(f"{RUN}/{{file}}", file=TRAIN_FILES, allow_missing=True),
     log:
-        f"logs/train/{NAME}.log",
+        f"{LOGS}/train/{NAME}.log",
     benchmark:
-        f"logs/benchmarks/train/{NAME}.jsonl"
+        f"{LOGS}/benchmarks/train/{NAME}.jsonl"
     conda:
         "../envs/cpu.yaml"
     threads: config["threads"]

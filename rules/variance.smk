@@ -16,9 +16,9 @@ rule measure:
         f"{RUN}/variance/phases.csv",
         f"{RUN}/variance/agreement.json",
     log:
-        f"logs/measure/{NAME}.log",
+        f"{LOGS}/measure/{NAME}.log",
     benchmark:
-        f"logs/benchmarks/measure/{NAME}.jsonl"
+        f"{LOGS}/benchmarks/measure/{NAME}.jsonl"
     conda:
         "../envs/cpu.yaml"
     # It takes times: nothing else of this workflow may run beside it.

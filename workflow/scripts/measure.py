@@ -6,13 +6,13 @@ import torch
 
 from ff.datasets import open_prepared
 from ff.hardware.recorder import record
-from ff.jobs import job
+from ff.jobs import hardware_log, job
 from ff.timing import run_agreement, run_measurement
 
 folder = Path(snakemake.input.model).parent
 measure = snakemake.params.measure
-parts = snakemake.wildcards
-log = f"logs/hardware/{parts.dataset}/{parts.layers}/{parts.recipe}/seed{parts.seed}/measure.jsonl"
+run = "{dataset}/{layers}/{recipe}/seed{seed}".format(**dict(snakemake.wildcards.items()))
+log = hardware_log(snakemake.config["results"], run, "measure")
 inline = snakemake.config["sidecar"] == "inline"
 with job(snakemake.log[0]), record(log, snakemake.config["hw_interval_ms"], enabled=inline):
     torch.set_num_threads(measure["threads"])

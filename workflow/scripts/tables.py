@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ff.jobs import job
+from ff.jobs import job, train_log
 from ff.tables import Run, write_all
 
 with job(snakemake.log[0]):
@@ -12,5 +12,5 @@ with job(snakemake.log[0]):
         snakemake.config["results"],
         runs,
         Path(snakemake.output[0]).parent,
-        train_log="logs/train/{dataset}/{layers}/{recipe}/seed{seed}.log",
+        train_log=train_log(snakemake.config["results"]),
     )

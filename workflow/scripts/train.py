@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ff.config import ExecutionConfig, run_config_of
-from ff.jobs import job
+from ff.jobs import hardware_log, job
 from ff.progress import Progress
 from ff.run import train
 
@@ -28,6 +28,6 @@ with job(snakemake.log[0]), Progress(run.name) as progress:
         seeds,
         say=progress.say,
         on_epoch=progress.epoch,
-        hardware_log=f"logs/hardware/{first}/train.jsonl",
+        hardware_log=hardware_log(settings["results"], first, "train"),
         inline_monitor=settings["sidecar"] == "inline",
     )
