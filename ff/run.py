@@ -244,7 +244,10 @@ def _seconds(trainer: Trainer, phases: PhaseLog) -> dict[str, float]:
 
 
 def is_complete(folder: Path, config: RunConfig) -> bool:
-    """Whether the folder holds the finished run of this very config."""
+    """Whether the folder holds the finished run of this very config, with all its files."""
+    if not all((folder / name).is_file() for name in FILES):
+        # A workflow that starts a run anew removes its files, maybe between two that another process writes.
+        return False
     try:
         return read_json(folder / "metrics.json")["config"] == config.as_dict()
     except (FFError, KeyError, TypeError):
