@@ -1,6 +1,7 @@
 """Every figure on made data: what is plotted, its units, its legend, its reasons, and its bytes."""
 
 import functools
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -333,3 +334,9 @@ def test_full_grid_draws_every_figure(tmp_path):
     for name in FIGURES:
         figure = drawn(name, tmp_path)
         assert figure.get_figwidth() <= 14 and figure.get_figheight() <= 16, name
+
+
+def test_captions_of_the_snakemake_report_are_those_of_the_catalogue():
+    folder = Path(__file__).parents[2] / "workflow" / "report"
+    for name, spec in FIGURES.items():
+        assert " ".join((folder / f"{name}.rst").read_text().split()) == spec.caption
