@@ -18,10 +18,12 @@ from ff.errors import FFError
 DATASETS = ("MNIST", "FMNIST", "SVHN", "CIFAR10", "DIGITS")
 INPUT_SIZE = {"MNIST": 784, "FMNIST": 784, "SVHN": 3072, "CIFAR10": 3072, "DIGITS": 784}
 CLASS_COUNT = 10
+# Far beyond anything useful, and small enough that its square is a float32.
+LARGEST = 1e6
 
 
 def _setting(default: Any, help: str, **limits: Any) -> Any:
-    """A dataclass field; limits are `choices`, `minimum` (inclusive) and `above` (exclusive)."""
+    """A dataclass field; limits are `choices`, `minimum`, `maximum` (both inclusive) and `above` (exclusive)."""
     return field(default=default, metadata={"help": help, **limits})
 
 
@@ -38,23 +40,23 @@ class RecipeSettings:
         "goodness loss: softplus(-alpha (g+ - g-)) (symba) or softplus(threshold -+ g) (threshold)",
         choices=("symba", "threshold"),
     )
-    alpha: float = _setting(2.0, "steepness of the symba loss", above=0)
-    threshold: float = _setting(2.0, "goodness threshold of the threshold loss", above=0)
+    alpha: float = _setting(2.0, "steepness of the symba loss", above=0, maximum=LARGEST)
+    threshold: float = _setting(2.0, "goodness threshold of the threshold loss", above=0, maximum=LARGEST)
     negatives: str = _setting(
         "hard",
         "wrong labels drawn evenly (uniform) or from the softmax of hardness x the first layer's goodness (hard)",
         choices=("uniform", "hard"),
     )
-    hardness: float = _setting(4.0, "inverse temperature of the draw of hard negatives", above=0)
-    learning_rate: float = _setting(0.01, "Adam's learning rate of the layers", above=0)
-    head_learning_rate: float = _setting(0.01, "Adam's learning rate of the heads", above=0)
+    hardness: float = _setting(4.0, "inverse temperature of the draw of hard negatives", above=0, maximum=LARGEST)
+    learning_rate: float = _setting(0.01, "Adam's learning rate of the layers", above=0, maximum=1e30)
+    head_learning_rate: float = _setting(0.01, "Adam's learning rate of the heads", above=0, maximum=1e30)
     schedule: str = _setting(
         "linear",
         "learning rate over each phase: down to 0 (linear) or constant",
         choices=("linear", "constant"),
     )
-    overlay_value: float = _setting(10.0, "value of the label's pixel", above=0)
-    neutral_value: float = _setting(0.1, "value of all ten label pixels of a neutral input", above=0)
+    overlay_value: float = _setting(10.0, "value of the label's pixel", above=0, maximum=LARGEST)
+    neutral_value: float = _setting(0.1, "value of all ten label pixels of a neutral input", above=0, maximum=LARGEST)
 
 
 RECIPES: dict[str, RecipeSettings] = {
@@ -82,7 +84,7 @@ class RunConfig:
         (784, 100, 100, 100), "input size and the width of each FF layer, separated by commas"
     )
     recipe: str = _setting("ff", f"named block of settings: {', '.join(RECIPES)}")
-    seed: int = _setting(0, "seed of weights, data order, negatives and validation split", minimum=0)
+    seed: int = _setting(0, "seed of weights, data order, negatives and validation split", minimum=0, maximum=2**63 - 1)
     rep_epochs: int = _setting(10, "epochs in which the FF layers learn", minimum=0)
     softmax_epochs: int = _setting(10, "epochs in which the softmax heads learn", minimum=0)
     train_batch_size: int = _setting(256, "samples in a training mini-batch", minimum=1)
@@ -121,14 +123,14 @@ class ExecutionConfig:
 
     device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
     no_cuda: bool = _setting(False, "stay on the CPU")
-    threads: int = _setting(0, "CPU threads, 0: as many as the process may use", minimum=0)
+    threads: int = _setting(0, "CPU threads, 0: as many as the process may use", minimum=0, maximum=1024)
     data_dir: str = _setting("data", "torchvision-style data root (also FF_DATA_DIR)")
     prepared_dir: str = _setting("data/prepared", "where prepared data sets are kept")
     out: str = _setting("results", "results folder; the run gets a folder of its own in it")
     verify: bool = _setting(True, "accept the official data files only; false: any, with a warning in metrics.json")
     download: bool = _setting(True, "fetch official data files that are missing")
     enable_hw_monitor: bool = _setting(True, "record hardware.csv and hardware.json beside the run")
-    hw_interval_ms: int = _setting(500, "interval of the hardware samples", minimum=10)
+    hw_interval_ms: int = _setting(500, "interval of the hardware samples", minimum=10, maximum=3_600_000)
     project: str = _setting("edgeff", "Weights & Biases project")
 
 
@@ -136,11 +138,15 @@ def parse_layers(value: Any) -> tuple[int, ...]:
     """`"784,200,10"`, `"784-200-10"` or a sequence of numbers as a tuple of widths."""
     parts = re.split(r"[,\-]", value) if isinstance(value, str) else value
     try:
-        layers = tuple(int(part) for part in parts)
+        layers = tuple(_whole(part) for part in parts)
     except (TypeError, ValueError):
-        raise FFError(f'layers must be numbers separated by commas such as "784,200,200,10", not {value!r}') from None
-    if len(layers) < 2 or min(layers) < 1:
-        raise FFError(f"layers needs an input size and at least one layer, each at least 1, not {value!r}")
+        raise FFError(
+            f'layers must be numbers separated by commas such as "784,200,200,10", not {_shown(value)}'
+        ) from None
+    if len(layers) < 2 or min(layers) < 1 or max(layers) > LARGEST:
+        raise FFError(
+            f"layers needs an input size and at least one layer, each from 1 to {LARGEST:.0f}, not {_shown(value)}"
+        )
     return layers
 
 
@@ -169,12 +175,17 @@ def resolve_recipe(
     recipes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> RecipeSettings:
     """The settings of recipe `name`: built in, or a block of `recipes` (`base:` names what it starts from)."""
-    block = dict((recipes or {}).get(name) or {})
+    if not isinstance(recipes or {}, Mapping):
+        raise FFError(f"recipes must be named blocks of settings, not {_shown(recipes)}")
+    block = (recipes or {}).get(name) or {}
+    if not isinstance(block, Mapping):
+        raise FFError(f"recipe {name!r} must be a block of settings, not {_shown(block)}")
+    block = dict(block)
     base = block.pop("base", name if name in RECIPES else "ff")
     if name not in RECIPES and name not in (recipes or {}):
         known = sorted({*RECIPES, *(recipes or {})})
         raise FFError(f"unknown recipe {name!r}; known recipes: {', '.join(known)}")
-    if base not in RECIPES:
+    if not isinstance(base, str) or base not in RECIPES:
         raise FFError(f"recipe {name!r} starts from unknown base {base!r}; bases are: {', '.join(RECIPES)}")
     changes = block | dict(overrides or {})
     return dataclasses.replace(RECIPES[base], **checked(RecipeSettings, changes, f"recipe {name}"))
@@ -194,8 +205,11 @@ def make_run_config(
     if "layers" in rest:
         rest["layers"] = parse_layers(rest["layers"])
     config = RunConfig(**checked(RunConfig, rest, "run"))
-    if not re.fullmatch(r"[A-Za-z0-9_.]+", config.recipe):
-        raise FFError(f"recipe name {config.recipe!r} may hold letters, digits, '_' and '.' only")
+    # The name is a folder's, and must not be "..".
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.]*", config.recipe):
+        raise FFError(
+            f"recipe name {_shown(config.recipe)} must begin with a letter, digit or '_' and go on with these or '.'"
+        )
     layers, warning = resolve_layers(config.dataset, config.layers)
     settings = resolve_recipe(config.recipe, overrides, recipes)
     return dataclasses.replace(config, layers=layers, settings=settings), [warning] if warning else []
@@ -210,9 +224,9 @@ def run_config_of(values: Mapping[str, Any]) -> RunConfig:
 def checked(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """`values` converted to the field types of dataclass `kind` and held against each field's limits."""
     fields = {f.name: f for f in dataclasses.fields(kind) if f.name != "settings"}
-    unknown = sorted(set(values) - set(fields))
+    unknown = sorted(set(values) - set(fields), key=str)
     if unknown:
-        raise FFError(f"unknown setting {unknown[0]!r} ({where}); known: {', '.join(fields)}")
+        raise FFError(f"unknown setting {_shown(unknown[0])} ({where}); known: {', '.join(fields)}")
     return {name: _convert(fields[name], value, where) for name, value in values.items()}
 
 
@@ -222,24 +236,41 @@ def _convert(setting: dataclasses.Field, value: Any, where: str) -> Any:
         if kind is bool:
             value = parse_bool(value)
         elif kind is int:
-            if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
-                raise ValueError
-            value = int(value)
+            value = _whole(value)
         elif kind is float:
             if isinstance(value, bool):
                 raise ValueError
             value = float(value)
         elif kind is str:
             value = str(value)
-    except (TypeError, ValueError):
-        raise FFError(f"setting {name!r} ({where}) must be of type {kind.__name__}, not {value!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise FFError(f"setting {name!r} ({where}) must be of type {kind.__name__}, not {_shown(value)}") from None
     if "choices" in limits and value not in limits["choices"]:
-        raise FFError(f"setting {name!r} ({where}) is {value!r}; allowed: {', '.join(limits['choices'])}")
+        raise FFError(f"setting {name!r} ({where}) is {_shown(value)}; allowed: {', '.join(limits['choices'])}")
     if "minimum" in limits and not value >= limits["minimum"]:
-        raise FFError(f"setting {name!r} ({where}) is {value}; it must be at least {limits['minimum']}")
+        raise FFError(f"setting {name!r} ({where}) is {_shown(value)}; it must be at least {limits['minimum']}")
     if "above" in limits and not limits["above"] < value < float("inf"):
         raise FFError(f"setting {name!r} ({where}) is {value}; it must be finite and above {limits['above']}")
+    if "maximum" in limits and not value <= limits["maximum"]:
+        raise FFError(f"setting {name!r} ({where}) is {_shown(value)}; it must be at most {limits['maximum']}")
     return value
+
+
+def _whole(value: Any) -> int:
+    """A whole number given as number or text; ValueError for true, false and anything with a fraction."""
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise ValueError(value)
+    return int(value)
+
+
+def _shown(value: Any) -> str:
+    """A value in a message, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:
+        # Python writes no number of more than 4300 digits.
+        text = "a very large number"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def parse_bool(value: Any) -> bool:
