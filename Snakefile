@@ -19,6 +19,7 @@ include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/variance.smk"
 include: "rules/figures.smk"
+include: "rules/tracking.smk"
 
 
 rule all:

@@ -155,19 +155,31 @@ def _train(args: argparse.Namespace) -> int:
     execution = _execution(values)
     names = {field.name for field in dataclasses.fields(ExecutionConfig)}
     config, warnings = make_run_config({k: v for k, v in values.items() if k not in names}, recipes)
-    from ff.progress import Progress
-    from ff.run import train
-
-    with Progress(config.name) as progress:
-        [folder] = train(config, execution, warnings=warnings, say=progress.say, on_epoch=progress.epoch)
     from ff.files import read_json
+    from ff.progress import Progress
+    from ff.run import run_folder, train
+    from ff.tracking import open_tracker
+    from ff.trainer import Epoch, history_rows
 
+    folder = run_folder(config, execution.out)
+    mode = "disabled" if args.no_wandb else "auto"
+    log = folder / "hardware.jsonl"
+    tracker = open_tracker(mode, execution.project, config.name, config=config.as_dict(), hardware_log=log)
+
+    def on_epoch(epoch: Epoch, total: int) -> None:
+        progress.epoch(epoch, total)
+        tracker.epoch(history_rows([epoch], 0)[0])
+
+    with Progress(config.name) as progress, tracker:
+        train(config, execution, warnings=warnings, say=progress.say, on_epoch=on_epoch, hardware_log=log)
+        tracker.finish(read_json(folder / "metrics.json"), folder / "model.safetensors")
+    for warning in tracker.warnings:
+        _say(f"warning: {warning}")
     final, seconds = (read_json(folder / "metrics.json")[key] for key in ("final", "seconds"))
     goodness = final["test_goodness_accuracy"]
     by_goodness = f", {goodness:.2%} (goodness)" if goodness is not None else ""
-    print(
-        f"{config.name}: test accuracy {final['test_accuracy']:.2%} (head){by_goodness}; {seconds['total']:.1f} s; {folder}"
-    )
+    accuracy = f"test accuracy {final['test_accuracy']:.2%} (head){by_goodness}"
+    print(f"{config.name}: {accuracy}; {seconds['total']:.1f} s; {folder}")
     return 0
 
 
@@ -246,7 +258,7 @@ def _opened_runs(args: argparse.Namespace):
 
 def _evaluate(args: argparse.Namespace) -> int:
     if args.from_wandb:
-        from ff.sweeps import fetch_models
+        from ff.wandb_fetch import fetch_models
 
         args.runs += fetch_models(args.from_wandb, Path(args.out))
     if not args.runs:
@@ -270,18 +282,22 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _operating_point(content: dict[str, Any]) -> str:
+    if not content["available"]:
+        return f"early exit: {content['reason']}"
     point = content["operating_point"]
-    if point is None:
-        return "early exit: no operating point within 0.1 points of full depth on validation"
+    k = f", k = {point['k']:g}" if point["k"] is not None else ""
     test = point["test"]
     return (
-        f"early exit ({point['rule']} rule, k = {point['k']:g}; {point['choice']}): test accuracy {test['accuracy']:.2%}, "
+        f"early exit (rule {point['rule']}{k}; {point['choice']}): test accuracy {test['accuracy']:.2%}, "
         f"{test['macs_saved_share']:.1%} of MACs saved, {test['mean_layers']:.2f} layers on average"
     )
 
 
 def _measure_arguments(parser: argparse.ArgumentParser) -> None:
     _runs_arguments(parser)
+    parser.add_argument(
+        "--devices", nargs="+", choices=("cpu", "cuda"), default=["cpu", "cuda"], help="what to measure on [cpu cuda]"
+    )
     parser.add_argument("--batch-sizes", default="1,2,8,16,32,64,128,256,512", help="separated by commas [%(default)s]")
     parser.add_argument("--repeats", type=int, default=50, help="timed repeats of each batch size [%(default)s]")
 
@@ -296,15 +312,19 @@ def _measure(args: argparse.Namespace) -> int:
         raise FFError(f"--batch-sizes must be numbers separated by commas, not {args.batch_sizes!r}") from None
     if not args.runs:
         raise FFError("no run named; give run folders, such as results/MNIST/784-200-200-10/ff/seed0")
-    for folder, config, prepared, device in _opened_runs(args):
-        run_measurement(folder, prepared, device, batch_sizes=batch_sizes, repeats=args.repeats)
+    for folder, config, prepared, _ in _opened_runs(args):
+        run_measurement(folder, prepared, args.devices, batch_sizes, args.repeats)
         run_agreement(folder, prepared)
-        for row in read_json(folder / "variance" / f"{device.type}.json")["batches"]:
-            time = row["latency_ms"]
-            print(
-                f"{config.name}: {device.type} {row['path']}, batch {row['batch_size']}: median {time['median']:.3f} ms "
-                f"(p5 {time['p5']:.3f}, p95 {time['p95']:.3f}), {row['throughput_per_s']['median']:.0f} samples/s"
-            )
+        for device in args.devices:
+            content = read_json(folder / "variance" / f"{device}.json")
+            if not content["device"]["available"]:
+                print(f"{config.name}: {device}: not measured: {content['device']['reason']}")
+            for row in content["batches"]:
+                time, rate = row["latency_ms"], row["throughput_per_s"]
+                print(
+                    f"{config.name}: {device} {row['path']}, batch {row['batch_size']}: median {time['median']:.3f} ms "
+                    f"(p5 {time['p5']:.3f}, p95 {time['p95']:.3f}), {rate['median']:.0f} samples/s"
+                )
     return 0
 
 

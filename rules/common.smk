@@ -40,7 +40,9 @@ def load_grids():
             **sweep["train_by_recipe"],
         }
         config["recipes"] = {**config["recipes"], **sweep["recipes"]}
+        config.update(sweep["config"])
         grid = Grid(config)
+        grid.warnings += sweep["warnings"]
         runs = [
             grid.run(
                 run["dataset"],
