@@ -272,7 +272,8 @@ def _energy_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.2f}\N{NO-BREAK SPACE}%"
+    text = f"{100 * value:.2f}".replace("-", "\N{MINUS SIGN}")
+    return f"{text}\N{NO-BREAK SPACE}%"
 
 
 def _points(value: float) -> str:
