@@ -247,9 +247,10 @@ def train_minutes(wildcards):
     return 5 + int(seeds * SAMPLES[run.dataset] * epochs * macs / 20e9 / 60)
 
 
-def measuring_threads(wildcards, cores=workflow.cores):
-    """All cores: a job that measures time has the machine to itself."""
-    return cores or 1
+def measuring_threads(wildcards):
+    """All cores of this machine's Snakemake: a job that measures time has them to itself."""
+    # workflow.cores would refuse every call without --cores, such as --rulegraph.
+    return workflow.resource_settings.cores or 1
 
 
 def sidecar_of(job):
