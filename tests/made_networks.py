@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ff import checkpoint
 from ff.config import RunConfig, make_run_config
-from ff.datasets import FACTS, Part, Prepared, read_digits, standardise
+from ff.datasets import FACTS, Part, Prepared, standardise
 from ff.network import Network, initial_network
 from ff.trainer import Trainer
 
@@ -57,11 +57,6 @@ def made_run(folder: Path, prepared: Prepared, **values) -> tuple[Network, RunCo
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint.save(folder / "model.safetensors", network, 0, config)
     return network, config
-
-
-def digits() -> Prepared:
-    """scikit-learn's digits as a prepared set, without a file."""
-    return Prepared("DIGITS", *read_digits(), "digits", True, [])
 
 
 def trained_on_digits(folder: Path, prepared: Prepared, **values) -> tuple[Network, RunConfig]:

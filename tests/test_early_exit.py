@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from made_networks import digits, made_prepared, made_run, schema_errors, trained_on_digits
+from made_networks import made_prepared, made_run, schema_errors, trained_on_digits
 
 from ff.early_exit import (
     CHOICE,
@@ -272,9 +272,9 @@ def test_times_per_sample_of_a_device_of_known_speed():
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(digits, tmp_path_factory):
     """A network trained on the digits, with its early exit evaluated."""
-    folder, prepared = tmp_path_factory.mktemp("run"), digits()
+    folder, prepared = tmp_path_factory.mktemp("run"), digits
     network, config = trained_on_digits(folder, prepared)
     run_early_exit(folder, prepared, repeats=1)
     return folder, prepared, network, config

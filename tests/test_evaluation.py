@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_networks import (
-    digits,
     labels_of_pixels,
     made_config,
     made_network,
@@ -271,10 +270,9 @@ def test_dead_units_are_counted_without_the_test_split():
     assert [layer["sparsity"] for layer in first] != [layer["sparsity"] for layer in second]
 
 
-def test_a_trained_network_separates_the_labels_of_an_image(tmp_path):
-    prepared = digits()
-    trained_on_digits(tmp_path, prepared)
-    run_evaluation(tmp_path, prepared)
+def test_a_trained_network_separates_the_labels_of_an_image(digits, tmp_path):
+    trained_on_digits(tmp_path, digits)
+    run_evaluation(tmp_path, digits)
     document = read_json(tmp_path / "evaluation.json")
     last = [r for r in document["readouts"] if (r["split"], r["readout"], r["depth"]) == ("test", "head", 3)]
     assert last[0]["accuracy"] > 0.8

@@ -11,7 +11,6 @@ import pytest
 import torch
 from made_devices import Device, EventDevice, Sensor, World
 from made_networks import (
-    digits,
     labels_of_pixels,
     made_config,
     made_network,
@@ -348,8 +347,8 @@ def test_rule_11_conditions_are_recorded_before_and_after(tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder, prepared = tmp_path_factory.mktemp("trained"), digits()
+def trained(digits, tmp_path_factory):
+    folder, prepared = tmp_path_factory.mktemp("trained"), digits
     network, config = trained_on_digits(folder, prepared)
     early_exit.run_early_exit(folder, prepared, repeats=1)
     return folder, prepared, network, config
