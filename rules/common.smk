@@ -2,10 +2,21 @@
 Snakemake, so nothing heavy is imported."""
 
 import functools
+import os
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+
+ROOT = Path(str(workflow.current_basedir)).parent
+if (ROOT / "ff").is_dir():
+    # ff of this checkout, installed or not, here and in the environments of the jobs.
+    sys.path.insert(0, str(ROOT))
+    others = [
+        path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path
+    ]
+    if str(ROOT) not in others:
+        os.environ.update(PYTHONPATH=os.pathsep.join([str(ROOT), *others]))
 
 from ff import provenance
 from ff.config import DATASETS, RECIPES
@@ -13,9 +24,6 @@ from ff.errors import FFError
 from ff.figures import FAMILIES, FIGURES
 from ff.grid import Grid, check_config, check_target
 from ff.jobs import after_failure, hardware_log, logs_folder, train_log
-
-ROOT = Path(str(workflow.current_basedir)).parent
-
 
 # -- configuration ----
 
@@ -245,6 +253,14 @@ def train_minutes(wildcards):
     macs = 4 * sum(a * b for a, b in zip(run.layers, run.layers[1:]))
     epochs = run.rep_epochs + run.softmax_epochs
     return 5 + int(seeds * SAMPLES[run.dataset] * epochs * macs / 20e9 / 60)
+
+
+def measure_settings(wildcards):
+    """How a run is measured, for params."""
+    return {
+        **config["measure"],
+        **config.get("measure_by_dataset", {}).get(wildcards.dataset, {}),
+    }
 
 
 def measuring_threads(wildcards):

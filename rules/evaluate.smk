@@ -46,7 +46,7 @@ rule early_exit:
         runtime=20,
         gpu=GPUS,
     params:
-        threads=config["measure"]["threads"],
+        measure=measure_settings,
         code=code(
             "labels.py",
             "network.py",

@@ -28,7 +28,7 @@ rule measure:
         runtime=60,
         gpu=GPUS,
     params:
-        measure=config["measure"],
+        measure=measure_settings,
         code=code(
             "labels.py",
             "network.py",

@@ -11,7 +11,8 @@ from ff.jobs import job
 from ff.run import choose_device
 
 with job(snakemake.log[0]):
-    torch.set_num_threads(snakemake.params.threads)
+    measure = snakemake.params.measure
+    torch.set_num_threads(measure["threads"])
     device = choose_device(ExecutionConfig(device=snakemake.config["device"]))
     prepared = open_prepared(snakemake.input.data, snakemake.config["verify"])
-    run_early_exit(Path(snakemake.input.model).parent, prepared, device)
+    run_early_exit(Path(snakemake.input.model).parent, prepared, device, repeats=measure["early_exit_repeats"])
