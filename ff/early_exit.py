@@ -41,6 +41,11 @@ TOLERANCE_POINTS = 0.1
 CHOICE = "largest MACs saved on validation within 0.1 points of full depth"
 TIMED_BATCHES = {1: 48, 32: 3, 512: 1}
 """Batch sizes at which time is measured, and how many batches of each make up one timed pass."""
+OFTEN = 4
+RULE_TEXTS = {
+    "logit": "leave at the first layer whose largest logit > mu - k sigma",
+    "probability": "leave at the first layer whose largest softmax(logits / temperature) > threshold",
+}
 _TEMPERATURES = (0.02, 50.0)
 
 
@@ -275,25 +280,24 @@ def run_early_exit(
     }
     never = Exits((None,) * (network.depth - 1))
     full = {split: _row("none", None, never, split, seen[split], config.layers) for split in seen}
+    best = choose(points["val"], full["val"])
+    at = keys.index((best["rule"], best["k"])) if best else None
     timing = _add_times(
         [full["test"], *points["test"]],
-        [None, *(exits[key] for key in keys)],
+        [None, *exits.values()],
+        # Full depth is what all others are held against, and the operating point is what is quoted.
+        {0} if at is None else {0, at + 1},
         Inference(network, prepared.facts),
         splits["test"][0],
         seen["test"].logits[:, 0],
         repeats,
         config.seed,
     )
-    best = choose(points["val"], full["val"])
-    at = keys.index((best["rule"], best["k"])) if best else None
-    chosen = exits[keys[at]] if best else never
+    chosen = never if best is None else exits[keys[at]]
     document = head | {
         "available": True,
         "reason": None,
-        "rules": {
-            "logit": "leave at the first layer whose largest logit > mu - k sigma",
-            "probability": "leave at the first layer whose largest softmax(logits / temperature) > threshold",
-        },
+        "rules": RULE_TEXTS,
         "macs": {
             "ff": layer_macs(config.layers),
             "heads": head_macs(config.layers),
@@ -311,11 +315,8 @@ def run_early_exit(
         },
         "timing": timing,
     }
-    write_csv(
-        folder / "early_exit.csv",
-        columns,
-        [row for pair in zip(points["val"], points["test"], strict=True) for row in pair],
-    )
+    rows = [row for pair in zip(points["val"], points["test"], strict=True) for row in pair]
+    write_csv(folder / "early_exit.csv", columns, rows)
     write_json(folder / "early_exit.json", document)
 
 
@@ -330,8 +331,7 @@ _COLUMNS = (
 def _row(
     rule: str, k: float | None, exits: Exits, split: str, seen: Readings, layers: Sequence[int]
 ) -> dict[str, Any]:
-    # The probability rule has one threshold for all layers; those of the logit rule follow from mu, sigma
-    # and k.
+    # The probability rule has one threshold for all layers; those of the other follow from mu, sigma and k.
     threshold = 1 - tolerated_error(k) if rule == "probability" else None
     row = {"rule": rule, "k": k, "threshold": threshold, "split": split}
     row |= curve_point(seen.logits, seen.labels, exits, layers)
@@ -343,30 +343,36 @@ def _row(
 def _add_times(
     rows: Sequence[dict[str, Any]],
     exits: Sequence[Exits | None],
+    often: set[int],
     inference: Inference,
     part: Part,
     first_logits: Tensor,
     repeats: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Measure the paths, full depth first, and fill in the times of their rows; gives how it was done."""
+    """Measure the paths, full depth first, and fill in the times of their rows; gives how it was done.
+
+    Paths whose index is in `often` are timed four times as often as the others.
+    """
     batches = {}
     for size, count in TIMED_BATCHES.items():
         chosen = timed_rows(first_logits, size * count, seed)
         batches[size] = list(inference.pixels(part.images[chosen]).split(size))
-    # Full depth is what all others are held against, so it is measured four times as often.
-    baseline = 4
-    times = time_paths(inference, batches, [None] * baseline + list(exits[1:]), repeats, seed)
-    for size, by_path in times.items():
-        full = _median([time for path in by_path[:baseline] for time in path])
-        for row, path in zip(rows, [None, *by_path[baseline:]], strict=True):
-            row[f"time_ms_batch_{size}"] = full if path is None else _median(path)
-            row[f"time_saved_share_batch_{size}"] = 1 - row[f"time_ms_batch_{size}"] / full
+    times = [index for index in range(len(rows)) for _ in range(OFTEN if index in often else 1)]
+    measured = time_paths(inference, batches, [exits[index] for index in times], repeats, seed)
+    for size, by_path in measured.items():
+        pooled: list[list[float]] = [[] for _ in rows]
+        for index, values in zip(times, by_path, strict=True):
+            pooled[index] += values
+        full = _median(pooled[0])
+        for row, values in zip(rows, pooled, strict=True):
+            row[f"time_ms_batch_{size}"] = _median(values)
+            row[f"time_saved_share_batch_{size}"] = 1 - _median(values) / full
     return {
         "device": str(inference.device),
         "threads": torch.get_num_threads(),
         "repeats": repeats,
-        "repeats_full_depth": baseline * repeats,
+        "repeats_full_depth_and_operating_point": OFTEN * repeats,
         "samples": {str(size): size * count for size, count in TIMED_BATCHES.items()},
         "seed": seed,
         "statistic": "median over repeats of the time per sample; full depth runs the same code and batches",

@@ -126,8 +126,18 @@ def identify(config: RunConfig) -> dict[str, Any]:
     }
 
 
+def check_data(config: RunConfig, prepared: Prepared) -> None:
+    """FFError where `prepared` is another data set than the run was trained on."""
+    if prepared.name != config.dataset:
+        raise FFError(
+            f"the run was trained on {config.dataset}, not on {prepared.name}; open the prepared "
+            f"{config.dataset}"
+        )
+
+
 def split_of(config: RunConfig, prepared: Prepared) -> dict[str, tuple[Part, Tensor]]:
     """For train, val and test: the official part and the rows [n] of it, as training drew them."""
+    check_data(config, prepared)
     count = len(prepared.train.labels)
     rows = split_rows(count, config.val_size, [config.seed])
     every = torch.arange(len(prepared.test.labels))
@@ -188,11 +198,6 @@ def evaluate_run(
     Negatives of the goodness distributions are the test images under a wrong label each, drawn evenly from
     the nine wrong ones with the run's seed. Raises FFError when the data set is not the one `config` names.
     """
-    if prepared.name != config.dataset:
-        raise FFError(
-            f"the run was trained on {config.dataset}, not on {prepared.name}; open the prepared "
-            f"{config.dataset}"
-        )
     goodness = config.settings.method == "forward-forward"
     readings = {
         split: read(network, part, rows, prepared.facts, batch_size, goodness)

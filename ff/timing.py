@@ -32,9 +32,9 @@ import torch
 from torch import Tensor
 
 from ff import __version__, checkpoint, statistics
-from ff.config import CLASS_COUNT, RunConfig
+from ff.config import CLASS_COUNT
 from ff.datasets import Part, Prepared
-from ff.evaluation import identify
+from ff.evaluation import check_data, identify
 from ff.files import write_csv, write_json
 from ff.hardware import energy
 from ff.inference import Inference
@@ -594,6 +594,7 @@ def run_measurement(
     folder = Path(run_folder)
     network, meta = checkpoint.load(folder / "model.safetensors", "cpu")
     config = checkpoint.config(meta)
+    check_data(config, prepared)
     seed = config.seed if seed is None else seed
     variance = folder / "variance"
     (variance / "phases.csv").unlink(missing_ok=True)
@@ -699,7 +700,8 @@ def run_agreement(
     images."""
     folder = Path(run_folder)
     network, meta = checkpoint.load(folder / "model.safetensors", "cpu")
-    config: RunConfig = checkpoint.config(meta)
+    config = checkpoint.config(meta)
+    check_data(config, prepared)
     reasons = [f"{name}: {reason}" for name in devices if (reason := why_missing(name)) is not None]
     if reasons:
         result = {"n": None, "same_predictions_share": None, "max_logit_difference": None, "differing": []}

@@ -19,6 +19,7 @@ from made_networks import (
 from sklearn import metrics
 
 from ff.datasets import standardise
+from ff.early_exit import run_early_exit
 from ff.errors import FFError
 from ff.evaluation import (
     calibration_error,
@@ -37,6 +38,7 @@ from ff.evaluation import (
 )
 from ff.files import read_csv, read_json
 from ff.labels import neutral_overlay, overlay
+from ff.timing import run_agreement, run_measurement
 from ff.trainer import Trainer
 
 NAMES = [str(c) for c in range(10)]
@@ -290,10 +292,15 @@ def test_images_and_labels_stay_together():
         assert torch.equal(seen.labels, images.labels)
 
 
-def test_another_data_set_than_the_runs_is_refused():
+def test_another_data_set_than_the_runs_is_refused(tmp_path):
     config = made_config()
     with pytest.raises(FFError, match="trained on MNIST, not on FMNIST"):
         evaluate_run(made_network(config), made_prepared("FMNIST"), config)
+    folder = tmp_path / "run"
+    made_run(folder, made_prepared())
+    for job in (run_evaluation, run_early_exit, run_measurement, run_agreement):
+        with pytest.raises(FFError, match="trained on MNIST, not on FMNIST"):
+            job(folder, made_prepared("FMNIST"))
 
 
 def test_an_evaluation_is_the_same_each_time():
