@@ -42,13 +42,15 @@ def job(log_path: str | os.PathLike) -> Iterator[None]:
             sys.exit(1)
 
 
-def after_failure(results: str, collections: Mapping[str, Sequence[str]], grouped: bool = False) -> None:
+def after_failure(results: str, collections: Mapping[str, Sequence[str]], grouped: bool = False) -> list[str]:
     """Write what can be written after jobs failed: hardware summaries of their logs, and the summary tables.
 
     `collections` maps the start of a summary folder ("" or "demo/") to the names of its runs; `missing.csv` says
-    which of them are not there and why. Collections of which no run has a folder get no tables. Never raises: the
-    error that matters is the one that the workflow has just reported.
+    which of them are not there and why. Collections of which no run has a folder get no tables. Gives the paths of
+    the tables; they count as older than anything, since the workflow did not make them and its next call shall.
+    Never raises: the error that matters is the one that the workflow has just reported.
     """
+    written = []
     try:
         from ff.hardware.summary import summarise_pending
         from ff.tables import Run, write_all
@@ -62,8 +64,10 @@ def after_failure(results: str, collections: Mapping[str, Sequence[str]], groupe
             summary = Path(results) / f"{collection}summary"
             pattern = train_log(results, grouped and not collection)
             for table in write_all(results, runs, summary, train_log=pattern):
-                # Older than anything: the workflow did not make them, so its next call makes them again.
-                os.utime(summary / f"{table}.csv", (0, 0))
+                path = summary / f"{table}.csv"
+                os.utime(path, (1, 1))
+                written.append(str(path))
             print(f"ff: {summary}/missing.csv says which runs are missing and why", file=sys.stderr)
     except Exception as error:
         print(f"ff: no tables of what is there: {type(error).__name__}: {error}", file=sys.stderr)
+    return written

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.io import IOFile
 
 ROOT = Path(str(workflow.current_basedir)).parent
 if (ROOT / "ff").is_dir():
@@ -265,8 +266,9 @@ def measure_settings(wildcards):
 
 def measuring_threads(wildcards):
     """All cores of this machine's Snakemake: a job that measures time has them to itself."""
-    # workflow.cores would refuse every call without --cores, such as --rulegraph.
-    return workflow.resource_settings.cores or 1
+    # workflow.cores would refuse every call without --cores, such as --rulegraph. On a cluster's node it is all of
+    # the node, of which the job was given one.
+    return 1 if workflow.remote_exec else workflow.resource_settings.cores or 1
 
 
 def sidecar_of(job):
@@ -295,20 +297,26 @@ def training_samples(wildcards):
 
 def after_an_error():
     """Hardware summaries and tables of what is there, for the collections that the failed call worked on."""
+    if not workflow.is_main_process:
+        return
     try:
         planned = set(workflow.dag.needrun_jobs(exclude_finished=False))
         asked = {
             job.wildcards.collection for job in planned if job.rule.name == "tables"
         }
         files = {str(file) for job in planned for file in job.output}
+        names = {
+            collection: [run.name for run in runs]
+            for collection, runs in RUNS.items()
+            if collection in asked
+            or not asked
+            and any(f"{RESULTS}/{run.name}/metrics.json" in files for run in runs)
+        }
+        for path in after_failure(RESULTS, names, grouped=bool(GROUP_SEEDS)):
+            # No job made this table, so the next call must make it: nothing may say that it is up to date.
+            workflow.persistence.cleanup_metadata(IOFile(path))
     except Exception as error:
-        print(f"ff: what was asked for is not known: {error}", file=sys.stderr)
-        asked, files = set(RUNS), set()
-    names = {
-        collection: [run.name for run in runs]
-        for collection, runs in RUNS.items()
-        if collection in asked
-        or not asked
-        and any(f"{RESULTS}/{run.name}/metrics.json" in files for run in runs)
-    }
-    after_failure(RESULTS, names, grouped=bool(GROUP_SEEDS))
+        # Never in the way of the error that it follows.
+        print(
+            f"ff: after the failure: {type(error).__name__}: {error}", file=sys.stderr
+        )
