@@ -297,14 +297,14 @@ def check_profile(root: str | os.PathLike = "/") -> list[Row]:
     from ff.hardware.sources import is_jetson
 
     if is_jetson(root):
-        advice = "snakemake --workflow-profile workflow/profiles/jetson all"
+        advice = "snakemake --workflow-profile profiles/jetson all"
         return [Row("profile", "ok", "jetson: one job at a time, sensors as a sidecar", advice)]
     if shutil.which("sbatch"):
         try:
             version("snakemake-executor-plugin-slurm")
-            advice = "snakemake --workflow-profile workflow/profiles/slurm all"
+            advice = "snakemake --workflow-profile profiles/slurm all"
         except PackageNotFoundError:
-            advice = 'pip install -e ".[slurm]", then snakemake --workflow-profile workflow/profiles/slurm all'
+            advice = 'pip install -e ".[slurm]", then snakemake --workflow-profile profiles/slurm all'
         return [Row("profile", "ok", "slurm: sbatch is here", advice)]
     return [Row("profile", "ok", "default", "snakemake --cores 1 all")]
 
