@@ -1,8 +1,7 @@
 """Checkpoints: safetensors in and out, one network a file, no pickle.
 
 Tensors: `layers.{l}.weight` [W_l, W_(l-1)], `layers.{l}.bias` [W_l], `heads.{l}.weight` [10, W_1 + ... + W_l],
-`heads.{l}.bias` [10], l from 1. All else is one JSON text under the metadata key `ff`: one key, because safetensors
-does not keep the order of several and the same run must give the same bytes.
+`heads.{l}.bias` [10], l from 1. All else is one JSON text under the metadata key `ff`.
 """
 
 import json
@@ -14,7 +13,7 @@ import torch
 from ff import __version__
 from ff.config import CLASS_COUNT, RunConfig, run_config_of
 from ff.errors import FFError
-from ff.files import write_through
+from ff.files import write_tensors
 from ff.network import Network
 
 FORMAT = 1
@@ -22,8 +21,6 @@ FORMAT = 1
 
 def save(path: str | os.PathLike, network: Network, seed_index: int, config: RunConfig) -> None:
     """Write the network of one seed of `network`, with the config that made it."""
-    from safetensors.torch import save_file
-
     tensors = {}
     for layer, count in enumerate(network.feature_counts()):
         tensors[f"layers.{layer + 1}.weight"] = network.weights[layer][seed_index]
@@ -38,7 +35,7 @@ def save(path: str | os.PathLike, network: Network, seed_index: int, config: Run
         "channels": network.channels,
         "config": config.as_dict(),
     }
-    write_through(path, lambda temporary: save_file(tensors, temporary, metadata={"ff": json.dumps(meta)}))
+    write_tensors(path, tensors, meta)
 
 
 def load(path: str | os.PathLike, device: torch.device | str = "cpu") -> tuple[Network, dict[str, Any]]:
@@ -56,7 +53,7 @@ def load(path: str | os.PathLike, device: torch.device | str = "cpu") -> tuple[N
         network = _assemble(tensors, run, int(meta["channels"]))
     except FileNotFoundError:
         raise FFError(f"there is no checkpoint {path}; train the run first") from None
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
+    except (SafetensorError, FFError, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise FFError(f"{path} is not an ff checkpoint ({error}); delete it and train the run again") from error
     return network, meta
 
@@ -68,16 +65,24 @@ def config(meta: dict[str, Any]) -> RunConfig:
 
 def _assemble(tensors: dict[str, torch.Tensor], run: RunConfig, channels: int) -> Network:
     depth, features = len(run.layers) - 1, sum(run.layers[1:])
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in range(1, depth + 1):
+        inputs, width = run.layers[layer - 1 : layer + 1]
+        shapes[f"layers.{layer}.weight"], shapes[f"layers.{layer}.bias"] = (width, inputs), (width,)
+        shapes[f"heads.{layer}.weight"] = (CLASS_COUNT, sum(run.layers[1 : layer + 1]))
+        shapes[f"heads.{layer}.bias"] = (CLASS_COUNT,)
+    if set(tensors) != set(shapes):
+        raise ValueError(f"its tensors are not those of layers {run.layers_name}: {sorted(set(tensors) ^ set(shapes))}")
+    for name, shape in shapes.items():
+        if tensors[name].shape != shape or not tensors[name].is_floating_point():
+            raise ValueError(f"{name} is {tensors[name].dtype} {tuple(tensors[name].shape)}, its config says {shape}")
     weights = [tensors[f"layers.{layer}.weight"].unsqueeze(0) for layer in range(1, depth + 1)]
     biases = [tensors[f"layers.{layer}.bias"].unsqueeze(0) for layer in range(1, depth + 1)]
-    for weight, bias, inputs, width in zip(weights, biases, run.layers[:-1], run.layers[1:], strict=True):
-        if weight.shape != (1, width, inputs) or bias.shape != (1, width):
-            raise ValueError(f"a layer has shape {tuple(weight.shape[1:])}, its config says {(width, inputs)}")
     heads = weights[0].new_zeros(1, depth, CLASS_COUNT, features)
     head_biases = weights[0].new_zeros(1, depth, CLASS_COUNT)
     for layer in range(depth):
         count = sum(run.layers[1 : layer + 2])
-        heads[0, layer, :, :count] = tensors[f"heads.{layer + 1}.weight"].reshape(CLASS_COUNT, count)
+        heads[0, layer, :, :count] = tensors[f"heads.{layer + 1}.weight"]
         head_biases[0, layer] = tensors[f"heads.{layer + 1}.bias"]
     settings = run.settings
     return Network(

@@ -12,9 +12,12 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ff.errors import FFError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def write_through(path: str | os.PathLike, fill: Callable[[Path], None]) -> None:
@@ -41,6 +44,24 @@ def write_through(path: str | os.PathLike, fill: Callable[[Path], None]) -> None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_tensors(path: str | os.PathLike, tensors: "Mapping[str, Tensor]", about: Any) -> None:
+    """Write tensors as safetensors, whole or not at all, with `about` as JSON under the metadata key `ff`.
+
+    One key: safetensors does not keep the order of several, and the same content must give the same bytes.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    def fill(temporary: Path) -> None:
+        try:
+            save_file(dict(tensors), temporary, metadata={"ff": json.dumps(about)})
+        except SafetensorError as error:
+            # A full disk comes as an error of the library's own.
+            raise OSError(str(error)) from error
+
+    write_through(path, fill)
 
 
 def _umask() -> int:

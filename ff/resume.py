@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ff.errors import FFError
-from ff.files import write_through
+from ff.files import write_tensors
 from ff.trainer import Epoch, TrainingState
 
 STATE_NAME, LOCK_NAME = ".resume.safetensors", ".lock"
@@ -47,8 +47,6 @@ def run_lock(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
 
 def save_state(folder: Path, key: str, state: TrainingState) -> None:
     """Write the state after an epoch, whole or not at all."""
-    from safetensors.torch import save_file
-
     tensors = {}
     for name, adam in (("layers", state.layers), ("heads", state.heads)):
         tensors |= {
@@ -61,10 +59,7 @@ def save_state(folder: Path, key: str, state: TrainingState) -> None:
         "steps": {"layers": state.layers.steps, "heads": state.heads.steps},
         "history": [epoch._asdict() for epoch in state.history],
     }
-    write_through(
-        folder / STATE_NAME,
-        lambda temporary: save_file(tensors, temporary, metadata={"ff": json.dumps(meta)}),
-    )
+    write_tensors(folder / STATE_NAME, tensors, meta)
 
 
 def load_state(folder: Path, key: str, state: TrainingState, say: Callable[[str], None]) -> bool:
@@ -80,15 +75,30 @@ def load_state(folder: Path, key: str, state: TrainingState, say: Callable[[str]
             if meta["key"] != key:
                 say(f"{path} belongs to another config, code or data: starting from the first epoch")
                 return False
-            for name, adam in (("layers", state.layers), ("heads", state.heads)):
-                for part in ("parameters", "mean", "square"):
-                    getattr(adam, part).copy_(file.get_tensor(f"{name}.{part}"))
-                adam.steps = meta["steps"][name]
-            state.history = [Epoch(**epoch) for epoch in meta["history"]]
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        steps = {name: int(meta["steps"][name]) for name in ("layers", "heads")}
+        history = [Epoch(**epoch) for epoch in meta["history"]]
+        targets = {
+            f"{name}.{part}": getattr(adam, part)
+            for name, adam in (("layers", state.layers), ("heads", state.heads))
+            for part in ("parameters", "mean", "square")
+        }
+        for name, target in targets.items():
+            if tensors[name].shape != target.shape or tensors[name].dtype != target.dtype:
+                raise ValueError(f"{name} has another shape or type")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         say(f"{path} cannot be read ({error}): starting from the first epoch")
         return False
+    # Nothing before this line may change `state`: what starts from the first epoch starts clean.
+    for name, target in targets.items():
+        target.copy_(tensors[name])
+    state.layers.steps, state.heads.steps, state.history = steps["layers"], steps["heads"], history
     return True
+
+
+def has_state(folder: Path) -> bool:
+    """Whether the folder holds a resume state, of whatever run."""
+    return (folder / STATE_NAME).exists()
 
 
 def discard_state(folder: Path) -> None:
