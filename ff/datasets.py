@@ -10,17 +10,21 @@ import io
 import json
 import os
 import pickle
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ff.errors import FFError
-from ff.files import write_through
+from ff.files import write_tensors
 from ff.labels import clear_label_pixels
+
+if TYPE_CHECKING:
+    import numpy
 
 
 class Facts(NamedTuple):
@@ -98,7 +102,7 @@ FACTS = {
             "40351d587109b95175f43aff81a1287e",
         ),
     ),
-    "DIGITS": Facts((1, 28, 28), (0.3003,), (0.3392,), DIGIT_NAMES, (), ()),
+    "DIGITS": Facts((1, 28, 28), (0.3049,), (0.3244,), DIGIT_NAMES, (), ()),
 }
 # The last 360 of a fixed shuffle of the 1,797 digits are the test set.
 DIGITS_TEST_SIZE = 360
@@ -184,16 +188,19 @@ def open_prepared(path: str | os.PathLike, verify: bool = True) -> Prepared:
         with safe_open(path, framework="pt") as file:
             meta = json.loads((file.metadata() or {})["ff"])
             parts = [Part(file.get_tensor(f"{p}_images"), file.get_tensor(f"{p}_labels")) for p in ("train", "test")]
+        name, content, verified, warnings = (meta[key] for key in ("dataset", "content", "verified", "warnings"))
+        for part in parts:
+            _check_part(name, part)
     except FileNotFoundError:
         raise FFError(f"{path} does not exist; make it with: ff prepare {Path(path).stem}") from None
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+    except (SafetensorError, FFError, KeyError, TypeError, ValueError, OSError) as error:
         raise FFError(f"{path} is not a prepared data set ({error}); delete it and run: ff prepare") from error
-    if verify and not meta["verified"]:
+    if verify and not verified:
         raise FFError(
             f"{path} was made from files that are not the official bytes; "
             "allow it with verify: false (--verify false), or delete it and give the official files"
         )
-    return Prepared(meta["dataset"], *parts, meta["content"], meta["verified"], meta["warnings"])
+    return Prepared(name, *parts, content, verified, warnings)
 
 
 def prepare(
@@ -207,8 +214,6 @@ def prepare(
 
     Raises FFError when files are missing and cannot be fetched, or are not the official bytes while `verify` is set.
     """
-    from safetensors.torch import save_file
-
     folder = data_folder(data_dir)
     warnings: list[str] = []
     if name == "DIGITS":
@@ -236,9 +241,8 @@ def prepare(
         "mean": facts.mean,
         "std": facts.std,
     }
-    # One key: safetensors keeps the order of a file's metadata keys to itself.
     path = prepared_path(name, prepared_dir)
-    write_through(path, lambda temporary: save_file(tensors, temporary, metadata={"ff": json.dumps(meta)}))
+    write_tensors(path, tensors, meta)
     return open_prepared(path, verify)
 
 
@@ -252,7 +256,10 @@ def open_or_prepare(
     """Open the prepared set of `name`, making it first where it does not exist."""
     path = prepared_path(name, prepared_dir)
     if path.exists():
-        return open_prepared(path, verify)
+        prepared = open_prepared(path, verify)
+        if prepared.name != name:
+            raise FFError(f"{path} holds {prepared.name}, not {name}; delete it and run: ff prepare {name}")
+        return prepared
     return prepare(name, data_dir, prepared_dir, verify, download)
 
 
@@ -283,6 +290,8 @@ def _check_part(name: str, part: Part) -> None:
         raise FFError(
             f"{name}: images of shape {tuple(part.images.shape)} do not fit {count} labels; fetch the files again"
         )
+    if part.labels.dtype != torch.uint8 or part.labels.dim() != 1:
+        raise FFError(f"{name}: its labels are no list of small numbers; fetch the files again")
     if int(part.labels.max()) >= len(facts.classes):
         raise FFError(f"{name}: label {int(part.labels.max())} is none of the ten classes; fetch the files again")
 
@@ -326,17 +335,12 @@ def _read_official(name: str, folder: Path, verify: bool, download: bool, warnin
         warnings.append(f"{name}: without {', '.join(Path(file).name for file in missing)}")
     try:
         return READERS[name]([path for path in paths if path is not None])
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        IndexError,
-        EOFError,
-        RuntimeError,
-        pickle.UnpicklingError,
-    ) as error:
-        raise FFError(f"{name}: the files below {folder} cannot be read ({error}); fetch them again") from error
+    except FFError:
+        raise
+    except Exception as error:
+        # Damaged files make the libraries that read them fail in any way (assert, struct, zlib, their own types).
+        why = _short(error)
+        raise FFError(f"{name}: the files below {folder} cannot be read ({why}); fetch them again") from error
 
 
 def _find(folder: Path, file: str) -> Path | None:
@@ -422,6 +426,11 @@ def _read_cifar(paths: list[Path]) -> tuple[Part, Part]:
     import numpy
 
     batches = [load_arrays(path.read_bytes(), path.name) for path in paths]
+    for batch, path in zip(batches, paths, strict=True):
+        if len(batch["data"]) != len(batch["labels"]):
+            raise FFError(
+                f"{path}: {len(batch['data'])} images, but {len(batch['labels'])} labels; fetch the file again"
+            )
     parts = []
     for chosen in (batches[:-1], batches[-1:]):
         images = numpy.concatenate([numpy.asarray(batch["data"], dtype=numpy.uint8) for batch in chosen])
@@ -433,21 +442,79 @@ def _read_cifar(paths: list[Path]) -> tuple[Part, Part]:
 READERS = {"MNIST": _read_idx, "FMNIST": _read_idx, "SVHN": _read_svhn, "CIFAR10": _read_cifar}
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Builds numpy arrays and plain containers and nothing else; any other name in the pickle is refused."""
+class _StoredType:
+    """What a pickled dtype says; numpy's own would accept a state that makes it read any address as an object."""
 
-    def find_class(self, module: str, name: str) -> Any:
+    __slots__ = ("code", "order")
+
+    def __init__(self, code: str, *_: Any):
+        self.code, self.order = str(code), "|"
+
+    def __setstate__(self, state: tuple) -> None:
+        self.order = str(state[1])
+
+    def dtype(self) -> "numpy.dtype":
+        """The integer type that it names."""
         import numpy
 
-        reconstruct = numpy.array(0).__reduce__()[0]
-        allowed = {
-            ("numpy.core.multiarray", "_reconstruct"): reconstruct,
-            ("numpy._core.multiarray", "_reconstruct"): reconstruct,
-            ("numpy", "ndarray"): numpy.ndarray,
-            ("numpy", "dtype"): numpy.dtype,
-        }
+        if not re.fullmatch(r"[|<>][iu][1248]", self.order + self.code):
+            raise pickle.UnpicklingError(f"it holds an array of type {self.order + self.code!r}, not of whole numbers")
+        return numpy.dtype(self.order + self.code)
+
+
+class _StoredArray:
+    """What a pickled array says. Not numpy's own, whose constructor takes any type over any bytes."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self, *_: Any):
+        self._state: tuple | None = None
+
+    def __setstate__(self, state: tuple) -> None:
+        self._state = state
+
+    def array(self) -> "numpy.ndarray":
+        """The numbers, over the bytes that were stored and no others."""
+        import numpy
+
+        if self._state is None:
+            raise pickle.UnpicklingError("it holds an array without content")
+        _, shape, kind, by_columns, raw = self._state
+        if min(shape) < 0:
+            # reshape would take it for "as many as there are".
+            raise pickle.UnpicklingError(f"it holds an array of shape {shape}")
+        data = raw.encode("latin1") if isinstance(raw, str) else raw
+        return numpy.frombuffer(data, kind.dtype()).reshape(shape, order="F" if by_columns else "C")
+
+
+class _StoredBytes(bytes):
+    """How Python 3 writes bytes in protocol 2: as text with the name of a codec."""
+
+    def __new__(cls, text: str, codec: str) -> "_StoredBytes":
+        if codec != "latin1":
+            raise pickle.UnpicklingError(f"it asks for codec {codec!r}")
+        return super().__new__(cls, text.encode("latin1"))
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("bytes have no state")
+
+
+# The unpickler written in Python: to the one in C, five bytes can say that they need a table of 64 GiB.
+class _ArrayUnpickler(pickle._Unpickler):
+    """Builds what stands for numpy arrays, and plain containers, and nothing else; any other name is refused."""
+
+    NAMES: ClassVar[dict[tuple[str, str], Any]] = {
+        ("numpy.core.multiarray", "_reconstruct"): _StoredArray,
+        ("numpy._core.multiarray", "_reconstruct"): _StoredArray,
+        ("numpy", "dtype"): _StoredType,
+        # Only ever an argument of _reconstruct.
+        ("numpy", "ndarray"): None,
+        ("_codecs", "encode"): _StoredBytes,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
         try:
-            return allowed[module, name]
+            return self.NAMES[module, name]
         except KeyError:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no image file needs") from None
 
@@ -459,6 +526,8 @@ def load_arrays(data: bytes, name: str) -> dict[str, Any]:
     """
     try:
         content = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
+        if isinstance(content, dict):
+            content = {key: v.array() if isinstance(v, _StoredArray) else v for key, v in content.items()}
     except Exception as error:
         # A hostile or damaged pickle can fail in any way; all of them mean the same to the user.
         raise FFError(f"{name} is not a CIFAR10 batch: {error}; fetch it again") from error
