@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from ff.files import csv_text, read_csv
+from ff.errors import FFError
+from ff.files import csv_text, read_csv, write_csv
 
 COLUMNS = ("phase", "start_monotonic_s", "end_monotonic_s", "start_unix_s", "end_unix_s", "boot_id")
 
@@ -43,6 +44,7 @@ class PhaseLog:
     def __init__(self, path: str | os.PathLike | None = None):
         self.path = Path(path) if path is not None else None
         self.seconds: dict[str, float] = defaultdict(float)
+        self._own: list[dict[str, object]] = []
         self._boot_id = boot_id()
 
     @contextmanager
@@ -59,13 +61,27 @@ class PhaseLog:
     def _append(self, phase: Phase) -> None:
         if self.path is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         row = dict(zip(COLUMNS, phase, strict=True))
-        text = csv_text(COLUMNS, [row])
-        with open(self.path, "a") as file:
-            if file.tell() > 0:
-                text = text.split("\n", 1)[1]
-            file.write(text)
+        self._own.append(row)
+        header, line = csv_text(COLUMNS, [row]).splitlines(keepends=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "ab+") as file:
+                size = file.seek(0, os.SEEK_END)
+                if size == 0:
+                    line = header + line
+                else:
+                    # A line that a crash cut short stays a line of its own.
+                    file.seek(size - 1)
+                    line = line if file.read(1) == b"\n" else "\n" + line
+                file.write(line.encode())
+        except OSError as error:
+            raise FFError(f"cannot write {self.path}: {error.strerror}; free space or choose another folder") from error
+
+    def forget_earlier(self) -> None:
+        """Leave only what this process marked: the marks before it belong to a run that is not continued."""
+        if self.path is not None:
+            write_csv(self.path, COLUMNS, self._own)
 
 
 def read_phases(path: str | os.PathLike) -> list[Phase]:

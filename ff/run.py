@@ -24,7 +24,7 @@ from ff.evaluation import confusion, predict, scores
 from ff.files import read_json, write_csv, write_json, write_text
 from ff.network import readout_macs, training_macs
 from ff.phases import PhaseLog
-from ff.resume import discard_state, load_state, run_lock, save_state
+from ff.resume import discard_state, has_state, load_state, run_lock, save_state
 from ff.trainer import Epoch, Trainer, effective_val_size, history_columns, history_rows
 
 Say = Callable[[str], None]
@@ -87,11 +87,27 @@ def train(
         if inline:
             from ff.hardware.recorder import record
 
+            if not has_state(folders[0]):
+                # What it holds is of a training that is over; this one begins anew.
+                log.unlink(missing_ok=True)
             # Entered first, left last: the summary of a run that failed is written too.
             stack.callback(_summarise_hardware, folders, log, say)
             stack.enter_context(record(log, execution.hw_interval_ms))
-        _train_locked(configs, folders, execution, device, list(warnings), say, on_epoch)
+        try:
+            _train_locked(configs, folders, execution, device, list(warnings), say, on_epoch)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise FFError(
+                f"{config.name} does not fit into the memory of {device}; "
+                "take narrower layers, a smaller batch or fewer seeds in a group"
+            ) from error
     return folders
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # On the CPU torch raises a plain RuntimeError.
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def _train_locked(
@@ -118,7 +134,9 @@ def _train_locked(
     key = "-".join([*(one.identity() for one in configs), provenance.code_hash(), prepared.content[:12], device.type])
     resumed_from = len(trainer.state.history) if load_state(folders[0], key, trainer.state, say) else None
     total = sum(epochs for _, epochs in trainer.schedule)
-    if resumed_from is not None:
+    if resumed_from is None:
+        phases.forget_earlier()
+    else:
         say(f"resuming after epoch {resumed_from} of {total}")
     for folder in folders:
         for name in FILES:

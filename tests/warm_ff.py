@@ -47,9 +47,15 @@ class Warm:
         self._process.stdout.close()
 
     def start(
-        self, folder: Path, *arguments: object, die_before: int | None = None, file_limit: int | None = None, **env: str
+        self,
+        folder: Path,
+        *arguments: object,
+        code: str | None = None,
+        die_before: int | None = None,
+        file_limit: int | None = None,
+        **env: str,
     ) -> int:
-        """Fork `ff ARGUMENTS` in `folder`; gives its process id.
+        """Fork `ff ARGUMENTS`, or a process that runs the Python `code`, in `folder`; gives its process id.
 
         `die_before`: it kills itself before its n-th change of a file name (rename or removal). `file_limit`: no
         file may grow beyond so many bytes, as on a full disk.
@@ -58,6 +64,7 @@ class Warm:
         request = {
             "folder": str(folder),
             "arguments": [str(argument) for argument in arguments],
+            "code": code,
             "die_before": die_before,
             "file_limit": file_limit,
             "env": env,
@@ -109,6 +116,10 @@ def _child(request: dict) -> int:
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_limit"], request["file_limit"]))
     try:
+        if request["code"] is not None:
+            sys.argv = ["-c", *request["arguments"]]
+            exec(request["code"], {"__name__": "__main__"})
+            return 0
         return main(request["arguments"])
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1
