@@ -1,0 +1,81 @@
+"""How long Snakemake takes to plan: the demo grid against an empty Snakefile, and a grid of 10,000 jobs.
+
+    python benchmarks/planning.py [--repeats 5] [--jobs 10000]
+
+The first two are timed in turns in one run, so that a busy machine slows both; the ratio is that of the medians.
+Nothing is trained. Exit status 1 when the ratio is above 2 or the large grid takes 60 s or more.
+"""
+
+import argparse
+import re
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = ("rules", "workflow", "config", "envs", "profiles", "ff")
+LIMIT_RATIO, LIMIT_S = 2.0, 60.0
+
+
+def plan(folder: Path, *arguments: str) -> tuple[float, str]:
+    """Seconds of a dry run in `folder`, and what it prints."""
+    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "rules", "--cores", "1", *arguments]
+    start = time.perf_counter()
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        raise SystemExit(done.stdout + done.stderr)
+    return seconds, done.stdout + done.stderr
+
+
+def count(text: str) -> int:
+    """The number of jobs that a dry run plans."""
+    return int(re.search(r"^total +(\d+)$", text, re.MULTILINE)[1])
+
+
+def large_grid(jobs: int) -> dict:
+    """A grid whose target `all` plans at least `jobs` jobs: each run has six."""
+    runs = -(-jobs // 6)
+    seeds = -(-runs // 40)
+    layers = [f"784,{width},10" for width in range(100, 2100, 100)]
+    return {"dataset": ["DIGITS"], "layers": layers, "recipe": ["ff", "bp"], "seed": list(range(seeds))}
+
+
+def main() -> int:
+    """Command line; gives the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=10000)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        project, empty = Path(folder) / "project", Path(folder) / "empty"
+        empty.mkdir()
+        (empty / "Snakefile").write_text("rule all:\n    input: []\n")
+        project.mkdir()
+        shutil.copy(ROOT / "Snakefile", project)
+        for part in PARTS:
+            shutil.copytree(ROOT / part, project / part, ignore=shutil.ignore_patterns("__pycache__"))
+        (project / "large.yaml").write_text(yaml.safe_dump({"grid": large_grid(args.jobs)}))
+        plan(project, "demo")
+        plan(empty)
+        pairs = [(plan(empty)[0], plan(project, "demo")) for _ in range(args.repeats)]
+        without = statistics.median(pair[0] for pair in pairs)
+        demo = statistics.median(pair[1][0] for pair in pairs)
+        ratio = demo / without
+        print(f"empty Snakefile: {without:.2f} s")
+        print(f"demo grid, {count(pairs[0][1][1])} jobs: {demo:.2f} s, {ratio:.2f} times as long")
+        seconds, text = plan(project, "all", "--configfile", "large.yaml")
+        memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10
+        print(f"large grid, {count(text)} jobs: {seconds:.1f} s, {memory:.0f} MB")
+    return 0 if ratio <= LIMIT_RATIO and seconds < LIMIT_S else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
