@@ -108,7 +108,7 @@ def _config_file(path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
         content = yaml.safe_load(Path(path).read_text()) or {}
     except OSError as error:
         raise FFError(f"cannot read config file {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise FFError(f"config file {path} is not valid YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict):
         raise FFError(f"config file {path} must hold settings as 'name: value'")

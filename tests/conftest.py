@@ -83,4 +83,4 @@ def ff_command(*arguments: object) -> list[str]:
 
 def ff_environment(**values: str) -> dict[str, str]:
     """The environment of a process that runs `ff` of this checkout."""
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY), **values}
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "WANDB_MODE": "disabled", **values}
