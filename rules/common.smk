@@ -193,8 +193,9 @@ def figure_inputs(collection, family):
 
 
 def finished(collection):
-    """The last file of a collection: the report needs its figures and tables, and they every file of every run."""
-    return f"{RESULTS}/{collection}report.html"
+    """Everything of a collection, not the report alone: a run whose folder was removed is made again."""
+    report_page = f"{RESULTS}/{collection}report.html"
+    return [report_page, *figure_files(collection), *of_runs(RUN_FILES, collection)]
 
 
 # -- params and resources ----

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -106,6 +107,11 @@ def test_a_run_leaves_its_files_and_a_second_call_does_nothing(finished):
         assert '"kind":"header"' in samples.read_text()
     assert (finished.folder / "results/report.html").stat().st_size
     assert finished.plan("all") == {}
+
+
+def test_a_removed_run_is_made_again(finished):
+    shutil.rmtree(finished.folder / "results/DIGITS/784-20/bp")
+    assert finished.plan("all")["train"] == ["dataset=DIGITS, layers=784-20, recipe=bp, seed=0"]
 
 
 def test_touched_sources_rerun_nothing(finished):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -60,6 +61,8 @@ def test_a_job_that_needs_a_gpu_gets_it_from_slurm(slurm, tmp_path):
     target = "results/DIGITS/784-20/ff/seed0/metrics.json"
     arguments = ("--profile", "profiles/slurm", *FAST, "--retries", "0")
     text = project.snakemake(target, *arguments, ok=None)
-    assert ["gres:gpu:1"] in queue("%b") or ["gres/gpu:1"] in queue("%b"), queue("%i %b %T")
+    (job,) = [number for (number,) in queue("%i")]
+    asked = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=True).stdout
+    assert re.search(r"Tres\w*=\S*gpu[:=]1", asked), asked
     log = (project.folder / "logs/train/DIGITS/784-20/ff/seed0.log").read_text()
     assert "device 'cuda' is not there" in log or (project.folder / target).exists(), text[-2000:]
