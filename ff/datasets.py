@@ -385,8 +385,9 @@ def _fetch(name: str, folder: Path, download: bool) -> None:
 
 
 def _short(error: BaseException) -> str:
-    reason = getattr(error, "reason", None) or error
-    return str(reason).strip().splitlines()[0][:120] if str(reason).strip() else type(error).__name__
+    # torchvision lists the addresses it tried, with their errors, over several lines.
+    words = str(getattr(error, "reason", None) or error).split()
+    return " ".join(words)[:200] or type(error).__name__
 
 
 def _absent(name: str, folder: Path, missing: list[str], why: str = "") -> FFError:

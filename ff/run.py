@@ -20,7 +20,7 @@ from ff import checkpoint, provenance
 from ff.config import ExecutionConfig, RunConfig
 from ff.datasets import Prepared, open_or_prepare, standardise
 from ff.errors import FFError
-from ff.evaluation import confusion, predict, scores
+from ff.evaluation import confusion, identify, predict, scores
 from ff.files import read_json, write_csv, write_json, write_text
 from ff.network import readout_macs, training_macs
 from ff.phases import PhaseLog
@@ -65,11 +65,13 @@ def train(
     on_epoch: OnEpoch = lambda epoch, total: None,
     hardware_log: str | os.PathLike | None = None,
     inline_monitor: bool | None = None,
+    summarise: bool = True,
 ) -> list[Path]:
     """Train the run of `config`, or one run for each of `seeds` as a group, and write the folders; gives them.
 
     A run that was interrupted goes on from its last epoch. `hardware_log` is where the hardware samples are, or
-    (`inline_monitor`, by default the setting enable_hw_monitor) are written by this process.
+    (`inline_monitor`, by default the setting enable_hw_monitor) are written by this process, which then makes
+    hardware.csv and hardware.json of them unless `summarise` is off (the DAG has a rule for that).
     Raises FFError when the data cannot be had, the loss stops being finite, or a file cannot be written.
     """
     configs = [replace(config, seed=seed) for seed in (seeds or [config.seed])]
@@ -91,7 +93,8 @@ def train(
                 # What it holds is of a training that is over; this one begins anew.
                 log.unlink(missing_ok=True)
             # Entered first, left last: the summary of a run that failed is written too.
-            stack.callback(_summarise_hardware, folders, log, say)
+            if summarise:
+                stack.callback(_summarise_hardware, folders, log, say)
             stack.enter_context(record(log, execution.hw_interval_ms))
         try:
             _train_locked(configs, folders, execution, device, list(warnings), say, on_epoch)
@@ -223,13 +226,7 @@ def metrics(
     return {
         "schema": 1,
         "config": config.as_dict(),
-        "run": {
-            "name": config.name,
-            "dataset": config.dataset,
-            "layers": config.layers_name,
-            "recipe": config.recipe,
-            "seed": config.seed,
-        },
+        "run": identify(config),
         "final": {
             f"{split}_{suffix}": accuracy(split, readout)
             for split in ("test", "val", "train")

@@ -74,7 +74,8 @@ try:
 except FFError as error:
     raise WorkflowError(str(error)) from None
 
-if workflow.is_main_process:
+# A demo has no part in what the grid warns of.
+if workflow.is_main_process and "demo" not in sys.argv:
     for warning in GRID.warnings:
         print(f"ff: {warning}", file=sys.stderr)
 

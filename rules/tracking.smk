@@ -14,7 +14,6 @@ rule track:
     conda:
         "../envs/cpu.yaml"
     params:
-        results=RESULTS,
         mode=lookup("wandb/mode", within=config, default="auto"),
         project=lookup("wandb/project", within=config, default="edgeff"),
         entity=lookup("wandb/entity", within=config, default=None),

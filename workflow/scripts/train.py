@@ -30,4 +30,5 @@ with job(snakemake.log[0]), Progress(run.name) as progress:
         on_epoch=progress.epoch,
         hardware_log=hardware_log(settings["results"], first, "train"),
         inline_monitor=settings["sidecar"] == "inline",
+        summarise=False,
     )
