@@ -116,9 +116,7 @@ def main() -> None:
         train = [*FF, "train", *COMMAND, "--prepared-dir", str(prepared), "--out", str(out)]
         busy = os.getloadavg()[0]
         if busy > 0.5:
-            print(
-                f"note: {busy:.1f} processes ran beside this one in the last minute: the ratio is that of a busy machine"
-            )
+            print(f"note: {busy:.1f} processes ran beside this one in the last minute: a busy machine")
         print(f"{os.cpu_count()} CPUs, {chosen.threads} threads: {' '.join(['ff train', *COMMAND, '--seed 0'])}\n")
         measure(train, out / "MNIST/784-200-200-10/ff/seed0", chosen.repeats, environment)
         if chosen.accuracy:
