@@ -264,7 +264,7 @@ def open_or_prepare(
 
 
 def status(name: str, data_dir: str | None = None, prepared_dir: str | os.PathLike = "data/prepared") -> dict[str, Any]:
-    """What is there of data set `name`: raw files present and missing, prepared or not, verified or not (None: unknown)."""
+    """What is there of data set `name`: raw files present and missing, prepared or not, verified (None: unknown)."""
     folder, path = data_folder(data_dir), prepared_path(name, prepared_dir)
     present = [file for file in FACTS[name].files if _find(folder, file)]
     verified = None

@@ -291,7 +291,7 @@ class Trainer:
         return losses / batches, None, rate
 
     def head_gradients(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the heads' gradients for features [S, B, sum] and labels [S, B]: loss [S, L], dL/dlogits [S, B, L, 10]."""
+        """Fill the heads' gradients for features [S, B, sum], labels [S, B]: loss [S, L], dL/dlogits [S, B, L, 10]."""
         network = self.state.network
         loss, gradient = cross_entropy(network.all_head_logits(features), labels)
         product = matmul(gradient.flatten(2).mT, features, network.precision).view_as(self.head_gradient)
