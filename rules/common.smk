@@ -237,8 +237,9 @@ SAMPLES = {
 }
 
 
-def train_memory_mb(wildcards):
-    """Images in float32 and their gathered copies, the layers' outputs kept for the heads, 600 MB for torch."""
+def train_memory_mb(wildcards, attempt):
+    """Images in float32 and their gathered copies, the layers' outputs kept for the heads, 600 MB for torch; twice as
+    much for every retry."""
     run = run_of(wildcards, with_seed(wildcards)["seed"])
     seeds = 1 if hasattr(wildcards, "seed") else max(1, len(GROUP_SEEDS))
     numbers = SAMPLES[run.dataset] * (
@@ -246,16 +247,17 @@ def train_memory_mb(wildcards):
         + min(seeds * sum(run.layers[1:]), 2**29 // SAMPLES[run.dataset])
     )
     weights = 4 * seeds * sum(a * b for a, b in zip(run.layers, run.layers[1:]))
-    return 600 + int((numbers + weights) * 4 / 2**20)
+    return (600 + int((numbers + weights) * 4 / 2**20)) * 2 ** (attempt - 1)
 
 
-def train_minutes(wildcards):
-    """At 20 GMAC/s, a tenth of one desktop core in float32, plus five minutes; every retry may take twice as long."""
+def train_minutes(wildcards, attempt):
+    """At 20 GMAC/s, a tenth of one desktop core in float32, plus five minutes; twice as long for every retry."""
     run = run_of(wildcards, with_seed(wildcards)["seed"])
     seeds = 1 if hasattr(wildcards, "seed") else max(1, len(GROUP_SEEDS))
     macs = 4 * sum(a * b for a, b in zip(run.layers, run.layers[1:]))
     epochs = run.rep_epochs + run.softmax_epochs
-    return 5 + int(seeds * SAMPLES[run.dataset] * epochs * macs / 20e9 / 60)
+    minutes = 5 + int(seeds * SAMPLES[run.dataset] * epochs * macs / 20e9 / 60)
+    return minutes * 2 ** (attempt - 1)
 
 
 def measure_settings(wildcards):

@@ -44,11 +44,14 @@ class Project:
         }
 
     @classmethod
-    def new(cls, folder: Path, **changes) -> "Project":
+    def new(cls, folder: Path, prepared: Path | None = None, **changes) -> "Project":
+        """A fresh copy; `changes` replace keys of TINY, `prepared` is a folder with prepared data to begin with."""
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "Snakefile", folder)
         for part in ("rules", "workflow", "config", "envs", "profiles", "ff"):
             shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        if prepared is not None:
+            shutil.copytree(prepared, folder / "data/prepared")
         project = cls(folder)
         project.append("ff/figures/__init__.py", NO_DRAWING)
         project.write("tiny.yaml", yaml.safe_dump(TINY | changes))
@@ -87,7 +90,7 @@ class Project:
 
     def plan(self, *arguments: str, overlay: str | None = "tiny.yaml") -> dict[str, list[str]]:
         """What a dry run would do: {rule: wildcards of each job}."""
-        text = self.snakemake(*arguments, "-n", "--cores", "2", overlay=overlay)
+        text = self.snakemake(*arguments, "-n", "--cores", "2", "--quiet", "host", overlay=overlay)
         jobs: dict[str, list[str]] = {}
         for rule, body in re.findall(r"^ *(?:local)?rule (\w+):\n((?:^ +.*\n)+)", text, re.MULTILINE):
             wildcards = re.search(r"wildcards: (.*)", body)

@@ -53,9 +53,10 @@ def long_run(folder):
     return Project.new(folder, **SERVICE, grid=GRID, train_by_dataset={"DIGITS": epochs})
 
 
-def test_one_core_is_enough_and_each_job_has_its_log(tmp_path):
+def test_one_core_is_enough_and_each_job_has_its_log(tmp_path, prepared_dir):
     wild = {"wild": {"learning_rate": 1e30}}
-    project = Project.new(tmp_path / "project", **SERVICE, grid={**GRID, "recipe": ["ff", "wild"]}, recipes=wild)
+    grid = {**GRID, "recipe": ["ff", "wild"]}
+    project = Project.new(tmp_path / "project", prepared_dir, **SERVICE, grid=grid, recipes=wild)
     project.snakemake("train_all", "--cores", "1", ok=False)
     for recipe in ("ff", "wild"):
         lines = samples(project, recipe)

@@ -37,7 +37,7 @@ def queue(fields: str) -> list[list[str]]:
 @pytest.mark.timeout(900)
 def test_the_grid_runs_on_slurm_with_hardware_logs_from_the_node(slurm, tmp_path):
     project = Project.new(tmp_path / "project", hw_interval_ms=100)
-    profile = ("--workflow-profile", "profiles/slurm")
+    profile = ("--profile", "profiles/slurm")
     project.snakemake("demo", *profile, *FAST, "--jobs", "4")
     assert (project.folder / "results/demo/report.html").exists()
     for recipe in ("ff", "bp"):
@@ -50,7 +50,7 @@ def test_the_grid_runs_on_slurm_with_hardware_logs_from_the_node(slurm, tmp_path
     # A training and a measurement with their sidecars, an evaluation and an early exit for each run.
     assert len(states) >= 8
     assert set(states) == {"COMPLETED"}
-    assert project.plan("demo", "--workflow-profile", "profiles/default") == {}
+    assert project.plan("demo") == {}
 
 
 @pytest.mark.slow
@@ -59,7 +59,7 @@ def test_a_job_that_needs_a_gpu_gets_it_from_slurm(slurm, tmp_path):
     # The node only counts its GPU: the training finds none, says so, and the others are not waited for.
     project = Project.new(tmp_path / "project", device="cuda")
     target = "results/DIGITS/784-20/ff/seed0/metrics.json"
-    arguments = ("--workflow-profile", "profiles/slurm", *FAST, "--retries", "0")
+    arguments = ("--profile", "profiles/slurm", *FAST, "--retries", "0")
     text = project.snakemake(target, *arguments, ok=None)
     (job,) = [number for (number,) in queue("%i")]
     asked = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=True).stdout
