@@ -2,13 +2,14 @@
 
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 
 from ff.files import write_json
 from ff.tracking import track
 
 with open(snakemake.log[0], "w") as log, redirect_stdout(log), redirect_stderr(log):
     params = snakemake.params
-    lines = list(track(snakemake.config["results"], params.mode, params.project, params.entity))
+    lines = list(track(Path(snakemake.output.report).parent, params.mode, params.project, params.entity))
     for line in lines:
         print(line["state"], line["part"], line["run"], line["url"] or line["run_id"], line["warning"] or "")
 for line in lines:
