@@ -77,9 +77,9 @@ def strike(project: Project, main: subprocess.Popen, target: str) -> str:
     return target if victims else "nothing: it had ended"
 
 
-def finish(project: Project, arguments: list[str]) -> int:
+def finish(project: Project) -> int:
     """One call that completes what is left, after `--unlock` where a lock is stale; gives its exit status."""
-    command = project.command("demo", "--cores", "2", "--rerun-incomplete", *arguments)
+    command = project.command("demo", "--cores", "2", "--rerun-incomplete")
     done = subprocess.run(command, cwd=project.folder, env=project.env, capture_output=True, text=True)
     if "LockException" in done.stdout + done.stderr:
         project.snakemake("--unlock", "--cores", "1", ok=None)
@@ -94,11 +94,11 @@ def models(project: Project) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("model.safetensors"))}
 
 
-def disturb(project: Project, rounds: int, arguments: list[str], chance: random.Random, seconds: float) -> Counter:
-    """The rounds; gives how often what was hit."""
+def disturb(project: Project, rounds: int, chance: random.Random, seconds: float, expected: dict) -> Counter:
+    """The rounds; gives how often what was hit, and how many models that were removed had been as expected."""
     hits: Counter = Counter()
     for number in range(1, rounds + 1):
-        command = ("demo", "--cores", "2", "--rerun-incomplete", *arguments)
+        command = ("demo", "--cores", "2", "--rerun-incomplete")
         with open(project.folder / "round.log", "w") as log:
             main = project.start(*command, stdout=log, stderr=log, start_new_session=True)
             time.sleep(chance.uniform(0.8, seconds))
@@ -117,8 +117,10 @@ def disturb(project: Project, rounds: int, arguments: list[str], chance: random.
         if (project.folder / "results/demo/report.html").exists():
             runs = sorted(path.parent for path in (project.folder / "results").rglob("model.safetensors"))
             for run in chance.sample(runs, k=min(2, len(runs))):
+                name = str((run / "model.safetensors").relative_to(project.folder / "results"))
+                same = (run / "model.safetensors").read_bytes() == expected[name]
+                hits["equal model removed" if same else "other model removed"] += 1
                 shutil.rmtree(run)
-                hits["run removed"] += 1
         print(f"round {number}: {hit}; {len(models(project))} models", flush=True)
     return hits
 
@@ -155,9 +157,9 @@ def main(argv: list[str] | None = None) -> int:
         storm.write("config/demo.yaml", yaml.safe_dump({"grid": grid}))
         calm.snakemake("demo", "--cores", "2", "--config", "sidecar=off")
         expected = models(calm)
-        hits = disturb(storm, args.rounds, [], random.Random(args.seed), args.seconds)
+        hits = disturb(storm, args.rounds, random.Random(args.seed), args.seconds, expected)
         left = orphans(storm)
-        status = finish(storm, [])
+        status = finish(storm)
         made = models(storm)
         same = sum(made.get(name) == content for name, content in expected.items())
         print(f"{args.rounds} rounds: {dict(hits)}")
@@ -166,7 +168,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"models equal to the undisturbed ones: {same} of {len(expected)}")
         idle = storm.plan("demo")
         print(f"left to do after it: {idle or 'nothing'}")
-        return 0 if status == 0 and not left and same == len(expected) == len(made) and not idle else 1
+        whole = same == len(expected) == len(made) and not hits["other model removed"]
+        return 0 if status == 0 and not left and whole and not idle else 1
     finally:
         if not args.keep:
             shutil.rmtree(root, ignore_errors=True)
