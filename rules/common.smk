@@ -31,6 +31,10 @@ from ff.jobs import after_failure, hardware_log, logs_folder, train_log
 
 def load_grids():
     """The Grid of the configuration and the runs of each collection: "" (all) and "demo/"."""
+    for key, value in config.items():
+        if value in ("true", "false"):
+            # --config KEY=false comes as a word.
+            config[key] = value == "true"
     check_config(config, ROOT / "workflow/schemas/config.schema.json")
     block = config["grid"]
     if config.get("sweep"):

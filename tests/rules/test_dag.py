@@ -78,6 +78,12 @@ def test_a_wrong_setting_fails_with_one_sentence(fresh):
     assert "Traceback" not in text
 
 
+def test_words_for_yes_and_no_may_stand_on_the_command_line(fresh):
+    grouped = fresh.plan("train_all", "--config", "group_seeds=true", "verify=false")
+    assert "train_group" in grouped
+    assert "train" not in grouped
+
+
 def test_a_sweep_file_is_a_grid(fresh):
     plan = fresh.plan("train_all", "--config", "sweep=config/sweeps/width.yaml", overlay=None)
     runs = dict(re.findall(r"layers=(784-\d+-10), recipe=\w+, seed=(\d+)", "\n".join(plan["train"])))
