@@ -10,7 +10,7 @@ import pytest
 from dag_project import TINY, Project
 
 SERVICE = {"sidecar": "service", "hw_interval_ms": 100}
-GRID = {**TINY["grid"], "recipe": ["ff"]}
+GRID = TINY["grid"]
 
 
 def processes(project):

@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from dag_project import Project
+import yaml
+from dag_project import TINY, Project
 
 SCRIPT = Path(__file__).with_name("one_node.sh")
 FAST = ("--seconds-between-status-checks", "2", "--slurm-init-seconds-before-status-checks", "2")
@@ -37,6 +38,7 @@ def queue(fields: str) -> list[list[str]]:
 @pytest.mark.timeout(900)
 def test_the_grid_runs_on_slurm_with_hardware_logs_from_the_node(slurm, tmp_path):
     project = Project.new(tmp_path / "project", hw_interval_ms=100)
+    project.write("config/demo.yaml", yaml.safe_dump({"grid": {**TINY["grid"], "recipe": ["ff", "bp"]}}))
     profile = ("--profile", "profiles/slurm")
     project.snakemake("demo", *profile, *FAST, "--jobs", "4")
     assert (project.folder / "results/demo/report.html").exists()
