@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ff_process import ff_command, ff_environment
 
 # Before torch is imported, here and in every process that a test starts: tests run side by side on few cores, and
 # the same bytes are promised for the same number of threads.
@@ -74,13 +75,3 @@ def ff(tmp_path):
         )
 
     return run
-
-
-def ff_command(*arguments: object) -> list[str]:
-    """The command line of `ff ARGUMENTS`: what its console script does, also where that is not installed."""
-    return [sys.executable, "-c", "import sys; from ff.cli import main; sys.exit(main())", *map(str, arguments)]
-
-
-def ff_environment(**values: str) -> dict[str, str]:
-    """The environment of a process that runs `ff` of this checkout."""
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "WANDB_MODE": "disabled", **values}

@@ -17,9 +17,7 @@ def made_prepared(
 ) -> Prepared:
     """Random images whose label can be read off them: value 20 + 20 * label in the last row of pixels."""
     generator = torch.Generator().manual_seed(seed)
-    return Prepared(
-        dataset, *(_part(dataset, count, classes, generator) for count in (train, test)), "made", True, []
-    )
+    return Prepared(dataset, *(_part(dataset, count, classes, generator) for count in (train, test)), "made", True, [])
 
 
 def _part(dataset: str, count: int, classes: int, generator: torch.Generator) -> Part:

@@ -151,8 +151,7 @@ def _metrics(folder: Path, run: Run, sizes: Sequence[int]) -> None:
         },
         "results": results,
         "final": {
-            f"{split}_accuracy": _accuracy_at(run, split, "head", run.depth)
-            for split in ("test", "val", "train")
+            f"{split}_accuracy": _accuracy_at(run, split, "head", run.depth) for split in ("test", "val", "train")
         },
         "seconds": {**seconds, "total": phases(sizes)[-1][2]},
         "samples_per_s": {"representation": 25_000.0, "softmax": 100_000.0},
@@ -171,11 +170,7 @@ def _history(folder: Path, run: Run, depth: int, epochs: int) -> None:
     columns += ["learning_rate", "seconds"]
     rows = []
     top = _accuracy_at(run, "val", "head", run.depth)
-    phases = (
-        [("backprop", 2 * epochs)]
-        if run.recipe == "bp"
-        else [("representation", epochs), ("softmax", epochs)]
-    )
+    phases = [("backprop", 2 * epochs)] if run.recipe == "bp" else [("representation", epochs), ("softmax", epochs)]
     for phase, count in phases:
         for epoch in range(1, count + 1):
             share = 1 - 0.5**epoch
@@ -312,9 +307,7 @@ def _evaluation(folder: Path, run: Run, sizes: Sequence[int]) -> None:
     write_csv(folder / "distributions.csv", columns, rows)
 
 
-def _histogram(
-    kind: str, depth: int, group: str, mean: float, std: float, edges: np.ndarray, n: int
-) -> list[dict]:
+def _histogram(kind: str, depth: int, group: str, mean: float, std: float, edges: np.ndarray, n: int) -> list[dict]:
     middle = (edges[1:] + edges[:-1]) / 2
     weight = np.exp(-0.5 * ((middle - mean) / std) ** 2)
     counts = np.round(n * weight / weight.sum()).astype(int)
@@ -340,9 +333,7 @@ def early_exit_row(run: Run, sizes: Sequence[int], rule: str, k: float, split: s
     if split == "test":
         for batch, part in ((1, 0.5), (32, 0.8), (512, 0.9)):
             row[f"time_saved_share_batch_{batch}"] = part * saved
-            row[f"time_ms_batch_{batch}"] = (1 - part * saved) * (
-                0.2 if batch == 1 else 0.02 if batch == 32 else 0.005
-            )
+            row[f"time_ms_batch_{batch}"] = (1 - part * saved) * (0.2 if batch == 1 else 0.02 if batch == 32 else 0.005)
     return row
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ff_environment
+from ff_process import ff_environment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -31,9 +31,7 @@ from ff.inference import Exits, Inference
 LAYERS = (784, 20, 30, 10)
 
 
-def made_logits(
-    n: int, depth: int = 3, seed: int = 0, sharpness: float = 3.0
-) -> tuple[torch.Tensor, torch.Tensor]:
+def made_logits(n: int, depth: int = 3, seed: int = 0, sharpness: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits [n, depth, 10] that favour the label, more so the deeper the head, and labels [n]."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(10, (n,), generator=generator)
@@ -53,11 +51,7 @@ def test_mu_and_sigma_are_class_means_over_right_samples():
     for layer in range(3):
         means, deviations = [], []
         for c in range(10):
-            own = [
-                float(z[layer, c])
-                for z, y in zip(logits, labels, strict=True)
-                if y == c and z[layer].argmax() == c
-            ]
+            own = [float(z[layer, c]) for z, y in zip(logits, labels, strict=True) if y == c and z[layer].argmax() == c]
             assert len(own) > 2
             means.append(np.mean(own))
             deviations.append(np.std(own, ddof=1))
@@ -311,14 +305,8 @@ def test_the_operating_point_is_the_best_validation_row_with_its_test_row(traine
     document, rows = read_json(folder / "early_exit.json"), read_csv(folder / "early_exit.csv")
     point, full = document["operating_point"], document["full_depth"]["val"]
     assert point["choice"] == CHOICE
-    fit = [
-        row
-        for row in rows
-        if row["split"] == "val" and float(row["accuracy"]) >= full["accuracy"] - 0.001 - 1e-9
-    ]
-    assert point["val"]["macs_saved_share"] == pytest.approx(
-        max(float(row["macs_saved_share"]) for row in fit)
-    )
+    fit = [row for row in rows if row["split"] == "val" and float(row["accuracy"]) >= full["accuracy"] - 0.001 - 1e-9]
+    assert point["val"]["macs_saved_share"] == pytest.approx(max(float(row["macs_saved_share"]) for row in fit))
     same = [r for r in rows if (r["rule"], float(r["k"])) == (point["rule"], point["k"])]
     by_split = {row["split"]: row for row in same}
     for split in ("val", "test"):
@@ -332,9 +320,7 @@ def test_the_operating_point_is_the_best_validation_row_with_its_test_row(traine
 def test_the_real_path_does_what_the_curve_says(rule, batch, trained):
     _, prepared, network, config = trained
     network = network.with_tensors(lambda tensor: tensor.double())
-    seen = {
-        split: read(network, *where, prepared.facts) for split, where in split_of(config, prepared).items()
-    }
+    seen = {split: read(network, *where, prepared.facts) for split, where in split_of(config, prepared).items()}
     found = calibrate(seen["val"].logits, seen["val"].labels)
     inference = Inference(network, prepared.facts)
     parts = inference.pixels(prepared.test.images).split(batch)
@@ -369,9 +355,7 @@ def test_every_kind_of_run_gets_its_files(case, tmp_path):
     rows = read_csv(tmp_path / "early_exit.csv")
     assert len(rows) == 2 * 2 * 2
     if case == "one layer":
-        assert (
-            document["operating_point"]["rule"] == "none" and document["operating_point"]["thresholds"] == []
-        )
+        assert document["operating_point"]["rule"] == "none" and document["operating_point"]["thresholds"] == []
         assert all(float(row["macs_saved_share"]) == 0 for row in rows)
     if case == "tiny validation":
         assert document["calibration"]["sigma"] == [None, None, None]

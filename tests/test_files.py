@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ff_environment
+from ff_process import ff_environment
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open

@@ -75,9 +75,7 @@ def made_inference() -> tuple[Inference, torch.Tensor]:
 
 def test_samples_that_left_are_dropped_from_the_batch(monkeypatch):
     inference, pixels = made_inference()
-    first = inference.network.head_logits(inference.network.features([inference._layer(0, pixels)[None]]), 1)[
-        0
-    ].amax(1)
+    first = inference.network.head_logits(inference.network.features([inference._layer(0, pixels)[None]]), 1)[0].amax(1)
     sizes, heads = layer_batches(inference, monkeypatch), head_calls(inference, monkeypatch)
     answers = inference.answer(pixels, Exits((float(first.median()), 1e9)))
     stayed = int((answers.layers > 1).sum())

@@ -241,9 +241,7 @@ def test_rule_07_what_was_not_measured_is_missing_and_never_0(tmp_path, monkeypa
     folder.parent.mkdir(parents=True)
     folder.symlink_to(tmp_path)
     table = tables.latency(tmp_path / "results", [run])
-    assert (
-        len(table) == 4 and table["net_mj_per_sample"].isna().all() and table["peak_memory_mb"].isna().all()
-    )
+    assert len(table) == 4 and table["net_mj_per_sample"].isna().all() and table["peak_memory_mb"].isna().all()
 
 
 def test_rule_08_devices_never_share_a_statistic(tmp_path):
@@ -354,9 +352,7 @@ def trained(digits, tmp_path_factory):
     return folder, prepared, network, config
 
 
-def test_rule_12_early_exit_from_validation_without_labels_skips_work_and_gives_macs_and_time(
-    trained, monkeypatch
-):
+def test_rule_12_early_exit_from_validation_without_labels_skips_work_and_gives_macs_and_time(trained, monkeypatch):
     folder, prepared, network, config = trained
     document, rows = read_json(folder / "early_exit.json"), read_csv(folder / "early_exit.csv")
     # Thresholds are those of the validation samples, of all of them and nothing else.
@@ -388,9 +384,7 @@ def test_rule_12_early_exit_from_validation_without_labels_skips_work_and_gives_
         assert sizes[2] < sizes[1] < sizes[0]
     # Saving in MACs and in time, each.
     for row in rows:
-        assert float(row["macs_saved_share"]) == pytest.approx(
-            1 - float(row["macs_total"]) / document["macs"]["full"]
-        )
+        assert float(row["macs_saved_share"]) == pytest.approx(1 - float(row["macs_total"]) / document["macs"]["full"])
         if row["split"] == "test":
             assert all(row[f"time_saved_share_batch_{size}"] for size in (1, 32, 512))
 

@@ -106,16 +106,11 @@ def test_result_sentences_carry_their_numbers_and_intervals(written):
         "seeds)."
     ) in sentences
     paired = next(sentence for sentence in sentences if "above edgeff" in sentence)
-    assert (
-        "recipe ff is 5.28 points above edgeff on test (paired over seeds; 95 % interval +5.21 to +5.36"
-        in paired
-    )
+    assert "recipe ff is 5.28 points above edgeff on test (paired over seeds; 95 % interval +5.21 to +5.36" in paired
     assert any("ff is 0.20 points below bp" in sentence for sentence in sentences)
     early = next(sentence for sentence in sentences if "early exit" in sentence)
     assert f"changes test accuracy by {MINUS}0.03 points" in early and "of the MACs" in early
-    assert any(
-        "speed-up of cuda over the CPU is 32" in sentence or "speed-up" in sentence for sentence in sentences
-    )
+    assert any("speed-up of cuda over the CPU is 32" in sentence or "speed-up" in sentence for sentence in sentences)
     assert any("a training run takes" in sentence and "J gross" in sentence for sentence in sentences)
 
 
@@ -173,9 +168,7 @@ def test_a_folder_without_runs_is_an_error_for_people(tmp_path):
 
 def test_an_unknown_figure_is_an_error_for_people(written):
     with pytest.raises(FFError, match="no figure called 'x'"):
-        report.write_report(
-            written, written / "summary", written / "figures", written / "r.html", figures=["x"]
-        )
+        report.write_report(written, written / "summary", written / "figures", written / "r.html", figures=["x"])
 
 
 def test_the_same_results_give_the_same_page(written, tmp_path):
@@ -216,7 +209,6 @@ def test_printing_shows_whole_tables(written, tmp_path):
         browser.open(written / "report.html", 1280)
         browser.call("Emulation.setEmulatedMedia", media="print")
         cut = browser.evaluate(
-            "[...document.querySelectorAll('.scroll')].filter(e => e.scrollHeight > e.clientHeight + "
-            "2).length"
+            "[...document.querySelectorAll('.scroll')].filter(e => e.scrollHeight > e.clientHeight + 2).length"
         )
         assert cut == 0

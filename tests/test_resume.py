@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ff_command, ff_environment
+from ff_process import ff_command, ff_environment
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 

@@ -44,9 +44,7 @@ def test_coverage_of_three_seeds_is_95_percent_by_t_and_far_less_by_bootstrap():
     inside = [low <= 0.97 <= high for low, high in (statistics.mean_interval(row)[2:4] for row in draws)]
     # Four standard errors of a share of 0.95 in 2000 draws are 0.02.
     assert np.mean(inside) == pytest.approx(0.95, abs=0.02)
-    inside = [
-        low <= 0.97 <= high for low, high in (statistics.bootstrap_mean(row)[2:4] for row in draws[:300])
-    ]
+    inside = [low <= 0.97 <= high for low, high in (statistics.bootstrap_mean(row)[2:4] for row in draws[:300])]
     assert np.mean(inside) < 0.85
 
 

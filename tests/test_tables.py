@@ -146,9 +146,7 @@ def test_rule_8_devices_never_share_a_statistic(grid):
 def test_speedup_and_where_the_gpu_starts_to_win(grid):
     written = grid[2]
     frame = written["speedup"]
-    row = frame[
-        (frame["dataset"] == "MNIST") & (frame["path"] == "deploy") & (frame["batch_size"] == 512)
-    ].iloc[0]
+    row = frame[(frame["dataset"] == "MNIST") & (frame["path"] == "deploy") & (frame["batch_size"] == 512)].iloc[0]
     sizes = [784, 200, 200, 10]
     assert row["speedup"] == pytest.approx(latency_ms("cpu", 512, sizes) / latency_ms("cuda", 512, sizes))
     assert row["n"] == 3
@@ -185,15 +183,10 @@ def test_a_missing_run_is_named_with_the_last_error_and_breaks_nothing(tmp_path)
     log.parent.mkdir()
     log.write_text("epoch 1\nff: the loss is not finite after epoch 3 in layer 2; lower --lr\n\n")
     pattern = str(tmp_path / "logs" / "{dataset}-{layers}-{recipe}-{seed}.log")
-    written = tables.write_all(
-        tmp_path / "results", [*runs, lost, silent], tmp_path / "summary", train_log=pattern
-    )
+    written = tables.write_all(tmp_path / "results", [*runs, lost, silent], tmp_path / "summary", train_log=pattern)
     missing = written["missing"]
     assert missing["file"].tolist() == ["metrics.json", "metrics.json"]
-    assert (
-        missing["reason"].iloc[0]
-        == "training failed: the loss is not finite after epoch 3 in layer 2; lower --lr"
-    )
+    assert missing["reason"].iloc[0] == "training failed: the loss is not finite after epoch 3 in layer 2; lower --lr"
     assert "not trained" in missing["reason"].iloc[1]
     assert written["runs"]["finished"].tolist() == [1] * 6 + [0, 0]
     assert set(written["accuracy_summary"]["n_seeds"]) == {3}
@@ -280,8 +273,6 @@ def test_reading_a_table_that_is_not_there_says_which(tmp_path):
 
 
 def test_machine_names_come_from_board_cpu_and_gpus():
-    machine = json.loads(
-        '{"model": null, "cpu": {"model": "Some CPU"}, "gpus": [{"name": "A"}, {"name": "A"}]}'
-    )
+    machine = json.loads('{"model": null, "cpu": {"model": "Some CPU"}, "gpus": [{"name": "A"}, {"name": "A"}]}')
     assert tables.machine_name(machine) == "Some CPU, A, A"
     assert tables.machine_name({"cpu": None, "gpus": []}) is None

@@ -101,9 +101,7 @@ def test_repeats_answer_different_images_and_devices_the_same():
 
 def measure_energy(world: World, device: Device, sensor: Sensor, sizes=(1, 64), phases=None):
     meter = PowerMeter(sensor, world.clock, world.every)
-    return measure(
-        [device], sizes, 2, 2, clock=world.clock, power=meter, phases=phases, sleep=world.sleep
-    ), meter
+    return measure([device], sizes, 2, 2, clock=world.clock, power=meter, phases=phases, sleep=world.sleep), meter
 
 
 def test_energy_of_a_sensor_that_updates_every_500_ms():
@@ -123,9 +121,7 @@ def test_energy_of_a_sensor_that_updates_every_500_ms():
         assert used["idle_mw"] == pytest.approx(5000) and used["rail"] == "VDD_IN"
         # 20 periods of 500 ms are longer than 5 s.
         assert used["window_s"] >= 10 and used["samples"] >= 20
-        assert used["inferences"] == pytest.approx(
-            used["window_s"] / (busy_s + device.launch_s) * size, rel=0.01
-        )
+        assert used["inferences"] == pytest.approx(used["window_s"] / (busy_s + device.launch_s) * size, rel=0.01)
 
 
 def test_a_fast_sensor_still_gets_five_seconds():
@@ -302,9 +298,7 @@ def test_both_paths_answer_the_same():
     prepared = made_prepared()
     deployed = DeployedNetwork("cpu", made_network(made_config()), prepared.test, prepared.facts)
     draw = [torch.Generator().manual_seed(3) for _ in range(2)]
-    pixels, images = (
-        deployed.stage(path, 16, g) for path, g in zip(("deploy", "end_to_end"), draw, strict=True)
-    )
+    pixels, images = (deployed.stage(path, 16, g) for path, g in zip(("deploy", "end_to_end"), draw, strict=True))
     assert pixels.shape == (16, 784) and images.shape == (16, 1, 28, 28) and images.dtype == torch.uint8
     classes = deployed.run("deploy", pixels)
     assert torch.equal(classes, deployed.run("end_to_end", images))
@@ -421,14 +415,10 @@ def test_agreement_with_one_device_says_what_is_missing(tmp_path, no_cuda):
 def test_a_real_gpu_is_measured_and_agrees(tmp_path):
     prepared = made_prepared()
     made_run(tmp_path, prepared)
-    run_measurement(
-        tmp_path, prepared, batch_sizes=(1, 32), repeats=5, single_samples=5, energy_batch_sizes=()
-    )
+    run_measurement(tmp_path, prepared, batch_sizes=(1, 32), repeats=5, single_samples=5, energy_batch_sizes=())
     run_agreement(tmp_path, prepared)
     document = read_json(tmp_path / "variance" / "cuda.json")
     assert schema_errors(document, "variance") == []
     for batch in document["batches"]:
-        assert (
-            0 < batch["device_ms"]["median"] <= batch["latency_ms"]["median"] and batch["peak_memory_mb"] > 0
-        )
+        assert 0 < batch["device_ms"]["median"] <= batch["latency_ms"]["median"] and batch["peak_memory_mb"] > 0
     assert read_json(tmp_path / "variance" / "agreement.json")["same_predictions_share"] > 0.99

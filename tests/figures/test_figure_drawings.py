@@ -129,16 +129,12 @@ def test_rule_7_no_sensor_is_said_and_not_drawn_as_zero(bare, name):
     assert "no power sensor could be read on this machine" in words(drawn(name, bare))
 
 
-@pytest.mark.parametrize(
-    "name", ["latency_violins", "throughput", "speedup", "latency_heatmap", "latency_histogram"]
-)
+@pytest.mark.parametrize("name", ["latency_violins", "throughput", "speedup", "latency_heatmap", "latency_histogram"])
 def test_a_missing_device_gets_a_panel_with_its_reason(bare, name):
     assert "cuda: no CUDA device on this machine" in words(drawn(name, bare))
 
 
-@pytest.mark.parametrize(
-    "name", ["accuracy", "confusion", "goodness_distributions", "throughput", "hardware_trace"]
-)
+@pytest.mark.parametrize("name", ["accuracy", "confusion", "goodness_distributions", "throughput", "hardware_trace"])
 def test_the_same_data_give_the_same_bytes(bare, tmp_path, name):
     first, second = (save(build(name, bare / "summary", bare), tmp_path / folder / name) for folder in "ab")
     for one, other in zip(first, second, strict=True):
@@ -148,9 +144,7 @@ def test_the_same_data_give_the_same_bytes(bare, tmp_path, name):
 
 
 def test_the_catalogue_is_complete():
-    assert {"accuracy", "training", "distributions", "early_exit", "latency", "energy", "hardware"} == set(
-        FAMILIES
-    )
+    assert {"accuracy", "training", "distributions", "early_exit", "latency", "energy", "hardware"} == set(FAMILIES)
     for spec in FIGURES.values():
         assert spec.caption.endswith(".") and spec.alt.endswith(".")
         assert set(spec.tables) <= set(tables.TABLES)
@@ -228,13 +222,9 @@ def test_early_exit_axes_are_per_cent_of_full_depth(grid):
         "time at batch 512 (% of full depth)",
     ]
     frame = tables.read_table(grid / "summary", "early_exit")
-    cell = frame[
-        (frame["dataset"] == "MNIST") & (frame["layers"] == "784-200-200-10") & (frame["recipe"] == "ff")
-    ]
+    cell = frame[(frame["dataset"] == "MNIST") & (frame["layers"] == "784-200-200-10") & (frame["recipe"] == "ff")]
     cell = cell[(cell["split"] == "test") & (cell["rule"] == "logit") & (cell["seed"] == 42)].sort_values("k")
-    assert figure.axes[0].lines[0].get_xdata() == pytest.approx(
-        100 * (1 - cell["macs_saved_share"].to_numpy())
-    )
+    assert figure.axes[0].lines[0].get_xdata() == pytest.approx(100 * (1 - cell["macs_saved_share"].to_numpy()))
     assert figure.axes[2].lines[0].get_xdata() == pytest.approx(
         100 * (1 - cell["time_saved_share_batch_512"].to_numpy())
     )
@@ -294,12 +284,8 @@ def test_trace_shows_watts_from_time_zero_and_shades_the_phases(grid):
 
 def test_a_long_trace_is_thinned_by_means():
     n = 4 * hardware.MOST_POINTS
-    samples = pd.DataFrame(
-        {"monotonic_s": np.arange(n) * 1.0, "power_mw.VDD_IN": np.tile([1000.0, 3000.0], n // 2)}
-    )
-    figure = hardware.trace(
-        samples, pd.DataFrame(columns=["phase", "start_monotonic_s", "end_monotonic_s"]), "a job"
-    )
+    samples = pd.DataFrame({"monotonic_s": np.arange(n) * 1.0, "power_mw.VDD_IN": np.tile([1000.0, 3000.0], n // 2)})
+    figure = hardware.trace(samples, pd.DataFrame(columns=["phase", "start_monotonic_s", "end_monotonic_s"]), "a job")
     values = figure.axes[0].lines[0].get_ydata()
     assert len(values) == hardware.MOST_POINTS
     assert set(values) == {2.0}

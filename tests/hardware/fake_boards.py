@@ -105,9 +105,7 @@ class FakeTree:
         self.layout, rails = BOARDS[board]
         self._inputs: list[tuple[Path, float]] = []
         (root / "etc").mkdir(parents=True)
-        (root / "etc/nv_tegra_release").write_text(
-            "# R32 (release), REVISION: 7.1, GCID: 1, BOARD: t186ref\n"
-        )
+        (root / "etc/nv_tegra_release").write_text("# R32 (release), REVISION: 7.1, GCID: 1, BOARD: t186ref\n")
         channels: dict[str, int] = {}
         chips = list(dict.fromkeys(address for address, _, _ in rails))
         for address, label, share in rails:

@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 import json
 
 from ff.hardware.machine import describe

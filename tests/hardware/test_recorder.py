@@ -100,9 +100,7 @@ def test_energy_of_a_known_curve_through_power_monitors(tmp_path):
     trees = [FakeTree(tmp_path / board, board) for board in BOARDS]
     # Slow enough that a busy test machine leaves no gap of three intervals.
     recorders = [
-        Recorder(
-            tmp_path / f"{board}.jsonl", 60, tmp_path / board, choice=Choice([Ina3221(tmp_path / board)], [])
-        )
+        Recorder(tmp_path / f"{board}.jsonl", 60, tmp_path / board, choice=Choice([Ina3221(tmp_path / board)], []))
         for board in BOARDS
     ]
     with Following(trees):

@@ -140,9 +140,7 @@ def test_a_full_disk_stops_the_log_and_not_the_sidecar(tmp_path, board):
 def test_a_full_file_system(tmp_path, board):
     disk = tmp_path / "logs"
     disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(disk)], capture_output=True
-    )
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(disk)], capture_output=True)
     if mounted.returncode:
         pytest.skip("mounting a small file system needs root")
     process = subprocess.Popen(command(tmp_path, board), stderr=subprocess.PIPE)

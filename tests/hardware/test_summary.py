@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 import json
 import os
 from pathlib import Path
@@ -142,9 +141,7 @@ def test_nothing_measured_is_null(tmp_path):
 
 
 def test_a_missing_log_is_said(tmp_path):
-    summary = summarise(
-        tmp_path / "none.jsonl", tmp_path / "none.csv", tmp_path / "h.csv", tmp_path / "h.json"
-    )
+    summary = summarise(tmp_path / "none.jsonl", tmp_path / "none.csv", tmp_path / "h.csv", tmp_path / "h.json")
     jsonschema.validate(summary, SCHEMA)
     assert summary["samples"] == 0
     assert summary["energy"] is None
@@ -156,8 +153,7 @@ def test_counters_give_the_energy_where_there_are_some(tmp_path):
     """Power that is read late and a gap in the readings do not matter to a counter."""
     times = [0.0, 0.1, 0.2, 0.3, 3.0, 3.1]
     entries = [header()] + [
-        sample(t, power_mw={"package-0": 9.0}, energy_mj={"package-0": 4000 * t}) | {"source": "rapl"}
-        for t in times
+        sample(t, power_mw={"package-0": 9.0}, energy_mj={"package-0": 4000 * t}) | {"source": "rapl"} for t in times
     ]
     summary = summary_of(tmp_path, entries, [("load", 0.05, 2.95, BOOT)])
     assert summary["energy"]["load"]["total"]["gross_mj"] == pytest.approx(11600)

@@ -1,4 +1,3 @@
-# ruff: noqa: E501  (the lines of tegrastats are long)
 import json
 import random
 import re
@@ -238,11 +237,7 @@ def test_mutated_lines_are_survived(line, data):
     check_shape(parse_line(line))
 
 
-@given(
-    st.lists(
-        st.sampled_from(["CPU", "[", "]", "@", "%", "/", "mW", "C", "off", "0", " ", "GR3D_FREQ", "(", ")"])
-    )
-)
+@given(st.lists(st.sampled_from(["CPU", "[", "]", "@", "%", "/", "mW", "C", "off", "0", " ", "GR3D_FREQ", "(", ")"])))
 def test_any_mixture_of_its_parts_is_survived(parts):
     check_shape(parse_line("".join(parts)))
 
