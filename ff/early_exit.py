@@ -97,9 +97,7 @@ def temperatures(logits: Tensor, labels: Tensor) -> list[float | None]:
         return [None] * depth
     z = logits.double()
     true = z.gather(-1, labels[:, None, None].expand(-1, depth, 1)).squeeze(-1)
-    low, high = (
-        torch.full((depth,), 1 / limit, dtype=torch.float64).log() for limit in reversed(_TEMPERATURES)
-    )
+    low, high = (torch.full((depth,), 1 / limit, dtype=torch.float64).log() for limit in reversed(_TEMPERATURES))
     for _ in range(40):
         middle = (low + high) / 2
         probability = (z * middle.exp()[:, None]).softmax(-1)
@@ -261,23 +259,18 @@ def run_early_exit(
     columns = [*_COLUMNS[:-6], *(f"share_exit_{k + 1}" for k in range(network.depth)), *_COLUMNS[-6:]]
     head = {"schema": SCHEMA, "run": identify(config)}
     if len(splits["val"][1]) == 0:
-        reason = (
-            "the run has no validation split (val_size 0) to calibrate on, and the test split may not choose"
-        )
+        reason = "the run has no validation split (val_size 0) to calibrate on, and the test split may not choose"
         nothing = {"available": False, "reason": reason, "operating_point": None, "calibration": None}
         write_json(folder / "early_exit.json", head | nothing)
         write_csv(folder / "early_exit.csv", columns, [])
         return
     seen = {
-        split: read(network, *splits[split], prepared.facts, batch_size, goodness=False)
-        for split in ("val", "test")
+        split: read(network, *splits[split], prepared.facts, batch_size, goodness=False) for split in ("val", "test")
     }
     calibration = calibrate(seen["val"].logits, seen["val"].labels)
     keys = [(rule, k) for rule in RULES for k in ks]
     exits = {key: exits_at(*key, calibration) for key in keys}
-    points = {
-        split: [_row(*key, exits[key], split, seen[split], config.layers) for key in keys] for split in seen
-    }
+    points = {split: [_row(*key, exits[key], split, seen[split], config.layers) for key in keys] for split in seen}
     never = Exits((None,) * (network.depth - 1))
     full = {split: _row("none", None, never, split, seen[split], config.layers) for split in seen}
     best = choose(points["val"], full["val"])
@@ -328,9 +321,7 @@ _COLUMNS = (
 )
 
 
-def _row(
-    rule: str, k: float | None, exits: Exits, split: str, seen: Readings, layers: Sequence[int]
-) -> dict[str, Any]:
+def _row(rule: str, k: float | None, exits: Exits, split: str, seen: Readings, layers: Sequence[int]) -> dict[str, Any]:
     # The probability rule has one threshold for all layers; those of the other follow from mu, sigma and k.
     threshold = 1 - tolerated_error(k) if rule == "probability" else None
     row = {"rule": rule, "k": k, "threshold": threshold, "split": split}

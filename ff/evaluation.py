@@ -37,9 +37,7 @@ class Predictions(NamedTuple):
     labels: Tensor
 
 
-def blocks(
-    images: Images, rows: Tensor | None, seeds: int, batch_size: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def blocks(images: Images, rows: Tensor | None, seeds: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Pixels [S, B, D], their squares [S, B] and labels [S, B] of `rows` [S, n] (None: all images), B at
     most the batch size. Images and labels always come from one index."""
     count = len(images.labels) if rows is None else rows.shape[1]
@@ -67,9 +65,7 @@ def predict(
         if goodness:
             by_goodness.append(network.goodness_by_label(pixels, square).cumsum(2).argmax(-1))
         labels.append(truth)
-    return Predictions(
-        torch.cat(heads, 1), torch.cat(by_goodness, 1) if goodness else None, torch.cat(labels, 1)
-    )
+    return Predictions(torch.cat(heads, 1), torch.cat(by_goodness, 1) if goodness else None, torch.cat(labels, 1))
 
 
 def confusion(predicted: Tensor, labels: Tensor) -> Tensor:
@@ -100,9 +96,7 @@ class Readings(NamedTuple):
     """What one network of L layers says about n images (on the CPU)."""
 
     logits: Tensor  # [n, L, 10], of head 1..L on neutral inputs
-    goodness: (
-        Tensor | None
-    )  # [n, L, 10], of each layer under each label; None where goodness was never trained
+    goodness: Tensor | None  # [n, L, 10], of each layer under each label; None where goodness was never trained
     neutral: Tensor  # [n, L], goodness of each layer on neutral inputs
     active: list[Tensor]  # L x [W_l], how many of the images a unit is above 0 for (neutral inputs)
     labels: Tensor  # [n]
@@ -130,8 +124,7 @@ def check_data(config: RunConfig, prepared: Prepared) -> None:
     """FFError where `prepared` is another data set than the run was trained on."""
     if prepared.name != config.dataset:
         raise FFError(
-            f"the run was trained on {config.dataset}, not on {prepared.name}; open the prepared "
-            f"{config.dataset}"
+            f"the run was trained on {config.dataset}, not on {prepared.name}; open the prepared {config.dataset}"
         )
 
 
@@ -190,9 +183,7 @@ def run_evaluation(
     write_csv(folder / "distributions.csv", DISTRIBUTION_COLUMNS, evaluation.distributions)
 
 
-def evaluate_run(
-    network: Network, prepared: Prepared, config: RunConfig, batch_size: int = 512
-) -> Evaluation:
+def evaluate_run(network: Network, prepared: Prepared, config: RunConfig, batch_size: int = 512) -> Evaluation:
     """Everything that evaluation.json and distributions.csv say of a network (S = 1) trained with `config`.
 
     Negatives of the goodness distributions are the test images under a wrong label each, drawn evenly from
@@ -295,9 +286,7 @@ def calibration_error(probability: Tensor, right: Tensor, bins: int = ECE_BINS) 
     if len(right) == 0:
         return None
     place = (probability.double() * bins).ceil().long().sub_(1).clamp_(0, bins - 1)
-    excess = torch.zeros(bins, dtype=torch.float64).index_add_(
-        0, place, right.double() - probability.double()
-    )
+    excess = torch.zeros(bins, dtype=torch.float64).index_add_(0, place, right.double() - probability.double())
     return float(excess.abs().sum()) / len(right)
 
 
@@ -308,9 +297,7 @@ def goodness_groups(seen: Readings, seed: int) -> dict[str, Tensor | None]:
     """Goodness [n, L] of the same images as positives, negatives (wrong labels drawn by `seed`), neutral."""
     groups: dict[str, Tensor | None] = {"positive": None, "negative": None, "neutral": seen.neutral}
     if seen.goodness is not None:
-        shift = torch.randint(
-            1, CLASS_COUNT, seen.labels.shape, generator=draw_generator(seed, "evaluation-negatives")
-        )
+        shift = torch.randint(1, CLASS_COUNT, seen.labels.shape, generator=draw_generator(seed, "evaluation-negatives"))
         for name, labels in (
             ("positive", seen.labels),
             ("negative", uniform_wrong_labels(seen.labels, shift)),
@@ -326,9 +313,7 @@ def _layers(
     n = len(test.labels)
     rows = []
     for layer, width in enumerate(network.widths):
-        by_group = {
-            name: None if values is None else moments(values[:, layer]) for name, values in groups.items()
-        }
+        by_group = {name: None if values is None else moments(values[:, layer]) for name, values in groups.items()}
         auc, paired = None, None
         if groups["positive"] is not None and groups["negative"] is not None:
             positive, negative = groups["positive"][:, layer], groups["negative"][:, layer]
@@ -404,9 +389,7 @@ def _distributions(test: Readings, groups: dict[str, Tensor | None]) -> list[dic
         kinds = {
             "goodness": {name: values[:, layer] for name, values in groups.items() if values is not None},
             "confidence_logit": {name: logit[chosen[:, layer], layer] for name, chosen in outcomes.items()},
-            "confidence_probability": {
-                name: probability[chosen[:, layer], layer] for name, chosen in outcomes.items()
-            },
+            "confidence_probability": {name: probability[chosen[:, layer], layer] for name, chosen in outcomes.items()},
         }
         for kind, values in kinds.items():
             edges = _edges(kind, torch.cat([part.double() for part in values.values()]))

@@ -49,9 +49,7 @@ class Inference:
 
     def __init__(self, network: Network, facts: Facts):
         if len(network.heads) != 1:
-            raise FFError(
-                f"inference takes one network, not {len(network.heads)}; choose one with Network.of_seed"
-            )
+            raise FFError(f"inference takes one network, not {len(network.heads)}; choose one with Network.of_seed")
         self.network, self.depth = network, network.depth
         self.device, self.dtype = network.heads.device, network.heads.dtype
         product = torch.bfloat16 if network.precision == "bfloat16" else self.dtype
@@ -59,9 +57,7 @@ class Inference:
         self.biases = [bias[0] for bias in network.biases]
         # What the ten neutral label pixels add to the first layer is the same for every input.
         self.neutral = network.label_columns().sum(1)[0] * network.neutral_value
-        parts = [
-            network.heads[0, k, :, :count].split(network.widths[: k + 1], 1) for k, count in self._counts()
-        ]
+        parts = [network.heads[0, k, :, :count].split(network.widths[: k + 1], 1) for k, count in self._counts()]
         self.heads = [[part.to(product).contiguous() for part in head] for head in parts]
         self.head_biases = list(network.head_biases[0])
         mean = torch.tensor(facts.mean, device=self.device, dtype=self.dtype)[:, None]

@@ -121,19 +121,13 @@ def key_results(tables: Mapping[str, pd.DataFrame]) -> list[str]:
 def _runs_sentence(runs: pd.DataFrame) -> str:
     finished = int(runs["finished"].sum()) if len(runs) else 0
     text = f"{finished} of {len(runs)} expected run{'s' * (len(runs) != 1)} finished"
-    return (
-        f"{text}."
-        if finished == len(runs)
-        else f"{text}; the section Missing says why the others are not here."
-    )
+    return f"{text}." if finished == len(runs) else f"{text}; the section Missing says why the others are not here."
 
 
 def best_on_validation(summary: pd.DataFrame, dataset: str) -> pd.Series | None:
     """The row (split val, head) of the network and recipe with the best mean validation accuracy, bp left
     out."""
-    rows = summary[
-        (summary["dataset"] == dataset) & (summary["split"] == "val") & (summary["readout"] == "head")
-    ]
+    rows = summary[(summary["dataset"] == dataset) & (summary["split"] == "val") & (summary["readout"] == "head")]
     rows = rows[rows["recipe"] != "bp"] if (rows["recipe"] != "bp").any() else rows
     rows = rows.dropna(subset=["mean"])
     return rows.loc[rows["mean"].idxmax()] if len(rows) else None
@@ -163,9 +157,7 @@ def _recipe_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
         best = best_on_validation(summary, dataset)
         if best is None:
             continue
-        rows = frame[
-            (frame["dataset"] == dataset) & (frame["layers"] == best["layers"]) & (frame["readout"] == "head")
-        ]
+        rows = frame[(frame["dataset"] == dataset) & (frame["layers"] == best["layers"]) & (frame["readout"] == "head")]
         for row in rows.itertuples():
             if best["recipe"] not in (row.recipe_a, row.recipe_b) or pd.isna(row.difference_points):
                 continue
@@ -181,8 +173,7 @@ def _recipe_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
             if ends[0] is not None and ends[0] <= 0 <= ends[1] and ends[0] != ends[1]:
                 clear = " The interval holds 0: the difference is not clear."
             sentences.append(
-                f"{dataset}, {row.layers}: recipe {a} is {size} {b} on test (paired over seeds; "
-                f"{interval}).{clear}"
+                f"{dataset}, {row.layers}: recipe {a} is {size} {b} on test (paired over seeds; {interval}).{clear}"
             )
     return sentences
 
@@ -207,9 +198,7 @@ def _early_exit_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
         )
         time = statistics.mean_interval(cell["time_saved_share_batch_512"])
         if time.estimate is not None:
-            gain = (
-                f"{_percent(abs(time.estimate))} {'of the' if time.estimate >= 0 else 'more'} measured time"
-            )
+            gain = f"{_percent(abs(time.estimate))} {'of the' if time.estimate >= 0 else 'more'} measured time"
             ends = _interval(time.low, time.high, _percent, time.n, "seed", time.method)
             text += f" {'and' if time.estimate >= 0 else 'but costs'} {gain} at batch 512 (saved: {ends})"
         ends = _interval(change.low, change.high, _points, change.n, "seed", change.method)
@@ -239,12 +228,8 @@ def _speed_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
         wins = tables["gpu_wins"]
         wins = wins[(wins["path"] == "deploy")]["batch_size"].dropna()
         if len(wins):
-            span = (
-                f"{wins.min():.0f}" if wins.min() == wins.max() else f"{wins.min():.0f} to {wins.max():.0f}"
-            )
-            sentences.append(
-                f"The GPU is faster than the CPU for certain from batch size {span} on, by network."
-            )
+            span = f"{wins.min():.0f}" if wins.min() == wins.max() else f"{wins.min():.0f} to {wins.max():.0f}"
+            sentences.append(f"The GPU is faster than the CPU for certain from batch size {span} on, by network.")
     for row in devices[devices["available"] == 0].drop_duplicates("device").itertuples():
         sentences.append(f"Nothing was measured on {row.device}: {row.reason}.")
     return sentences
@@ -334,8 +319,7 @@ def _table(caption: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]
     if not rows:
         return f"<p class='none'>{html.escape(caption)}: {html.escape(note or 'no rows')}.</p>"
     head = "".join(
-        f"<th scope='col'{' class=n' if column.number else ''}>{html.escape(column.header)}</th>"
-        for column in columns
+        f"<th scope='col'{' class=n' if column.number else ''}>{html.escape(column.header)}</th>" for column in columns
     )
     body = []
     for row in rows:
@@ -391,9 +375,7 @@ def _figure(name: str, spec: FigureSpec, figures_dir: Path) -> str:
 
 
 def _definitions(pairs: Iterable[tuple[str, Any]]) -> str:
-    items = "".join(
-        f"<dt>{html.escape(str(key))}</dt><dd>{html.escape(_flat(value))}</dd>" for key, value in pairs
-    )
+    items = "".join(f"<dt>{html.escape(str(key))}</dt><dd>{html.escape(_flat(value))}</dd>" for key, value in pairs)
     return f"<dl>{items}</dl>" if items else ""
 
 
@@ -437,9 +419,7 @@ def _accuracy_tables(tables: Mapping[str, pd.DataFrame]) -> str:
     columns = [_words("dataset"), _words("network"), _words("recipe"), _words("readout")]
     columns += [Column("seeds", _text), Column("test accuracy (%)", _number(".2f", 100))]
     columns += [Column("95 % interval (%)", _range(".2f", 100)), _words("method")]
-    first = _table(
-        "Test accuracy at full depth", columns, rows, "Means over seeds." if rows else "no finished run"
-    )
+    first = _table("Test accuracy at full depth", columns, rows, "Means over seeds." if rows else "no finished run")
     pairs = _in_order(tables["recipes"])
     rows = [
         (
@@ -464,9 +444,7 @@ def _accuracy_tables(tables: Mapping[str, pd.DataFrame]) -> str:
     columns += [Column("difference (points)", lambda value: "–" if pd.isna(value) else _points(value))]
     columns += [Column("95 % interval (points)", _signed_range), _words("method")]
     note = "On test, only seeds that both recipes have; an interval without 0 is a clear difference."
-    second = _table(
-        "Recipes compared, paired over seeds", columns, rows, note if rows else "fewer than two recipes"
-    )
+    second = _table("Recipes compared, paired over seeds", columns, rows, note if rows else "fewer than two recipes")
     return first + second
 
 
@@ -532,20 +510,14 @@ def _early_exit_tables(tables: Mapping[str, pd.DataFrame]) -> str:
         _words("rule, k"),
     ]
     columns += [Column("test accuracy (%)", _number(".2f", 100))]
-    columns += [
-        Column("change (points)", lambda value: "–" if value is None or pd.isna(value) else _points(value))
-    ]
+    columns += [Column("change (points)", lambda value: "–" if value is None or pd.isna(value) else _points(value))]
     columns += [Column("95 % interval", lambda pair: "–" if None in pair else _signed_range(pair))]
     columns += [Column("MACs saved (%)", _number(".1f", 100))]
     columns += [Column("95 % interval", lambda pair: "–" if None in pair else _range(".1f", 100)(pair))]
     columns += [Column(f"time saved, batch {batch} (%)", _number(".1f", 100)) for batch in (1, 32, 512)]
     choice = frame["choice"].dropna().iloc[0] if len(frame) and frame["choice"].notna().any() else ""
-    note = (
-        f"Chosen on validation ({choice}), reported on test; change is against full depth; means over seeds."
-    )
-    return _table(
-        "Early-exit operating points", columns, rows, note if rows else "no run has an operating point"
-    )
+    note = f"Chosen on validation ({choice}), reported on test; change is against full depth; means over seeds."
+    return _table("Early-exit operating points", columns, rows, note if rows else "no run has an operating point")
 
 
 def _rule(rule: str, k: float) -> str:
@@ -677,16 +649,12 @@ def _provenance_section(runs: pd.DataFrame, results_root: Path, written_at: str)
         except FFError:
             continue
         machine, packages = provenance.get("machine") or {}, provenance.get("packages") or {}
-        identity = json.dumps(
-            [machine_name(machine), packages, provenance.get("python")], sort_keys=True, default=str
-        )
+        identity = json.dumps([machine_name(machine), packages, provenance.get("python")], sort_keys=True, default=str)
         if identity in seen:
             continue
         seen.append(identity)
         parts.append(f"<h3>{html.escape(machine_name(machine) or 'Machine')}</h3>")
-        parts.append(
-            _definitions([*_known(machine), ("python", provenance.get("python")), ("packages", packages)])
-        )
+        parts.append(_definitions([*_known(machine), ("python", provenance.get("python")), ("packages", packages)]))
     return "".join(parts)
 
 
@@ -785,18 +753,13 @@ def _page(
     links = "".join(f"<li><a href='#{anchor}'>{html.escape(text)}</a></li>" for anchor, text in ids)
     sentences = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in key_results(tables))
     parts = [
-        f"<section id='results'><h2>Results</h2><ul class='key'>{sentences}</ul><p "
-        f"class='note'>{READING}</p></section>"
+        f"<section id='results'><h2>Results</h2><ul class='key'>{sentences}</ul><p class='note'>{READING}</p></section>"
     ]
     for family in families:
         body = FAMILY_TABLES[family](tables) if family in FAMILY_TABLES else ""
         drawn = "".join(_figure(n, FIGURES[n], figures_dir) for n in names if FIGURES[n].family == family)
-        parts.append(
-            f"<section id='{family}'><h2>{html.escape(FAMILY_TITLES[family])}</h2>{drawn}{body}</section>"
-        )
-    parts.append(
-        f"<section id='missing'><h2>Missing, and why</h2>{_missing_section(tables['missing'])}</section>"
-    )
+        parts.append(f"<section id='{family}'><h2>{html.escape(FAMILY_TITLES[family])}</h2>{drawn}{body}</section>")
+    parts.append(f"<section id='missing'><h2>Missing, and why</h2>{_missing_section(tables['missing'])}</section>")
     provenance = _provenance_section(tables["runs"], results_root, written_at)
     parts.append(f"<section id='provenance'><h2>Machine and provenance</h2>{provenance}</section>")
     escaped = html.escape(title)

@@ -142,9 +142,7 @@ def geometric_mean_interval(values: Iterable[float | None]) -> Interval:
     return Interval(logs.n, *ends, logs.method)
 
 
-def paired_difference(
-    first: Mapping[Hashable, float | None], second: Mapping[Hashable, float | None]
-) -> Interval:
+def paired_difference(first: Mapping[Hashable, float | None], second: Mapping[Hashable, float | None]) -> Interval:
     """Mean of `first - second` over the seeds (keys) that both have, with the interval of `mean_interval`.
 
     Pairing takes out what a seed does to both (data split, start weights), so this is the interval to judge

@@ -115,9 +115,7 @@ def _csv(run: Run, results_root: str | Path, name: str) -> pd.DataFrame | None:
     return frame if len(frame) else None
 
 
-def _stack_csv(
-    results_root: str | Path, runs: Iterable[Run], name: str, columns: Sequence[str]
-) -> pd.DataFrame:
+def _stack_csv(results_root: str | Path, runs: Iterable[Run], name: str, columns: Sequence[str]) -> pd.DataFrame:
     """The CSV `name` of all runs below each other, keys in front; columns beyond `columns` follow as they
     come."""
     frames, order = [], list(KEYS) + [column for column in columns if column not in KEYS]
@@ -142,9 +140,7 @@ ACCURACY = KEYS + _columns("split readout depth is_last n accuracy macro_f1 erro
 ACCURACY_SUMMARY = _columns(
     "dataset layers recipe split readout n_seeds mean low high method bootstrap_low bootstrap_high"
 )
-RECIPES = _columns(
-    "dataset layers readout recipe_a recipe_b n_pairs difference_points low high method seeds_left_out"
-)
+RECIPES = _columns("dataset layers readout recipe_a recipe_b n_pairs difference_points low high method seeds_left_out")
 
 
 def accuracy(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
@@ -328,9 +324,7 @@ def operating_points(results_root: str | Path, runs: Iterable[Run], accuracy: pd
 
     `change_points` is early exit minus full depth on test, in percentage points.
     """
-    full = accuracy[
-        (accuracy["is_last"] == 1) & (accuracy["split"] == "test") & (accuracy["readout"] == "head")
-    ]
+    full = accuracy[(accuracy["is_last"] == 1) & (accuracy["split"] == "test") & (accuracy["readout"] == "head")]
     full_depth = dict(zip(full[list(KEYS)].itertuples(index=False, name=None), full["accuracy"], strict=True))
     rows = _Rows(OPERATING_POINTS)
     for run in runs:
@@ -373,8 +367,7 @@ DEVICES = KEYS + _columns(
 SPEEDUP = _columns("dataset layers recipe path device batch_size speedup low high n method")
 GPU_WINS = _columns("dataset layers recipe path device batch_size reason")
 AGREEMENT = KEYS + _columns(
-    "devices available reason n same_predictions_share max_logit_difference n_differing "
-    "largest_differing_margin"
+    "devices available reason n same_predictions_share max_logit_difference n_differing largest_differing_margin"
 )
 ENERGY = KEYS + _columns("job phase rail is_total gross_mj net_mj seconds")
 

@@ -273,9 +273,7 @@ class PowerMeter:
         return integral.energy_mj / integral.covered_s, sum(start_s <= t <= end_s for t in times)
 
 
-def energy_of(
-    meter: PowerMeter, window: Window, idle: Sequence[tuple[float, float] | None]
-) -> dict[str, Any] | None:
+def energy_of(meter: PowerMeter, window: Window, idle: Sequence[tuple[float, float] | None]) -> dict[str, Any] | None:
     """Energy per sample of a window; None where the sensor failed in it.
 
     `idle` are (instant s, mW) before and after; net energy takes off the level interpolated at the middle
@@ -360,15 +358,11 @@ def measure(
         ]
         for subject in ready
     }
-    levels = {
-        name: point[1] if point else None for name, point in zip(("before", "after"), idle, strict=True)
-    }
+    levels = {name: point[1] if point else None for name, point in zip(("before", "after"), idle, strict=True)}
     return Measurement(rows, batches, levels)
 
 
-def _memory(
-    subject: Subject, batch_sizes: Sequence[int], seed: int
-) -> dict[tuple[str, str, int], float | None]:
+def _memory(subject: Subject, batch_sizes: Sequence[int], seed: int) -> dict[tuple[str, str, int], float | None]:
     """Peak memory of each cell, small batches first: freed memory that an allocator keeps stays visible."""
     peaks = {}
     for size in sorted(batch_sizes):
@@ -474,9 +468,7 @@ def _windows(
     return windows
 
 
-def repeat_for(
-    subject: Subject, inputs: Sequence[Any], seconds: float, clock: Clock
-) -> tuple[float, float, int]:
+def repeat_for(subject: Subject, inputs: Sequence[Any], seconds: float, clock: Clock) -> tuple[float, float, int]:
     """Repeat the deploy path for `seconds` or a little longer: (start, end, whole runs), each run
     finished."""
     subject.synchronise()
@@ -667,8 +659,7 @@ def compare(first: Tensor, second: Tensor, names: tuple[str, str]) -> dict[str, 
     n = len(first)
     differing = (first.argmax(-1) != second.argmax(-1)).nonzero().squeeze(1)
     margins = [
-        values.topk(2, -1).values.diff(dim=-1).neg().squeeze(-1)[differing].tolist()
-        for values in (first, second)
+        values.topk(2, -1).values.diff(dim=-1).neg().squeeze(-1)[differing].tolist() for values in (first, second)
     ]
     return {
         "n": n,
@@ -684,9 +675,7 @@ def compare(first: Tensor, second: Tensor, names: tuple[str, str]) -> dict[str, 
 def last_head_logits(network: Network, prepared: Prepared, device: str, batch_size: int) -> Tensor:
     """Logits [n, 10] of the last head for all test images, computed on `device`."""
     inference = Inference(network.to(device), prepared.facts)
-    parts = [
-        inference.logits(inference.pixels(images)).cpu() for images in prepared.test.images.split(batch_size)
-    ]
+    parts = [inference.logits(inference.pixels(images)).cpu() for images in prepared.test.images.split(batch_size)]
     return torch.cat(parts) if parts else torch.empty(0, CLASS_COUNT)
 
 

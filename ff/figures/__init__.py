@@ -47,8 +47,7 @@ FIGURES: dict[str, FigureSpec] = {
         "Test accuracy of the head readout at full depth. Hollow marks are single seeds, filled marks their "
         "mean, bars its 95 % interval (Student t below 20 seeds, since a bootstrap of three values is too "
         "narrow; bootstrap BCa from 20 on).",
-        "Dot plot of test accuracy in per cent by network, one panel a dataset, one colour and marker a "
-        "recipe.",
+        "Dot plot of test accuracy in per cent by network, one panel a dataset, one colour and marker a recipe.",
     ),
     "accuracy_depth": FigureSpec(
         "accuracy",
@@ -68,8 +67,7 @@ FIGURES: dict[str, FigureSpec] = {
         "Confusion on test",
         "Share of each true class that was answered as each class, summed over seeds, for the network that "
         "is best on validation.",
-        "Matrix of true against predicted classes, one panel a dataset, with the share in per cent in each "
-        "cell.",
+        "Matrix of true against predicted classes, one panel a dataset, with the share in per cent in each cell.",
     ),
     "goodness_gap": FigureSpec(
         "training",
@@ -79,8 +77,7 @@ FIGURES: dict[str, FigureSpec] = {
         "Goodness gap during training",
         "Mean goodness of positive minus mean goodness of negative samples, by layer and epoch. Bands reach "
         "from the smallest to the largest seed.",
-        "Line plots of the goodness gap against the epoch, one line a layer, one panel a dataset and "
-        "network.",
+        "Line plots of the goodness gap against the epoch, one line a layer, one panel a dataset and network.",
     ),
     "validation_accuracy": FigureSpec(
         "training",
@@ -100,8 +97,7 @@ FIGURES: dict[str, FigureSpec] = {
         "Goodness of positive, negative and neutral inputs",
         "How goodness is distributed over test inputs with the true label, a wrong label and the neutral "
         "label, by layer, for the network that is best on validation.",
-        "Histograms of goodness for positive, negative and neutral inputs, one row a layer, one column a "
-        "dataset.",
+        "Histograms of goodness for positive, negative and neutral inputs, one row a layer, one column a dataset.",
     ),
     "confidence_probability": FigureSpec(
         "distributions",
@@ -110,8 +106,7 @@ FIGURES: dict[str, FigureSpec] = {
         ("distributions.csv",),
         "Confidence of right and wrong answers (probability)",
         "How the largest probability of each head is distributed over right and wrong answers on test.",
-        "Histograms of the largest probability for right and wrong answers, one row a layer, one column a "
-        "dataset.",
+        "Histograms of the largest probability for right and wrong answers, one row a layer, one column a dataset.",
     ),
     "confidence_logit": FigureSpec(
         "distributions",
@@ -161,8 +156,7 @@ FIGURES: dict[str, FigureSpec] = {
         "Throughput against batch size",
         "Samples per second, inputs already on the device: median over repeats, with the 95 % bootstrap "
         "interval of the median.",
-        "Line plots of throughput in samples per second against batch size, one line a network, one column "
-        "a device.",
+        "Line plots of throughput in samples per second against batch size, one line a network, one column a device.",
     ),
     "speedup": FigureSpec(
         "latency",
@@ -172,8 +166,7 @@ FIGURES: dict[str, FigureSpec] = {
         "Speed-up of the GPU over the CPU",
         "CPU time divided by GPU time for the same batch. Bold: the 95 % interval leaves out 1; hatched: "
         "the CPU is faster.",
-        "Heat map of the speed-up by network and batch size, one panel a dataset, with the factor in each "
-        "cell.",
+        "Heat map of the speed-up by network and batch size, one panel a dataset, with the factor in each cell.",
     ),
     "latency_heatmap": FigureSpec(
         "latency",

@@ -43,9 +43,7 @@ def accuracy(frame: pd.DataFrame, readout: str = "head", split: str = "test") ->
                 if interval.n > 1:
                     ax.plot([x - step * 0.35] * interval.n, values, **seeds, mfc="none", ms=3, mew=0.7)
                     error = [[interval.estimate - interval.low], [interval.high - interval.estimate]]
-                    ax.errorbar(
-                        x, interval.estimate, np.maximum(error, 0), color=look.colour, capsize=2.5, lw=1.1
-                    )
+                    ax.errorbar(x, interval.estimate, np.maximum(error, 0), color=look.colour, capsize=2.5, lw=1.1)
                 ax.plot([x], [interval.estimate], **seeds, ms=5.5, mec="white", mew=0.5)
         low, high = ax.dataLim.intervaly
         low, high = low - 0.06 * (high - low), high + 0.06 * (high - low)
@@ -154,9 +152,7 @@ def confusion(frame: pd.DataFrame) -> Figure:
         ax.grid(False)
         first = cell.iloc[0]
         ax.set_title(f"{dataset}, {first['layers']}, {first['recipe']}")
-    figure.colorbar(
-        image, ax=axes, label="share of the true class (%)", shrink=0.7, ticks=[0, 1, 5, 10, 25, 50, 100]
-    )
+    figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.7, ticks=[0, 1, 5, 10, 25, 50, 100])
     images = frame.groupby("dataset")["count"].sum()
     seeds = style.seeds_text(frame["seeds"])
     note = (

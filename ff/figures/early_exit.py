@@ -36,9 +36,7 @@ def trade_off(frame: pd.DataFrame) -> Figure:
     frame = frame[frame["recipe"] == recipe]
     nets, datasets = style.networks(frame["layers"]), style.unique(frame["dataset"])
     # One layer leaves nothing to exit from; such a network would be a single point.
-    deep = [
-        label for label in nets.order if any(n.count("-") > 1 for n, t in nets.label.items() if t == label)
-    ]
+    deep = [label for label in nets.order if any(n.count("-") > 1 for n, t in nets.label.items() if t == label)]
     chosen = style.pick(deep or nets.order, MOST_NETWORKS if len(datasets) < 3 else 1)
     rows = [(dataset, label) for dataset in datasets for label in chosen]
     figure, grid = style.panels(len(rows), len(COSTS), width=3.1, height=2.1, sharey="row")
@@ -59,9 +57,7 @@ def trade_off(frame: pd.DataFrame) -> Figure:
                 # The median over seeds: a time that another process disturbed would pull a mean anywhere.
                 cost = 100 * (1 - by_k[column].median())
                 accuracy = 100 * by_k["accuracy"].mean()
-                ax.plot(
-                    cost, accuracy, color=look.colour, marker=look.marker, linestyle=look.line, markersize=3.5
-                )
+                ax.plot(cost, accuracy, color=look.colour, marker=look.marker, linestyle=look.line, markersize=3.5)
                 low, high = 100 * by_k["accuracy"].min(), 100 * by_k["accuracy"].max()
                 order = cost.sort_values().index
                 ax.fill_between(cost[order], low[order], high[order], color=look.colour, alpha=0.15, lw=0)
@@ -81,9 +77,7 @@ def trade_off(frame: pd.DataFrame) -> Figure:
         for rule, look in RULES.items()
         if rule in set(frame["rule"])
     ]
-    legend.append(
-        Line2D([], [], marker="o", mfc="none", mec=style.BLACK, linestyle="none", ms=9, label="k = 1")
-    )
+    legend.append(Line2D([], [], marker="o", mfc="none", mec=style.BLACK, linestyle="none", ms=9, label="k = 1"))
     ks = frame["k"]
     note = (
         f"Recipe {recipe}; each mark is one k from {ks.min():g} to {ks.max():g}, thresholds from validation; "

@@ -49,9 +49,7 @@ def rails(frame: pd.DataFrame, missing: pd.DataFrame) -> Figure:
             if cell.empty:
                 style.say(ax, "no energy was measured for this network")
                 continue
-            by_rail = cell.pivot_table(
-                index="rail", columns="phase", values="gross_mj", aggfunc="sum", sort=False
-            )
+            by_rail = cell.pivot_table(index="rail", columns="phase", values="gross_mj", aggfunc="sum", sort=False)
             seeds = cell.groupby("rail")["seed"].nunique()
             bottom = np.zeros(len(names))
             for phase, look in looks.items():
@@ -73,8 +71,7 @@ def rails(frame: pd.DataFrame, missing: pd.DataFrame) -> Figure:
     for ax in grid[-1]:
         ax.set_xlabel("power rail")
     legend = [
-        Patch(facecolor=look.colour, hatch=look.hatch, edgecolor="white", label=phase)
-        for phase, look in looks.items()
+        Patch(facecolor=look.colour, hatch=look.hatch, edgecolor="white", label=phase) for phase, look in looks.items()
     ]
     bars = (
         f"bars: 95 % interval over seeds ({', '.join(style.unique(methods))})"
@@ -108,9 +105,7 @@ def energy_accuracy(training: pd.DataFrame, accuracy: pd.DataFrame, missing: pd.
     known = training.dropna(subset=["energy_gross_mj"]) if len(training) else training
     if known.empty:
         return style.empty(title, why_no_energy(missing))
-    last = accuracy[
-        (accuracy["is_last"] == 1) & (accuracy["split"] == "test") & (accuracy["readout"] == "head")
-    ]
+    last = accuracy[(accuracy["is_last"] == 1) & (accuracy["split"] == "test") & (accuracy["readout"] == "head")]
     frame = known.merge(last[[*keys, "accuracy"]], on=keys).dropna(subset=["accuracy"])
     if frame.empty:
         return style.empty(title, "no run has both a measured energy and a test accuracy")

@@ -47,9 +47,7 @@ def best_cells(summary_dir: Path) -> list[list[Run]]:
     return cells
 
 
-def confusion(
-    summary_dir: Path, results_root: Path, readout: str = "head", split: str = "test"
-) -> pd.DataFrame:
+def confusion(summary_dir: Path, results_root: Path, readout: str = "head", split: str = "test") -> pd.DataFrame:
     """Counts summed over seeds at full depth: dataset, layers, recipe, seeds, readout, true, predicted,
     count."""
     rows = []

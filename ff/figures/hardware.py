@@ -38,9 +38,7 @@ def trace(samples: pd.DataFrame, phases: pd.DataFrame, name: str = "") -> Figure
     """
     title = "Hardware trace of a job" + (f": {name}" if name else "")
     if samples.empty:
-        return style.empty(
-            title, "no job has a hardware log: it was switched off, or hardware.csv is missing"
-        )
+        return style.empty(title, "no job has a hardware log: it was switched off, or hardware.csv is missing")
     # The machine's total and its parts come from several sources: one line a column, empty cells left out.
     samples = samples.sort_values("monotonic_s")
     starts = [samples["monotonic_s"].min(), *(phases["start_monotonic_s"] if len(phases) else [])]
@@ -51,9 +49,7 @@ def trace(samples: pd.DataFrame, phases: pd.DataFrame, name: str = "") -> Figure
     for (prefix, named, unit, scale, reason), (ax,) in zip(PANELS, grid, strict=True):
         columns = dict(named)
         if prefix:
-            columns = {
-                column: column.removeprefix(prefix) for column in samples.columns if column.startswith(prefix)
-            }
+            columns = {column: column.removeprefix(prefix) for column in samples.columns if column.startswith(prefix)}
         columns = {c: text for c, text in columns.items() if c in samples and samples[c].notna().any()}
         if not columns:
             style.say(ax, reason, 70)
@@ -62,9 +58,7 @@ def trace(samples: pd.DataFrame, phases: pd.DataFrame, name: str = "") -> Figure
             means = samples[list(columns)].mean().sort_values(ascending=False)
             left_out += [columns[c] for c in means.index[MOST_LINES:]]
             columns = {c: columns[c] for c in means.index[:MOST_LINES]}
-        for (column, text), look in zip(
-            columns.items(), style.looks(columns.values()).values(), strict=False
-        ):
+        for (column, text), look in zip(columns.items(), style.looks(columns.values()).values(), strict=False):
             line, each = _thinned(samples, column)
             most = max(most, each)
             every = max(1, len(line) // 12)
@@ -96,9 +90,7 @@ def trace(samples: pd.DataFrame, phases: pd.DataFrame, name: str = "") -> Figure
     if drawn:
         drawn[-1].tick_params(labelbottom=True)
         drawn[-1].set_xlabel("time (s)")
-    seconds = (
-        phases.assign(s=phases["end_monotonic_s"] - phases["start_monotonic_s"]) if len(phases) else phases
-    )
+    seconds = phases.assign(s=phases["end_monotonic_s"] - phases["start_monotonic_s"]) if len(phases) else phases
     lasted = seconds.groupby("phase", sort=False)["s"].sum() if len(phases) else {}
     legend = [
         Patch(
@@ -110,9 +102,7 @@ def trace(samples: pd.DataFrame, phases: pd.DataFrame, name: str = "") -> Figure
     ]
     sources = ", ".join(style.unique(samples["source"].dropna())) if "source" in samples else "unknown"
     note = f"Shaded: phases, with the seconds each lasted. n = {len(samples)} samples from {sources}; "
-    note += (
-        "raw readings, no interval." if most == 1 else f"each point the mean of {most} readings, no interval."
-    )
+    note += "raw readings, no interval." if most == 1 else f"each point the mean of {most} readings, no interval."
     if left_out:
         note += f" Not drawn for room: {', '.join(left_out)}."
     if not len(phases):

@@ -86,9 +86,7 @@ def latency_histogram(samples: pd.DataFrame, devices: pd.DataFrame) -> Figure:
     """Latency of single samples (batch 1), a column a network (at most four), a row a device."""
     title = "Latency of single samples (batch 1)"
     if len(samples):
-        samples = samples[(samples["batch_size"] == 1) & (samples["path"] == "deploy")].dropna(
-            subset=["latency_ms"]
-        )
+        samples = samples[(samples["batch_size"] == 1) & (samples["path"] == "deploy")].dropna(subset=["latency_ms"])
     if samples.empty:
         return style.empty(title, _why_unmeasured(devices))
     dataset, samples = _one_dataset(samples)
@@ -199,12 +197,8 @@ def speedup(frame: pd.DataFrame, devices: pd.DataFrame) -> Figure:
         cell = frame[frame["dataset"] == dataset].assign(net=lambda part: part["layers"].map(nets.label))
         values = cell.pivot_table(index="net", columns="batch_size", values="speedup", aggfunc="mean")
         values = values.reindex(index=nets.order, columns=batches)
-        low = cell.pivot_table(index="net", columns="batch_size", values="low", aggfunc="min").reindex_like(
-            values
-        )
-        high = cell.pivot_table(index="net", columns="batch_size", values="high", aggfunc="max").reindex_like(
-            values
-        )
+        low = cell.pivot_table(index="net", columns="batch_size", values="low", aggfunc="min").reindex_like(values)
+        high = cell.pivot_table(index="net", columns="batch_size", values="high", aggfunc="max").reindex_like(values)
         sure = ((low > 1) | (high < 1)).to_numpy()
         image = _cells(ax, values, norm, nets, bold=sure)
         for i, j in np.argwhere(values.to_numpy() < 1):
@@ -234,9 +228,7 @@ def memory_heatmap(latency: pd.DataFrame, devices: pd.DataFrame) -> Figure:
 
 def energy_heatmap(latency: pd.DataFrame, devices: pd.DataFrame) -> Figure:
     """Energy per sample above idle (mJ) by network and batch size."""
-    return heatmap(
-        latency, devices, "net_mj_per_sample", "Energy per sample, net of idle", "net energy (mJ/sample)"
-    )
+    return heatmap(latency, devices, "net_mj_per_sample", "Energy per sample, net of idle", "net energy (mJ/sample)")
 
 
 def power_heatmap(latency: pd.DataFrame, devices: pd.DataFrame) -> Figure:
@@ -256,9 +248,7 @@ def heatmap(latency: pd.DataFrame, devices: pd.DataFrame, column: str, title: st
     datasets, columns = style.unique(frame["dataset"]), _device_columns(_main(latency), devices)
     nets = style.networks(frame["layers"])
     batches = sorted(int(b) for b in frame["batch_size"].unique())
-    figure, grid = style.panels(
-        len(datasets), len(columns), width=4.8, height=max(1.8, 1.0 + 0.3 * len(nets.order))
-    )
+    figure, grid = style.panels(len(datasets), len(columns), width=4.8, height=max(1.8, 1.0 + 0.3 * len(nets.order)))
     positive = (frame[column] > 0).all()
     norm = LogNorm(*_ends(frame[column])) if positive else Normalize(*_ends(frame[column]))
     image = None
@@ -353,9 +343,7 @@ def _device_name(device: str, devices: pd.DataFrame) -> str:
 
 
 def _why_device(device: str, devices: pd.DataFrame, otherwise: str = "not measured") -> str:
-    reasons = (
-        devices[(devices["device"] == device) & (devices["available"] == 0)]["reason"] if len(devices) else []
-    )
+    reasons = devices[(devices["device"] == device) & (devices["available"] == 0)]["reason"] if len(devices) else []
     reasons = reasons.dropna() if len(reasons) else reasons
     return str(reasons.iloc[0]) if len(reasons) else otherwise
 
@@ -363,9 +351,7 @@ def _why_device(device: str, devices: pd.DataFrame, otherwise: str = "not measur
 def _why_unmeasured(devices: pd.DataFrame) -> str:
     gone = devices[devices["available"] == 0] if len(devices) else devices
     reasons = (
-        [f"{row.device}: {row.reason}" for row in gone.drop_duplicates("device").itertuples()]
-        if len(gone)
-        else []
+        [f"{row.device}: {row.reason}" for row in gone.drop_duplicates("device").itertuples()] if len(gone) else []
     )
     return "; ".join([NOT_MEASURED, *reasons])
 

@@ -77,9 +77,7 @@ def looks(names: Iterable[str], fixed: dict[str, Look] | None = None) -> dict[st
     """A look for each name, in order: the fixed ones where they exist, else the next ones that are free."""
     fixed = fixed or {}
     names = list(names)
-    free = [look for look in _LOOKS if look not in [fixed[name] for name in names if name in fixed]] or list(
-        _LOOKS
-    )
+    free = [look for look in _LOOKS if look not in [fixed[name] for name in names if name in fixed]] or list(_LOOKS)
     others = [name for name in names if name not in fixed]
     given = {name: free[index % len(free)] for index, name in enumerate(others)}
     return {name: fixed.get(name) or given[name] for name in names}
@@ -175,9 +173,7 @@ def wrapped(count: int, columns: int = 2, **kwargs) -> tuple[Figure, list]:
     return figure, flat[:count]
 
 
-def finish(
-    figure: Figure, title: str, note: str, legend: Sequence = (), columns: int | None = None
-) -> Figure:
+def finish(figure: Figure, title: str, note: str, legend: Sequence = (), columns: int | None = None) -> Figure:
     """Title, legend below the title, and a note below the axes that states n and the interval."""
     inches = figure.get_figwidth()
     title = "\n".join(textwrap.wrap(title, int(inches * 10.5)))
@@ -189,9 +185,7 @@ def finish(
         fitting = max(1, int(inches * 12.5 / (longest + 7)))
         columns = min(columns or len(legend), fitting, len(legend))
         rows = -(-len(legend) // columns)
-    figure.suptitle(
-        title + "\n" * round(rows * 1.0 + 0.3 * bool(rows)), x=0.008, ha="left", fontsize=11, weight="bold"
-    )
+    figure.suptitle(title + "\n" * round(rows * 1.0 + 0.3 * bool(rows)), x=0.008, ha="left", fontsize=11, weight="bold")
     if legend:
         figure.legend(
             handles=legend,

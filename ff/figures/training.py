@@ -23,9 +23,7 @@ def goodness_gap(frame: pd.DataFrame) -> Figure:
     depths = [int(c.rsplit("_", 1)[1]) for c in frame.columns if c.startswith("goodness_positive_")]
     if frame.empty or not depths:
         return style.empty(title, "no run of a Forward-Forward recipe has a training history yet")
-    gaps = {
-        depth: frame[f"goodness_positive_{depth}"] - frame[f"goodness_negative_{depth}"] for depth in depths
-    }
+    gaps = {depth: frame[f"goodness_positive_{depth}"] - frame[f"goodness_negative_{depth}"] for depth in depths}
     frame = frame.assign(**{f"gap_{depth}": gap for depth, gap in gaps.items()})
     depths = [depth for depth in sorted(depths) if frame[f"gap_{depth}"].notna().any()]
     nets = style.networks(frame["layers"])
@@ -40,9 +38,7 @@ def goodness_gap(frame: pd.DataFrame) -> Figure:
     for (dataset, recipe), row in zip(rows, grid, strict=True):
         for label, ax in zip(chosen, row, strict=True):
             names = [name for name, text in nets.label.items() if text == label]
-            cell = frame[
-                (frame["dataset"] == dataset) & (frame["recipe"] == recipe) & frame["layers"].isin(names)
-            ]
+            cell = frame[(frame["dataset"] == dataset) & (frame["recipe"] == recipe) & frame["layers"].isin(names)]
             if cell.empty:
                 style.say(ax, "no finished run")
                 continue

@@ -173,9 +173,7 @@ def _integrated_gpus(root: Path) -> list[dict]:
 
 
 def _discrete_gpus(root: Path) -> list[dict]:
-    version = re.search(
-        r"(?:Kernel Module|for \S+)\s+(\d[\d.]+)", _text(root / "proc/driver/nvidia/version") or ""
-    )
+    version = re.search(r"(?:Kernel Module|for \S+)\s+(\d[\d.]+)", _text(root / "proc/driver/nvidia/version") or "")
     gpus = []
     for path in _glob(root / "proc/driver/nvidia/gpus", "*/information"):
         name = re.search(r"^Model:\s*(.+)$", _text(path) or "", re.MULTILINE)

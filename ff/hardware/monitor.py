@@ -26,14 +26,10 @@ from ff.hardware.tegrastats import parse_line
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `ff monitor` to a parser."""
     parser.add_argument("--interval-ms", type=int, default=500, help="time between two samples (default 500)")
-    parser.add_argument(
-        "--log", metavar="FILE", help="also append the readings to a log, as the sidecar does"
-    )
+    parser.add_argument("--log", metavar="FILE", help="also append the readings to a log, as the sidecar does")
     parser.add_argument("--seconds", type=float, metavar="N", help="stop after N seconds")
     parser.add_argument("--json", action="store_true", help="one JSON object per reading and line")
-    parser.add_argument(
-        "--replay", metavar="FILE", help="read a recorded tegrastats log; - is standard input"
-    )
+    parser.add_argument("--replay", metavar="FILE", help="read a recorded tegrastats log; - is standard input")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -26,9 +26,7 @@ class Nvml:
         try:
             import pynvml
         except ImportError as error:
-            raise SensorMissing(
-                "nvidia-ml-py is not installed; install it with: pip install nvidia-ml-py"
-            ) from error
+            raise SensorMissing("nvidia-ml-py is not installed; install it with: pip install nvidia-ml-py") from error
         try:
             pynvml.nvmlInit()
         except pynvml.NVMLError as error:
@@ -44,9 +42,7 @@ class Nvml:
         self._gpus = [(index, handles[index]) for index in chosen]
         if not self._gpus:
             self.close()
-            raise SensorMissing(
-                "CUDA_VISIBLE_DEVICES names no NVIDIA GPU" if uuids else "there is no NVIDIA GPU"
-            )
+            raise SensorMissing("CUDA_VISIBLE_DEVICES names no NVIDIA GPU" if uuids else "there is no NVIDIA GPU")
         for index, handle in self._gpus:
             energy = self._ask("nvmlDeviceGetTotalEnergyConsumption", handle)
             if energy is not None:

@@ -172,12 +172,7 @@ class Recorder:
                 self._why = "the parent process is gone"
                 break
             for watched in first + instead:
-                if (
-                    watched.is_open
-                    and watched.source.fd in ready
-                    and self._sample(watched)
-                    and watched in first
-                ):
+                if watched.is_open and watched.source.fd in ready and self._sample(watched) and watched in first:
                     last_power = time.monotonic()
             now = time.monotonic()
             if now < next_tick:
@@ -208,9 +203,7 @@ class Recorder:
         try:
             readings = watched.source.sample()
         except Exception as error:
-            self._lose(
-                watched, "lost", f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            )
+            self._lose(watched, "lost", f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
             return False
         power = False
         now = time.monotonic()
@@ -294,9 +287,7 @@ class _Watched:
 
     def judge(self, reading: dict, recorder: Recorder) -> None:
         """Say once when printed lines stop or begin to make sense."""
-        empty = not any(
-            value for name, value in reading.items() if name not in ("raw", "monotonic_s", "unix_s")
-        )
+        empty = not any(value for name, value in reading.items() if name not in ("raw", "monotonic_s", "unix_s"))
         if empty and not self.unreadable:
             recorder._note(self, "garbage", f"a line that cannot be read: {reading['raw'][:200]!r}")
         self.unreadable = empty
@@ -339,9 +330,7 @@ class _Log:
                 complain(f"{self._path} is written again")
         except OSError as error:
             if self._full_since is None:
-                complain(
-                    f"{self._path} cannot be written ({error.strerror or error}); the job goes on without"
-                )
+                complain(f"{self._path} cannot be written ({error.strerror or error}); the job goes on without")
             self._full_since = now
 
     def _open(self) -> None:

@@ -35,9 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _record(args, parent)
     except Exception as error:
         with suppress(Exception):
-            print(
-                f"ff hardware: the sidecar ends: {type(error).__name__}: {error}", file=sys.stderr, flush=True
-            )
+            print(f"ff hardware: the sidecar ends: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
     return 0
 
 
@@ -95,12 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--phases", help="phases.csv of the job, for the energy of each phase")
     parser.add_argument("--csv", help="write the samples as CSV at the end")
     parser.add_argument("--json", help="write the summary at the end")
-    parser.add_argument(
-        "--root", default="/", help="where the files of the machine are looked up (default /)"
-    )
-    parser.add_argument(
-        "--silent-after-s", type=float, help="restart a source that prints nothing for so long"
-    )
+    parser.add_argument("--root", default="/", help="where the files of the machine are looked up (default /)")
+    parser.add_argument("--silent-after-s", type=float, help="restart a source that prints nothing for so long")
     return parser
 
 

@@ -120,9 +120,7 @@ def _summary(attempts: list[Attempt], phases: list[Phase]) -> dict:
         "notes": notes[:_MAX_NOTES],
     }
     if not attempts:
-        result["notes"].append(
-            "there is no hardware log: the job ran without a recorder, or it could not write"
-        )
+        result["notes"].append("there is no hardware log: the job ran without a recorder, or it could not write")
     return result
 
 
@@ -297,8 +295,7 @@ def _mean_idle(idle: tuple[dict | None, dict | None]) -> dict[str, float]:
     known = [part for part in idle if part]
     rails = {rail for part in known for rail in part}
     return {
-        rail: sum(part[rail] for part in known if rail in part) / sum(rail in part for part in known)
-        for rail in rails
+        rail: sum(part[rail] for part in known if rail in part) / sum(rail in part for part in known) for rail in rails
     }
 
 
