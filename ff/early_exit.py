@@ -59,8 +59,7 @@ class Calibration(NamedTuple):
     temperature: list[float | None]
 
 
-# -- calibration
-# -----------------------------------------------------------------------------------------------
+# -- calibration ----
 
 
 def calibrate(logits: Tensor, labels: Tensor) -> Calibration:
@@ -121,8 +120,7 @@ def exits_at(rule: str, k: float, calibration: Calibration) -> Exits:
     return Exits(thresholds, tuple(1.0 if temperature is None else temperature for temperature in known))
 
 
-# -- the curve
-# ---------------------------------------------------------------------------------------------------
+# -- the curve ----
 
 
 def exit_layers(logits: Tensor, exits: Exits) -> Tensor:
@@ -176,8 +174,7 @@ def choose(points: Sequence[dict[str, Any]], full: dict[str, Any]) -> dict[str, 
     return max(fit, key=lambda point: (point["macs_saved_share"], point["accuracy"]), default=None)
 
 
-# -- time
-# ----------------------------------------------------------------------------------------------------------
+# -- time ----
 
 
 def timed_rows(first_logits: Tensor, count: int, seed: int) -> Tensor:
@@ -236,8 +233,7 @@ def synchroniser(device: torch.device) -> Callable[[], None]:
     return lambda: None
 
 
-# -- a run
-# ---------------------------------------------------------------------------------------------------------
+# -- a run ----
 
 
 def run_early_exit(

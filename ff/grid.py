@@ -152,7 +152,9 @@ def _explained(error: Any) -> str:
     where = ".".join(str(part) for part in error.absolute_path) or "the top level"
     rule, allowed = error.validator, error.validator_value
     if rule == "enum":
-        return f"{where} is {error.instance!r}; allowed: {', '.join(map(str, allowed))}"
+        # YAML reads a bare off as false, which the schema therefore takes too.
+        words = [str(value) for value in allowed if not isinstance(value, bool)]
+        return f"{where} is {error.instance!r}; allowed: {', '.join(words)}"
     if rule == "additionalProperties":
         known = error.schema.get("properties", {})
         unknown = sorted(set(error.instance) - set(known))

@@ -34,6 +34,7 @@ from torch import Tensor
 from ff import __version__, checkpoint, statistics
 from ff.config import CLASS_COUNT
 from ff.datasets import Part, Prepared
+from ff.errors import FFError
 from ff.evaluation import check_data, identify
 from ff.files import write_csv, write_json
 from ff.hardware import energy
@@ -100,7 +101,7 @@ class Window(NamedTuple):
     samples: int
 
 
-# -- the network on a device ---------------------------------------------------------------------------------
+# -- the network on a device ----
 
 
 class DeployedNetwork:
@@ -194,7 +195,7 @@ def why_missing(name: str) -> str | None:
     return None
 
 
-# -- power ---------------------------------------------------------------------------------------------------
+# -- power ----
 
 
 @contextmanager
@@ -306,7 +307,7 @@ def idle_level(points: Sequence[tuple[float, float]], at_s: float) -> float | No
     return p0 if t1 == t0 else p0 + (p1 - p0) * (at_s - t0) / (t1 - t0)
 
 
-# -- the protocol --------------------------------------------------------------------------------------------
+# -- the protocol ----
 
 
 def measure(
@@ -508,7 +509,7 @@ def _spread(summary: statistics.Summary) -> dict[str, Any]:
     return {name: getattr(summary, name) for name in ("median", "p5", "p95", "low", "high", "method")}
 
 
-# -- conditions ----------------------------------------------------------------------------------------------
+# -- conditions ----
 
 
 def machine_state(root: str | os.PathLike = "/") -> dict[str, Any]:
@@ -564,7 +565,7 @@ def device_facts(name: str) -> dict[str, Any]:
     return {"name": title, "kind": kind, "available": True, "reason": None}
 
 
-# -- a run ---------------------------------------------------------------------------------------------------
+# -- a run ----
 
 
 def run_measurement(
@@ -582,7 +583,12 @@ def run_measurement(
 
     A device that is not there gets its files too: no rows, and the reason. `seed` (None: the run's) draws
     the order and the images. `energy_batch_sizes`: None for all batch sizes, empty for no energy.
+    Raises FFError when a count is below 1, or when the data set is not the one the run was trained on.
     """
+    counts = {"repeats": repeats, "single_samples": single_samples, "batch size": min(batch_sizes, default=0)}
+    for name, count in counts.items():
+        if count < 1:
+            raise FFError(f"cannot measure with {name} {count}; give at least 1")
     folder = Path(run_folder)
     network, meta = checkpoint.load(folder / "model.safetensors", "cpu")
     config = checkpoint.config(meta)
@@ -646,7 +652,7 @@ def _power_source() -> tuple[Any, str | None]:
     return source, None if source is not None else "no power sensor can be read on this machine"
 
 
-# -- agreement -----------------------------------------------------------------------------------------------
+# -- agreement ----
 
 
 def compare(first: Tensor, second: Tensor, names: tuple[str, str]) -> dict[str, Any]:

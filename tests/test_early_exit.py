@@ -40,8 +40,7 @@ def made_logits(n: int, depth: int = 3, seed: int = 0, sharpness: float = 3.0) -
     return logits, labels
 
 
-# -- calibration
-# -----------------------------------------------------------------------------------------------
+# -- calibration ----
 
 
 def test_mu_and_sigma_are_class_means_over_right_samples():
@@ -121,8 +120,7 @@ def test_temperatures_stay_within_their_limits():
     assert temperatures(right, (labels + 1) % 10) == [pytest.approx(50)] * 3
 
 
-# -- rules
-# -----------------------------------------------------------------------------------------------------
+# -- rules ----
 
 
 def test_thresholds_of_both_rules():
@@ -157,8 +155,7 @@ def test_the_sweep_holds_what_was_asked_for():
     assert {0.25 * step for step in range(17)} <= set(KS) and list(KS) == sorted(KS)
 
 
-# -- the curve
-# -------------------------------------------------------------------------------------------------
+# -- the curve ----
 
 
 def test_macs_by_hand():
@@ -191,8 +188,7 @@ def test_asking_heads_in_vain_costs_more_than_full_depth():
     assert point["mean_layers"] == 3 and point["macs_saved_share"] < 0
 
 
-# -- the operating point
-# -----------------------------------------------------------------------------------------
+# -- the operating point ----
 
 
 def points(*pairs: tuple[float, float]) -> list[dict]:
@@ -207,8 +203,7 @@ def test_the_largest_saving_within_a_tenth_of_a_point_is_chosen():
     assert choose([], full) is None
 
 
-# -- time
-# ----------------------------------------------------------------------------------------------------------
+# -- time ----
 
 
 def test_timed_samples_stand_for_the_whole_split():
@@ -261,7 +256,7 @@ def test_times_per_sample_of_a_device_of_known_speed():
     assert len(runs) == 4 * 3 * (5 + 2) and {size for _, size, _ in runs} == {1, 32}
 
 
-# -- runs --------------------------------------------------------------------------------------------------
+# -- runs ----
 # ----------
 
 

@@ -8,6 +8,7 @@ from made_devices import Device, EventDevice, Sensor, World
 from made_networks import made_prepared, made_run, schema_errors
 
 import ff.timing
+from ff.errors import FFError
 from ff.files import read_csv, read_json
 from ff.phases import PhaseLog, read_phases
 from ff.timing import (
@@ -27,8 +28,7 @@ from ff.timing import (
     why_missing,
 )
 
-# -- time
-# ----------------------------------------------------------------------------------------------------------
+# -- time ----
 
 
 @pytest.mark.parametrize("kind", [Device, EventDevice])
@@ -95,7 +95,7 @@ def test_repeats_answer_different_images_and_devices_the_same():
     assert len(set(seen["a"]["deploy", 4])) == 20 and len(set(seen["a"]["deploy", 1])) > 25
 
 
-# -- power -------------------------------------------------------------------------------------------------
+# -- power ----
 # ----------
 
 
@@ -233,8 +233,7 @@ def test_the_thread_samples_until_the_block_ends():
     assert not any(thread.name == "ff-power" for thread in threading.enumerate())
 
 
-# -- conditions
-# --------------------------------------------------------------------------------------------------------
+# -- conditions ----
 
 
 def write(path, text):
@@ -277,8 +276,7 @@ def test_what_a_machine_does_not_say_is_left_out(tmp_path):
     assert state["governor"] == {} and not state["clocks_mhz"].get("cpu")
 
 
-# -- devices and runs
-# ------------------------------------------------------------------------------------------------
+# -- devices and runs ----
 
 
 def test_why_a_device_is_missing(monkeypatch):
@@ -376,8 +374,7 @@ def test_the_protocol_covers_the_batch_sizes_asked_for():
     assert BATCH_SIZES == (1, 2, 8, 16, 32, 64, 128, 256, 512)
 
 
-# -- agreement
-# ---------------------------------------------------------------------------------------------------------
+# -- agreement ----
 
 
 def test_agreement_of_known_logits():
@@ -422,3 +419,9 @@ def test_a_real_gpu_is_measured_and_agrees(tmp_path):
     for batch in document["batches"]:
         assert 0 < batch["device_ms"]["median"] <= batch["latency_ms"]["median"] and batch["peak_memory_mb"] > 0
     assert read_json(tmp_path / "variance" / "agreement.json")["same_predictions_share"] > 0.99
+
+
+@pytest.mark.parametrize("wrong", [{"repeats": 0}, {"single_samples": 0}, {"batch_sizes": (4, 0)}, {"batch_sizes": ()}])
+def test_a_count_below_one_is_refused_in_a_sentence(tmp_path, wrong):
+    with pytest.raises(FFError, match="give at least 1"):
+        run_measurement(tmp_path, made_prepared(), **wrong)
