@@ -210,29 +210,44 @@ def _speed_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     latency, devices, sentences = tables["latency"], tables["devices"], []
     deploy = latency[latency["path"] == "deploy"]
     if len(deploy):
-        row = deploy.loc[deploy["throughput_per_s"].astype(float).idxmax()]
-        sentences.append(
-            f"The highest throughput measured is {row['throughput_per_s']:,.0f} samples/s on {row['device']} "
-            f"({row['dataset']}, {row['layers']}, batch {row['batch_size']})."
-        )
+        for kind, how in (("queued", "batches queued"), ("synchronised", "each batch waited for")):
+            rate = deploy[f"throughput_{kind}_per_s"].astype(float)
+            if rate.notna().any():
+                row = deploy.loc[rate.idxmax()]
+                sentences.append(
+                    f"The highest throughput measured with {how} is {rate.max():,.0f} samples/s on {_place(row)} "
+                    f"({row['dataset']}, {row['layers']}, batch {row['batch_size']})."
+                )
     speedup = tables["speedup"]
     speedup = speedup[speedup["path"] == "deploy"].dropna(subset=["speedup"])
-    if len(speedup):
-        row = speedup.loc[speedup["speedup"].idxmax()]
+    for threads, part in speedup.groupby("cpu_threads"):
+        row = part.loc[part["speedup"].idxmax()]
         unit = "seed" if "seeds" in str(row["method"]) else "repeat"
         ends = _interval(row["low"], row["high"], lambda value: f"{value:.1f}", row["n"], unit, row["method"])
         sentences.append(
-            f"The largest speed-up of {row['device']} over the CPU is {row['speedup']:.1f} times ({ends}; "
-            f"{row['dataset']}, {row['layers']}, batch {row['batch_size']})."
+            f"The largest speed-up of {row['device']} over {_threads(threads)} of the CPU is {row['speedup']:.1f} "
+            f"times ({ends}; {row['dataset']}, {row['layers']}, batch {row['batch_size']})."
         )
         wins = tables["gpu_wins"]
-        wins = wins[(wins["path"] == "deploy")]["batch_size"].dropna()
+        wins = wins[(wins["path"] == "deploy") & (wins["cpu_threads"] == threads)]["batch_size"].dropna()
         if len(wins):
             span = f"{wins.min():.0f}" if wins.min() == wins.max() else f"{wins.min():.0f} to {wins.max():.0f}"
-            sentences.append(f"The GPU is faster than the CPU for certain from batch size {span} on, by network.")
+            sentences.append(
+                f"The GPU is faster than {_threads(threads)} of the CPU for certain from batch size {span} on, by "
+                "network."
+            )
     for row in devices[devices["available"] == 0].drop_duplicates("device").itertuples():
         sentences.append(f"Nothing was measured on {row.device}: {row.reason}.")
     return sentences
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    """Where a row was measured: `cuda`, or `4 threads of the CPU`."""
+    return row["device"] if row["device"] != "cpu" else f"{_threads(row['threads'])} of the CPU"
+
+
+def _threads(threads: int) -> str:
+    return f"{int(threads)} thread{'s' * (int(threads) != 1)}"
 
 
 def _energy_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
@@ -527,7 +542,7 @@ def _rule(rule: str, k: float) -> str:
 def _latency_tables(tables: Mapping[str, pd.DataFrame]) -> str:
     latency = _in_order(tables["latency"])
     rows = []
-    for key, cell in latency.groupby(["dataset", "layers", "recipe", "device", "path"], sort=False):
+    for key, cell in latency.groupby(["dataset", "layers", "recipe", "device", "threads", "path"], sort=False):
         for batch in sorted({cell["batch_size"].min(), cell["batch_size"].max()}):
             part = cell[cell["batch_size"] == batch]
             rows.append(
@@ -538,22 +553,29 @@ def _latency_tables(tables: Mapping[str, pd.DataFrame]) -> str:
                     part["p5_ms"].mean(),
                     part["p95_ms"].mean(),
                     (part["low_ms"].min(), part["high_ms"].max()),
-                    part["throughput_per_s"].mean(),
+                    part["throughput_synchronised_per_s"].mean(),
+                    part["throughput_queued_per_s"].mean(),
                     len(part),
                 )
             )
-    columns = [_words("dataset"), _words("network"), _words("recipe"), _words("device"), _words("path")]
+    columns = [_words("dataset"), _words("network"), _words("recipe"), _words("device"), Column("CPU threads", _text)]
     columns += [
+        _words("path"),
         Column("batch size", _text),
         Column("median (ms)", _number(".4g")),
         Column("p5 (ms)", _number(".4g")),
     ]
     columns += [Column("p95 (ms)", _number(".4g")), Column("95 % interval of the median (ms)", _range(".4g"))]
-    columns += [Column("samples/s", _number(",.0f")), Column("seeds", _text)]
+    columns += [
+        Column("samples/s, each batch waited for", _number(",.0f")),
+        Column("samples/s, queued", _number(",.0f")),
+    ]
+    columns += [Column("seeds", _text)]
     note = (
         "Latency of a whole batch, smallest and largest batch size (all are in latency.csv). Means over "
         "seeds; the interval is the widest bootstrap interval of a seed's median. deploy: inputs already on "
-        "the device; end_to_end: with their transfer."
+        "the device; end_to_end: with their transfer. Queued: batches handed over back to back, one wait at the end; "
+        "a path that ends in host memory waits for each batch and has none."
     )
     text = _table("Inference time", columns, rows, note if rows else "no run has been measured")
     gone = tables["devices"][tables["devices"]["available"] == 0].drop_duplicates("device")
@@ -561,8 +583,11 @@ def _latency_tables(tables: Mapping[str, pd.DataFrame]) -> str:
         text += f"<p class='none'>{html.escape(f'{row.device} was not measured: {row.reason}')}.</p>"
     wins = _in_order(tables["gpu_wins"].dropna(subset=["batch_size"]))
     if len(wins):
-        rows = [(r.dataset, r.layers, r.recipe, r.device, r.path, r.batch_size) for r in wins.itertuples()]
+        rows = [
+            (r.dataset, r.layers, r.recipe, r.device, r.path, r.cpu_threads, r.batch_size) for r in wins.itertuples()
+        ]
         columns = [_words("dataset"), _words("network"), _words("recipe"), _words("device"), _words("path")]
+        columns += [Column("against CPU threads", _number(".0f"))]
         columns += [Column("faster than the CPU from batch size", _number(".0f"))]
         note = "The interval of the speed-up lies above 1 at this batch size and at every larger one."
         text += _table("Where the GPU starts to win", columns, rows, note)
@@ -578,29 +603,28 @@ def _latency_tables(tables: Mapping[str, pd.DataFrame]) -> str:
 
 
 def _energy_tables(tables: Mapping[str, pd.DataFrame]) -> str:
-    latency = _in_order(tables["latency"].dropna(subset=["gross_mj_per_sample"]))
+    energy = _in_order(tables["inference_energy"].dropna(subset=["gross_mj_per_sample"]))
     rows = []
-    for key, cell in latency.groupby(["dataset", "layers", "recipe", "device"], sort=False):
+    for key, cell in energy[energy["is_total"] == 1].groupby(
+        ["dataset", "layers", "recipe", "device", "threads", "rail"], sort=False
+    ):
         for batch in sorted({cell["batch_size"].min(), cell["batch_size"].max()}):
             part = cell[cell["batch_size"] == batch]
-            means = part[["power_mw", "idle_mw", "gross_mj_per_sample", "net_mj_per_sample"]].mean()
-            rows.append((*key, batch, *means, len(part)))
-    columns = [
-        _words("dataset"),
-        _words("network"),
-        _words("recipe"),
-        _words("device"),
-        Column("batch size", _text),
-    ]
+            power, idle, gross, net = part[["power_mw", "idle_mw", "gross_mj_per_sample", "net_mj_per_sample"]].mean()
+            ends = [(part[f"{kind}_low"].min(), part[f"{kind}_high"].max()) for kind in ("gross", "net")]
+            windows = int(part["n_windows"].min())
+            rows.append((*key[:5], batch, key[5], power, idle, gross, ends[0], net, ends[1], windows, len(part)))
+    columns = [_words("dataset"), _words("network"), _words("recipe"), _words("device"), Column("CPU threads", _text)]
+    columns += [Column("batch size", _text), _words("rail")]
     columns += [Column("power (W)", _number(".2f", 1e-3)), Column("idle (W)", _number(".2f", 1e-3))]
-    columns += [Column("gross (mJ/sample)", _number(".3g")), Column("net (mJ/sample)", _number(".3g"))]
-    columns += [Column("seeds", _text)]
-    return _table(
-        "Energy of inference",
-        columns,
-        rows,
-        "Net is above idle; smallest and largest batch size." if rows else "no power sensor could be read",
+    columns += [Column("gross (mJ/sample)", _number(".3g")), Column("95 % interval", _range(".3g"))]
+    columns += [Column("net (mJ/sample)", _number(".3g")), Column("95 % interval", _range(".3g"))]
+    columns += [Column("windows", _text), Column("seeds", _text)]
+    note = (
+        "Net is above idle, which has windows of its own; smallest and largest batch size. Means over seeds; the "
+        "interval is the widest of a seed's (Student t over its windows). Each rail is in inference_energy.csv."
     )
+    return _table("Energy of inference", columns, rows, note if rows else "no power sensor could be read")
 
 
 FAMILY_TABLES: dict[str, Callable[[Mapping[str, pd.DataFrame]], str]] = {

@@ -19,7 +19,7 @@ import torch
 from ff import checkpoint, provenance
 from ff.config import ExecutionConfig, RunConfig
 from ff.datasets import Prepared, open_or_prepare, standardise
-from ff.errors import FFError
+from ff.errors import FFError, is_out_of_memory
 from ff.evaluation import confusion, identify, predict, scores
 from ff.files import read_json, write_csv, write_json, write_text
 from ff.network import readout_macs, training_macs
@@ -99,18 +99,13 @@ def train(
         try:
             _train_locked(configs, folders, execution, device, list(warnings), say, on_epoch)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise FFError(
                 f"{config.name} does not fit into the memory of {device}; "
                 "take narrower layers, a smaller batch or fewer seeds in a group"
             ) from error
     return folders
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # On the CPU torch raises a plain RuntimeError.
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def _train_locked(

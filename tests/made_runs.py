@@ -7,7 +7,8 @@ table or a figure must hold:
 0.0005
   more at the third seed, so that paired differences vary. The goodness readout has 0.002 less, each layer
   less than full depth costs 0.02; val = test + 0.003, train = test + 0.01.
-- Latency: CPU 0.05 ms + batch size * parameters * 1e-7 ms; CUDA 0.2 ms + a hundredth of the second term.
+- Latency: CPU 0.05 ms + batch size * parameters * 1e-7 ms with one thread, half of that with four (`THREADS`); CUDA
+  0.2 ms + a hundredth of the second term. Queued throughput is twice the synchronised one.
 - Power: rail VDD_IN 5000 mW when idle, `BUSY_MW` in a phase; VDD_CPU 1000 mW + half of what is above idle.
 """
 
@@ -23,6 +24,7 @@ from ff.tables import Run
 
 ACCURACY = {"ff": 0.978, "edgeff": 0.925, "bp": 0.980}
 BATCHES = (1, 2, 8, 16, 32, 64, 128, 256, 512)
+THREADS = (1, 4)
 SEEDS = (42, 123, 456)
 KS = tuple(0.25 * step for step in range(17))
 IDLE_MW, BUSY_MW = 5000.0, {"load": 6000.0, "representation": 9000.0, "softmax": 7500.0, "evaluation": 8000.0}
@@ -51,9 +53,9 @@ def final_accuracy(run: Run) -> float:
     return ACCURACY.get(run.recipe, 0.95) - drop + 0.001 * (index - 1) + wobble
 
 
-def latency_ms(device: str, batch_size: int, layers: Sequence[int]) -> float:
+def latency_ms(device: str, batch_size: int, layers: Sequence[int], threads: int = 1) -> float:
     work = batch_size * parameters(layers) * 1e-7
-    return 0.05 + work if device == "cpu" else 0.2 + work / 100
+    return (0.05 + work) / (1 if threads == 1 else 2) if device == "cpu" else 0.2 + work / 100
 
 
 def make_run(
@@ -367,53 +369,47 @@ def _variance(folder, run: Run, sizes, devices, repeats: int, power: bool, rng) 
         facts = {"name": f"Made {device}", "kind": device, "available": present}
         facts["reason"] = None if present else "no CUDA device on this machine"
         batches, rows = [], []
-        for path, extra in (("deploy", 0.0), ("end_to_end", 0.05)) if present else ():
-            for batch in BATCHES:
-                middle = latency_ms(device, batch, sizes) + extra
-                count = 120 if batch == 1 and path == "deploy" else repeats
-                # Pairs around the middle keep the median exactly there; exponential tails make it look real.
-                tail = rng.exponential(0.03 * middle, count // 2)
-                values = rng.permutation(np.concatenate([middle + tail, middle - tail / 3]))
-                for repeat, value in enumerate(values):
-                    row = {
-                        "device": device,
-                        "path": path,
-                        "batch_size": batch,
-                        "repeat": repeat,
-                        "order": repeat,
-                    }
-                    rows.append({**row, "latency_ms": float(value), "device_ms": None})
-                low, high = middle * 0.99, middle * 1.01
-                times = {"median": middle, "p5": middle * 0.97, "p95": middle * 1.1, "low": low, "high": high}
-                rate = {
-                    "median": 1000 * batch / middle,
-                    "low": 1000 * batch / high,
-                    "high": 1000 * batch / low,
-                }
-                entry = {"path": path, "batch_size": batch, "n_repeats": count, "latency_ms": times}
-                entry |= {
-                    "throughput_per_s": rate,
-                    "peak_memory_mb": 50 + 0.1 * batch + parameters(sizes) * 4e-6,
-                }
-                entry["energy"] = None
-                if power and path == "deploy":
-                    entry["energy"] = {
-                        "gross_mj_per_sample": 9.0 * middle / batch,
-                        "net_mj_per_sample": 4.0 * middle / batch,
-                        "power_mw": 9000.0,
-                        "idle_mw": IDLE_MW,
-                        "window_s": 10.0,
-                        "samples": 20,
-                    }
-                batches.append(entry)
+        threads = (THREADS if device == "cpu" else (1,)) if present else ()
+        for count in threads:
+            for path, extra in (("deploy", 0.0), ("end_to_end", 0.05)):
+                for batch in BATCHES:
+                    middle = latency_ms(device, batch, sizes, count) + extra
+                    times = _times(middle, 120 if batch == 1 and path == "deploy" else repeats, rng)
+                    cell = {"device": device, "threads": count, "path": path, "batch_size": batch}
+                    rows += [
+                        {**cell, "repeat": i, "order": i, "latency_ms": float(value), "device_ms": None}
+                        for i, value in enumerate(times)
+                    ]
+                    entry = _batch(cell, middle, len(times), 50 + 0.1 * batch + parameters(sizes) * 4e-6)
+                    if power and path == "deploy":
+                        entry["energy"] = inference_energy(9.0 * middle / batch, 4.0 * middle / batch)
+                    batches.append(entry)
+        idle = {"total": _around(IDLE_MW, 4), "rails": {"VDD_IN": _around(IDLE_MW, 4)}, "windows_mw": [IDLE_MW] * 4}
         conditions = {
-            "threads": 2,
-            "before": {"governor": "performance", "power_mode": None, "temperature_c": {"CPU": 40.0}},
-            "after": {"governor": "performance", "power_mode": None, "temperature_c": {"CPU": 44.0}},
+            "threads": list(threads),
+            "cores": max(THREADS),
+            "matmul_precision": "highest",
+            "versions": {"python": "3.11.7", "torch": "2.13.0", "ff": "1"},
+            "before": _state({"CPU": 40.0}),
+            "after": _state({"CPU": 44.0}),
+            "power": {
+                "source": "tegrastats" if power else None,
+                "period_s": 0.5 if power else None,
+                "reason": None if power else "no power sensor can be read on this machine",
+                "idle_mw": idle if power else None,
+            },
         }
-        document = {"schema": 1, "run": _head(run), "device": facts, "conditions": conditions, "seed": 1}
-        write_json(folder / "variance" / f"{device}.json", {**document, "batches": batches})
-        columns = ("device", "path", "batch_size", "repeat", "order", "latency_ms", "device_ms")
+        document = {"schema": 2, "run": _head(run), "device": facts, "conditions": conditions, "seed": 1}
+        document["times"] = {
+            "repeats": repeats,
+            "single_samples": 120,
+            "rounds": 5,
+            "queued_windows": 5,
+            "warm_up_s": 0.5,
+        }
+        document |= {"measured_together": list(devices), "peak_memory_source": "made", "batches": batches}
+        write_json(folder / "variance" / f"{device}.json", document)
+        columns = ("device", "threads", "path", "batch_size", "repeat", "order", "latency_ms", "device_ms")
         write_csv(folder / "variance" / f"{device}.csv", columns, rows)
     both = "cuda" in devices
     agreement = {"schema": 1, "run": _head(run), "devices": ["cpu", "cuda"], "available": both}
@@ -425,5 +421,66 @@ def _variance(folder, run: Run, sizes, devices, repeats: int, power: bool, rng) 
     agreement["differing"] = [{"index": 7, "margin_cpu": 1e-5, "margin_cuda": 2e-5}] if both else []
     write_json(folder / "variance" / "agreement.json", agreement)
     if power:
-        windows = {f"energy:cpu:{batch}": _energy(10.0, 9000.0) for batch in (1, 512)}
+        windows = {f"energy:cpu:1:{batch}": _energy(10.0, 9000.0) for batch in (1, 512)}
         write_json(folder / "variance" / "hardware.json", {"schema": 1, "sources": {}, "energy": windows})
+
+
+def _times(middle: float, count: int, rng) -> np.ndarray:
+    """Pairs around the middle keep the median exactly there; exponential tails make it look real."""
+    tail = rng.exponential(0.03 * middle, count // 2)
+    return rng.permutation(np.concatenate([middle + tail, middle - tail / 3]))
+
+
+def _batch(cell: dict, middle: float, count: int, memory_mb: float) -> dict:
+    batch, low, high = cell["batch_size"], middle * 0.99, middle * 1.01
+    rate = {"median": 1000 * batch / middle, "low": 1000 * batch / high, "high": 1000 * batch / low}
+    queued = None
+    if cell["path"] == "deploy":
+        windows = [
+            {
+                "order": i,
+                "batches": 10,
+                "seconds": 10 * batch / (2 * rate["median"]),
+                "samples_per_s": 2 * rate["median"],
+            }
+            for i in range(5)
+        ]
+        queued = {**{name: 2 * value for name, value in rate.items()}, "method": "bootstrap BCa", "windows": windows}
+    times = {"median": middle, "p5": middle * 0.97, "p95": middle * 1.1, "low": low, "high": high}
+    return {
+        **{name: cell[name] for name in ("threads", "path", "batch_size")},
+        "n_repeats": count,
+        "latency_ms": {**times, "method": "bootstrap BCa"},
+        "device_ms": None,
+        "throughput_synchronised_per_s": rate,
+        "throughput_queued_per_s": queued,
+        "peak_memory_mb": memory_mb,
+        "energy": None,
+    }
+
+
+def _around(mean: float, n: int) -> dict:
+    return {"n": n, "mean": mean, "low": 0.9 * mean, "high": 1.1 * mean, "method": "Student t"}
+
+
+def inference_energy(gross: float, net: float) -> dict:
+    """VDD_IN is the total; VDD_CPU takes a third of it."""
+    rails = {
+        rail: {
+            "rail": rail,
+            "gross_mj_per_sample": _around(gross * share, 3),
+            "net_mj_per_sample": _around(net * share, 3),
+            "power_mw": _around(9000.0 * share, 3),
+            "idle_mw": _around(IDLE_MW * share, 3),
+        }
+        for rail, share in (("VDD_IN", 1.0), ("VDD_CPU", 1 / 3))
+    }
+    window = {"window_s": 10.0, "inferences": 1000, "readings": 40, "power_mw": 9000.0, "idle_mw": IDLE_MW}
+    window |= {"rail": "VDD_IN", "gross_mj_per_sample": gross, "net_mj_per_sample": net}
+    windows = [{"order": order, **window} for order in range(3)]
+    return {"total": rails["VDD_IN"], "rails": rails, "windows": windows, "shared": None}
+
+
+def _state(temperature_c: dict) -> dict:
+    facts = {"clocks_mhz": {}, "governor": {"cpu": "performance"}, "power_mode": None, "jetson_clocks": None}
+    return {**facts, "temperature_c": temperature_c}
