@@ -77,6 +77,6 @@ def run_agreement(
     else:
         logits = [last_head_logits(network, prepared, name, batch_size) for name in devices]
         result = compare(*logits, [file_stem(name) for name in devices])
-    head = {"schema": SCHEMA, "run": identify(config), "devices": list(devices)}
+    head = {"schema": SCHEMA, "run": identify(config, meta["model"]), "devices": list(devices)}
     head |= {"available": not reasons, "reason": "; ".join(reasons) or None}
     write_json(folder / "variance" / "agreement.json", head | result)

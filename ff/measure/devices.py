@@ -15,6 +15,7 @@ from ff import __version__
 from ff.datasets import Facts, Part
 from ff.errors import FFError
 from ff.inference import Inference
+from ff.memory import peak_host_mb, reset_peak_host
 from ff.network import Network
 
 ALL = "all"
@@ -38,7 +39,7 @@ class DeployedNetwork:
     def __init__(self, name: str, inference: Inference, part: Part, threads: int, process: str = "/proc/self"):
         self.name, self.inference, self.part, self.threads = name, inference, part, threads
         self.device = inference.device
-        self._process, self._reset = Path(process), False
+        self._process, self._reset = process, False
 
     def prepare(self) -> None:
         """Switch to this subject's number of CPU threads."""
@@ -72,21 +73,13 @@ class DeployedNetwork:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             return
-        self._reset = False
-        with suppress(OSError):
-            (self._process / "clear_refs").write_text("5")
-            self._reset = True
+        self._reset = reset_peak_host(self._process)
 
     def peak_memory_mb(self) -> float | None:
         """GPU: tensors at their highest (weights included). CPU: resident memory of the whole process."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**20
-        if not self._reset:
-            return None
-        with suppress(OSError):
-            mark = re.search(r"^VmHWM:\s+(\d+) kB", (self._process / "status").read_text(), re.MULTILINE)
-            return int(mark[1]) / 1024 if mark else None
-        return None
+        return peak_host_mb(self._process) if self._reset else None
 
 
 class _CudaEvent:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from ff import checkpoint
-from ff.config import RunConfig
 from ff.datasets import Prepared
 from ff.errors import FFError
 from ff.evaluation import check_data, identify
@@ -22,7 +21,6 @@ from ff.measure.devices import (
     deploy,
     device_facts,
     file_stem,
-    kind_of,
     machine_state,
     thread_counts,
     versions,
@@ -34,7 +32,7 @@ from ff.phases import PhaseLog
 SCHEMA = 2
 DEVICES = ("cpu", "cuda")
 THREADS = (1, ALL)
-COLUMNS = ("device", "threads", "path", "batch_size", "repeat", "order", "latency_ms", "device_ms")
+COLUMNS = ("model", "device", "threads", "path", "batch_size", "repeat", "order", "latency_ms", "device_ms")
 
 
 def run_measurement(
@@ -84,7 +82,7 @@ def run_measurement(
                 seed,
                 power=PowerMeter(source) if source is not None else None,
                 energy_windows=energy_windows,
-                phases=PhaseLog(variance / "phases.csv"),
+                phases=PhaseLog(variance / "phases.csv", meta["model"]),
             )
     finally:
         torch.set_num_threads(threads_before)
@@ -102,35 +100,32 @@ def run_measurement(
         },
     }
     for name in devices:
-        _write(variance, name, facts[name], config, measured, conditions, present, seed, times)
+        head = {"schema": SCHEMA, "run": identify(config, meta["model"]), "device": facts[name]}
+        _write(variance / file_stem(name), head, measured, conditions, present, seed, times)
 
 
 def _write(
-    folder: Path,
-    name: str,
-    facts: dict[str, Any],
-    config: RunConfig,
+    path: Path,
+    head: dict[str, Any],
     measured: Measurement,
     conditions: dict[str, Any],
     present: Sequence[str],
     seed: int,
     times: Times,
 ) -> None:
-    stem = file_stem(name)
-    batches = measured.batches.get(stem, [])
-    document = {
-        "schema": SCHEMA,
-        "run": identify(config),
-        "device": facts,
+    """Write `path`.csv and .json, both of which name the model."""
+    batches = measured.batches.get(path.name, [])
+    document = head | {
         "conditions": {"threads": list(dict.fromkeys(batch["threads"] for batch in batches)), **conditions},
         "seed": seed,
         "times": times._asdict(),
         "measured_together": list(present),
-        "peak_memory_source": MEMORY_SOURCE.get(kind_of(name)),
+        "peak_memory_source": MEMORY_SOURCE.get(head["device"]["kind"]),
         "batches": batches,
     }
-    write_csv(folder / f"{stem}.csv", COLUMNS, measured.rows.get(stem, []))
-    write_json(folder / f"{stem}.json", document)
+    rows = [{"model": head["run"]["model"], **row} for row in measured.rows.get(path.name, [])]
+    write_csv(path.with_name(f"{path.name}.csv"), COLUMNS, rows)
+    write_json(path.with_name(f"{path.name}.json"), document)
 
 
 def power_source() -> tuple[Any, str | None]:
