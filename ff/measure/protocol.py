@@ -298,12 +298,12 @@ def time_queued(subject: Subject, inputs: Sequence[Any], count: int, clock: Cloc
 def _window_batches(subject: Subject, inputs: Sequence[Any], clock: Clock) -> int:
     """How many batches a queued window needs to last QUEUED_S; found by windows that do not count.
 
-    A half more than needed, so that none comes out too short and all windows of a cell have the same work.
+    A fifth more than needed, so that none comes out too short and all windows of a cell have the same work.
     """
     count = QUEUED_BATCHES
     seconds = time_queued(subject, inputs, count, clock)
     while seconds < QUEUED_S:
-        count = min(100 * count, max(count + 1, math.ceil(1.5 * count * QUEUED_S / seconds)))
+        count = min(100 * count, max(count + 1, math.ceil(1.2 * count * QUEUED_S / seconds)))
         seconds = time_queued(subject, inputs, count, clock)
     return count
 
