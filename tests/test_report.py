@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 from browser import Browser, chromium
-from made_runs import make_grid
+from made_runs import latency_ms, make_grid
 
 from ff import report, tables
 from ff.errors import FFError
@@ -110,7 +110,19 @@ def test_result_sentences_carry_their_numbers_and_intervals(written):
     assert any("ff is 0.20 points below bp" in sentence for sentence in sentences)
     early = next(sentence for sentence in sentences if "early exit" in sentence)
     assert f"changes test accuracy by {MINUS}0.03 points" in early and "of the MACs" in early
-    assert any("speed-up of cuda over the CPU is 32" in sentence or "speed-up" in sentence for sentence in sentences)
+    for threads, name in ((1, "1 thread"), (4, "4 threads")):
+        size = max(
+            latency_ms("cpu", 512, sizes, threads) / latency_ms("cuda", 512, sizes)
+            for sizes in {tuple(map(int, layers.split("-"))) for layers in found["latency"]["layers"]}
+        )
+        [fastest] = [text for text in sentences if f"speed-up of cuda over {name} of the CPU is" in text]
+        assert f"is {size:.1f} times" in fastest
+        assert any(f"The GPU is faster than {name} of the CPU for certain" in text for text in sentences)
+    rates = found["latency"]
+    rates = rates[rates["path"] == "deploy"]
+    for kind, how in (("queued", "batches queued"), ("synchronised", "each batch waited for")):
+        best = f"with {how} is {rates[f'throughput_{kind}_per_s'].max():,.0f} samples/s on cuda"
+        assert any(best in text for text in sentences)
     assert any("a training run takes" in sentence and "J gross" in sentence for sentence in sentences)
 
 

@@ -41,8 +41,10 @@ def test_columns_are_those_of_the_documentation(grid):
         "training",
         "layers",
         "latency",
+        "inference_energy",
         "devices",
         "speedup",
+        "gpu_wins",
     ):
         assert tuple(written[name].columns) == getattr(tables, name.upper())
     text = (Path(__file__).parents[1] / "docs" / "tables.md").read_text()
@@ -119,7 +121,7 @@ def test_energy_rails_and_totals_are_told_apart(grid):
         "VDD_CPU": pytest.approx(2250 * 5),
     }
     assert softmax[softmax["is_total"] == 1]["net_mj"].item() == pytest.approx(2500 * 5)
-    assert set(run[run["job"] == "measure"]["phase"]) == {"energy:cpu:1", "energy:cpu:512"}
+    assert set(run[run["job"] == "measure"]["phase"]) == {"energy:cpu:1:1", "energy:cpu:1:512"}
 
 
 def test_history_layers_and_early_exit_are_stacked(grid):
@@ -137,35 +139,70 @@ def test_rule_8_devices_never_share_a_statistic(grid):
     frame = grid[2]["latency"]
     sizes = [784, 200, 200, 10]
     rows = frame[(frame["dataset"] == "MNIST") & (frame["path"] == "deploy") & (frame["batch_size"] == 64)]
-    for device in ("cpu", "cuda"):
-        median = rows[rows["device"] == device]["median_ms"]
-        assert median.tolist() == pytest.approx([latency_ms(device, 64, sizes)] * len(median))
-    assert len(frame) == 18 * 2 * 2 * len(BATCHES)
+    for device, threads in (("cpu", 1), ("cpu", 4), ("cuda", 1)):
+        median = rows[(rows["device"] == device) & (rows["threads"] == threads)]["median_ms"]
+        assert len(median) == 9 and median.tolist() == pytest.approx([latency_ms(device, 64, sizes, threads)] * 9)
+    assert len(frame) == 18 * 3 * 2 * len(BATCHES)
 
 
-def test_speedup_and_where_the_gpu_starts_to_win(grid):
-    written = grid[2]
-    frame = written["speedup"]
-    row = frame[(frame["dataset"] == "MNIST") & (frame["path"] == "deploy") & (frame["batch_size"] == 512)].iloc[0]
-    sizes = [784, 200, 200, 10]
-    assert row["speedup"] == pytest.approx(latency_ms("cpu", 512, sizes) / latency_ms("cuda", 512, sizes))
-    assert row["n"] == 3
-    wins = written["gpu_wins"]
-    first = min(b for b in BATCHES if latency_ms("cpu", b, sizes) > latency_ms("cuda", b, sizes))
-    assert set(wins[(wins["dataset"] == "MNIST") & (wins["path"] == "deploy")]["batch_size"]) == {first}
+def test_the_two_throughputs_are_told_apart(grid):
+    frame = grid[2]["latency"]
+    deploy = frame[frame["path"] == "deploy"]
+    synchronised = 1000 * deploy["batch_size"] / deploy["median_ms"]
+    assert deploy["throughput_synchronised_per_s"].tolist() == pytest.approx(synchronised.tolist())
+    assert deploy["throughput_queued_per_s"].tolist() == pytest.approx((2 * synchronised).tolist())
+    for kind in ("synchronised", "queued"):
+        low, middle, high = (deploy[f"throughput_{kind}_{end}per_s"] for end in ("low_", "", "high_"))
+        assert ((low < middle) & (middle < high)).all()
+    assert set(deploy["n_queued_windows"]) == {5}
+    rest = frame[frame["path"] == "end_to_end"]
+    assert rest["throughput_queued_per_s"].isna().all() and rest["throughput_synchronised_per_s"].notna().all()
+
+
+def test_energy_of_inference_by_rail_with_its_interval(grid):
+    frame = grid[2]["inference_energy"]
+    cell = frame[(frame["dataset"] == "MNIST") & (frame["recipe"] == "ff") & (frame["seed"] == 42)]
+    cell = cell[(cell["device"] == "cpu") & (cell["threads"] == 4) & (cell["batch_size"] == 8)]
+    gross = 9 * latency_ms("cpu", 8, [784, 200, 200, 10], 4) / 8
+    assert sorted(zip(cell["rail"], cell["is_total"], strict=True)) == [("VDD_CPU", 0), ("VDD_IN", 0), ("VDD_IN", 1)]
+    total = cell[cell["is_total"] == 1].iloc[0]
+    assert total["gross_mj_per_sample"] == pytest.approx(gross) and total["n_windows"] == 3
+    assert [total["gross_low"], total["gross_high"]] == pytest.approx([0.9 * gross, 1.1 * gross])
+    assert total["net_mj_per_sample"] == pytest.approx(4 / 9 * gross) and total["idle_mw"] == 5000
+    assert [total["net_low"], total["net_high"]] == pytest.approx([0.4 * gross, 4.4 / 9 * gross])
+    assert [total["idle_low_mw"], total["idle_high_mw"]] == [4500, 5500] and total["power_mw"] == 9000
+    part = cell[cell["rail"] == "VDD_CPU"].iloc[0]
+    assert part["gross_mj_per_sample"] == pytest.approx(gross / 3)
+
+
+def test_speedup_and_where_the_gpu_starts_to_win_against_each_number_of_threads(grid):
+    written, sizes = grid[2], [784, 200, 200, 10]
+    frame, wins = written["speedup"], written["gpu_wins"]
+    for threads in (1, 4):
+        cell = frame[(frame["dataset"] == "MNIST") & (frame["path"] == "deploy") & (frame["cpu_threads"] == threads)]
+        row = cell[cell["batch_size"] == 512].iloc[0]
+        expected = latency_ms("cpu", 512, sizes, threads) / latency_ms("cuda", 512, sizes)
+        assert row["speedup"] == pytest.approx(expected) and expected > 1 and row["n"] == 3
+        first = min(b for b in BATCHES if latency_ms("cpu", b, sizes, threads) > latency_ms("cuda", b, sizes))
+        cell = wins[(wins["dataset"] == "MNIST") & (wins["path"] == "deploy") & (wins["cpu_threads"] == threads)]
+        assert set(cell["batch_size"]) == {first}
+    assert len(frame) == 6 * 2 * 2 * len(BATCHES)
 
 
 def test_speedup_of_a_single_seed_is_a_bootstrap_over_repeats(tmp_path):
     runs = make_grid(tmp_path, hidden=[(50, 10)], recipes=["ff"], seeds=[42])
     frame = tables.speedup(tmp_path, runs, tables.latency(tmp_path, runs))
-    row = frame[(frame["path"] == "deploy") & (frame["batch_size"] == 128)].iloc[0]
-    assert row["method"] == "bootstrap percentile over repeats of one seed"
-    assert row["n"] == 50
-    assert row["low"] < row["speedup"] < row["high"]
+    frame = frame[(frame["path"] == "deploy") & (frame["batch_size"] == 128)].set_index("cpu_threads")
+    for threads, row in frame.iterrows():
+        assert row["method"] == "bootstrap percentile over repeats of one seed"
+        assert row["n"] == 50
+        expected = latency_ms("cpu", 128, [784, 50, 10], threads) / latency_ms("cuda", 128, [784, 50, 10])
+        assert row["low"] < row["speedup"] < row["high"] and row["speedup"] == pytest.approx(expected, rel=0.01)
 
 
 def test_gpu_wins_needs_every_larger_batch_and_a_clear_interval():
     cell = {"dataset": "MNIST", "layers": "784-10", "recipe": "ff", "path": "deploy", "device": "cuda"}
+    cell |= {"cpu_threads": 1}
     values = [(1, 2.0, 1.5), (2, 0.9, 0.8), (8, 1.2, 0.95), (16, 1.3, 1.1), (32, 2.0, 1.8)]
     frame = pd.DataFrame([{**cell, "batch_size": b, "speedup": s, "low": low} for b, s, low in values])
     latency = pd.DataFrame([cell])
@@ -228,7 +265,7 @@ def test_no_sensor_and_no_cuda_give_their_reasons(tmp_path):
     assert reasons["variance/cuda.json"] == "no CUDA device on this machine"
     cuda = written["devices"].set_index("device").loc["cuda"]
     assert (cuda["available"], cuda["reason"]) == (0, "no CUDA device on this machine")
-    assert written["latency"]["power_mw"].isna().all()
+    assert written["inference_energy"].empty and len(written["latency"]) == 2 * 2 * len(BATCHES)
     assert written["agreement"]["same_predictions_share"].isna().all()
 
 

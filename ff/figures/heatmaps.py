@@ -35,7 +35,9 @@ def speedup(frame: pd.DataFrame, devices: pd.DataFrame) -> Figure:
     nets = style.networks(frame["layers"])
     panels = list(frame.groupby(["dataset", "device", "cpu_threads"], sort=False))
     batches = sorted(int(b) for b in frame["batch_size"].unique())
-    figure, axes = style.wrapped(len(panels), 2, width=5.0, height=max(1.8, 1.0 + 0.3 * len(nets.order)))
+    across = min(max(2, len(frame.groupby(["device", "cpu_threads"]))), 3)
+    size = {"width": 5.0 if across < 3 else 4.2, "height": max(1.8, 1.0 + 0.3 * len(nets.order))}
+    figure, axes = style.wrapped(len(panels), across, **size)
     norm = LogNorm(*_ends(frame["speedup"]))
     for ((dataset, device, threads), cell), ax in zip(panels, axes, strict=True):
         cell = cell.assign(net=cell["layers"].map(nets.label))
@@ -98,7 +100,8 @@ def heatmap(table: pd.DataFrame, devices: pd.DataFrame, column: str, title: str,
     datasets, columns = style.unique(frame["dataset"]), places(deployed(table), devices)
     nets = style.networks(frame["layers"])
     batches = sorted(int(b) for b in frame["batch_size"].unique())
-    figure, grid = style.panels(len(datasets), len(columns), width=4.8, height=max(1.8, 1.0 + 0.3 * len(nets.order)))
+    size = {"width": 4.8 if len(columns) < 3 else 4.2, "height": max(1.8, 1.0 + 0.3 * len(nets.order))}
+    figure, grid = style.panels(len(datasets), len(columns), **size)
     positive = (frame[column] > 0).all()
     norm = LogNorm(*_ends(frame[column])) if positive else Normalize(*_ends(frame[column]))
     image = None
