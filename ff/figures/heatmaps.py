@@ -56,7 +56,7 @@ def speedup(frame: pd.DataFrame, devices: pd.DataFrame) -> Figure:
     ns, methods = frame["n"], style.unique(frame["method"])
     legend = [Patch(facecolor="#00224e", edgecolor="white", hatch="////", label="CPU faster (below 1)")]
     note = (
-        f"{PATHS['deploy'].capitalize()}. Bold: the 95 % interval leaves out 1 (n = {span(ns)}; "
+        f"{PATHS['deploy'].capitalize()}, each batch waited for. Bold: the 95 % interval leaves out 1 (n = {span(ns)}; "
         f"{', '.join(methods)}). The end-to-end figures with the transfer are in speedup.csv."
     )
     return style.finish(figure, title, note, legend)

@@ -235,16 +235,12 @@ def _timed(
     for subject, items in plan(subjects, batch_sizes, times, seed):
         subject.prepare()
         warm_up(subject, max(batch_sizes), times.warm_up_s, seed, clock)
-        for size in {item.size: None for item in items if item.queued}:
-            key = (subject.name, subject.threads, size)
-            if key not in counts:
-                counts[key] = _window_batches(subject, _staged(subject, size, seed, 0), clock)
         for is_queued, path, size, repeat in items:
             if is_queued:
                 key = (subject.name, subject.threads, size)
                 inputs = _staged(subject, size, seed, repeat)
                 subject.run(path, inputs[0])
-                seconds = time_queued(subject, inputs, counts[key], clock)
+                counts[key], seconds = queued_window(subject, inputs, counts.get(key, QUEUED_BATCHES), clock)
                 window = {"order": order, "batches": counts[key], "seconds": seconds}
                 queued.setdefault(key, []).append(window | {"samples_per_s": counts[key] * size / seconds})
             else:
@@ -295,17 +291,16 @@ def time_queued(subject: Subject, inputs: Sequence[Any], count: int, clock: Cloc
     return clock() - start
 
 
-def _window_batches(subject: Subject, inputs: Sequence[Any], clock: Clock) -> int:
-    """How many batches a queued window needs to last QUEUED_S; found by windows that do not count.
+def queued_window(subject: Subject, inputs: Sequence[Any], count: int, clock: Clock) -> tuple[int, float]:
+    """Batches and seconds of a queued window: `count` batches, or as many as QUEUED_S take.
 
-    A fifth more than needed, so that none comes out too short and all windows of a cell have the same work.
+    A window that comes out too short does not count; the next has a fifth more batches than it should have needed.
     """
-    count = QUEUED_BATCHES
     seconds = time_queued(subject, inputs, count, clock)
     while seconds < QUEUED_S:
         count = min(100 * count, max(count + 1, math.ceil(1.2 * count * QUEUED_S / seconds)))
         seconds = time_queued(subject, inputs, count, clock)
-    return count
+    return count, seconds
 
 
 def _summary(rows: Sequence[dict[str, Any]], windows: Sequence[dict[str, Any]]) -> dict[str, Any]:
