@@ -18,6 +18,7 @@ class World:
     def __init__(self, idle_mw: Callable[[float], float] = lambda t: 5000.0, load_mw: float = 3000.0):
         self.idle_mw, self.load_mw, self.now = idle_mw, load_mw, 0.0
         self.busy_at: list[tuple[float, float]] = []  # finished stretches of load
+        self.switched_to: Device | None = None
         self._due: list[list] = []
 
     def clock(self) -> float:
@@ -119,7 +120,7 @@ class Counter(Sensor):
 
 class Device:
     """A device that returns at once and is done later: `latency_s(path, size)` after the work was given to
-    it.
+    it. It does not work while the machine is switched to another.
 
     `log` holds what was asked of it, in order: ("prepare",), ("stage" | "run", path, size), ("wait",), ("clock",).
     """
@@ -135,6 +136,7 @@ class Device:
 
     def prepare(self) -> None:
         self.log.append(("prepare",))
+        self.world.switched_to = self
 
     def stage(self, path: str, size: int, generator: torch.Generator):
         self.log.append(("stage", path, size))
@@ -142,6 +144,7 @@ class Device:
 
     def run(self, path: str, inputs) -> None:
         assert inputs[0] == path
+        assert self.world.switched_to in (None, self), "the machine is switched to another device"
         self.log.append(("run", path, inputs[1]))
         self.world.advance(self.launch_s)
         self.done = max(self.done, self.world.now) + self.latency_s(path, inputs[1])
@@ -168,7 +171,7 @@ class Device:
 
 
 class EventDevice(Device):
-    """A device with event timers, which see its own time only."""
+    """A device with event timers, which see its own time only: not what the host takes to launch."""
 
     class Event:
         def __init__(self, device: "EventDevice"):
@@ -178,7 +181,7 @@ class EventDevice(Device):
             self.at = max(self.device.done, self.device.world.now)
 
         def elapsed_time(self, other: "EventDevice.Event") -> float:
-            return 1000 * (other.at - self.at)
+            return 1000 * (other.at - self.at - self.device.launch_s)
 
     def events(self):
         return self.Event(self), self.Event(self)

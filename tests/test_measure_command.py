@@ -16,7 +16,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "open_or_prepare", lambda *_, **__: made_prepared())
     monkeypatch.setattr(protocol, "QUEUED_S", 0.001)
     # A test's length: two rounds without the half second of work before each block.
-    monkeypatch.setattr(protocol, "Times", lambda repeats, times=protocol.Times: times(repeats, 3, 2, 2, 0.0))
+    monkeypatch.setattr(protocol, "Times", lambda repeats=50, times=protocol.Times: times(repeats, 3, 2, 2, 0.0))
     made_run(tmp_path / "run", made_prepared())
     return tmp_path / "run"
 

@@ -258,34 +258,17 @@ def test_windows_are_shuffled_in_rounds_with_idle_windows_between_them(tmp_path)
 
 def test_the_sensor_is_left_alone_while_time_is_measured():
     world = World()
-    device, sensor = Device(world), Sensor(world, 0.5)
-    during: list[int] = []
-    original = device.run
+    sensor = Sensor(world, 0.5)
+    reads = {}
 
-    def run(path, inputs):
-        before = sensor.reads
-        original(path, inputs)
-        during.append(sensor.reads - before)
+    class Noting(PhaseLog):
+        def mark(self, name, start_monotonic_s):
+            reads[name] = sensor.reads
+            super().mark(name, start_monotonic_s)
 
-    device.run = run
-    timed = []
-    measured, _ = measure_energy(world, device, sensor, phases=_Noting(timed, during))
-    assert sensor.reads > 40 and len(measured.rows["made"]) == 8
-    [runs] = timed
-    assert runs > 2 * 8 and all(reads == 0 for reads in during[:runs])
-
-
-class _Noting(PhaseLog):
-    """Notes how many runs there were when the phase `measure` ended."""
-
-    def __init__(self, notes: list, runs: list):
-        super().__init__()
-        self.notes, self.runs = notes, runs
-
-    def mark(self, name, start_monotonic_s):
-        if name == "measure":
-            self.notes.append(len(self.runs))
-        super().mark(name, start_monotonic_s)
+    measured, _ = measure_energy(world, Device(world, latency_s=lambda path, size: 0.3), sensor, phases=Noting())
+    assert len(measured.rows["made"]) == 8 and world.now > 20
+    assert reads.pop("measure") == 0 and min(reads.values()) > 20
 
 
 # -- idle ----
@@ -351,17 +334,19 @@ def test_without_an_idle_level_net_energy_is_missing():
     assert total["gross_mj_per_sample"]["mean"] == pytest.approx(5000 * 16 / 100)
 
 
-def test_what_the_sensor_says_of_others_is_passed_on():
-    class Shared(Two):
-        def read(self):
-            return type("Reading", (), {"power_mw": self.power_mw, "energy_mj": {}, "shared": ["gpu0"]})()
-
-    now = [0.0]
-    meter = PowerMeter(Shared(gpu0=100.0), lambda: now[0])
-    for step in range(41):
+def test_what_the_sensor_says_of_others_in_the_windows_is_passed_on():
+    source, now = Two(gpu0=100.0), [0.0]
+    plain = source.read
+    said = {"names": None}
+    source.read = lambda: type("Told", (), {**plain()._asdict(), "shared": said["names"]})()
+    meter = PowerMeter(source, lambda: now[0])
+    for step in range(121):
         now[0] = 0.25 * step
+        said["names"] = None if now[0] <= 10 else ["job 7"] if 14 < now[0] < 15 else []
         meter.take()
-    assert energy_of(meter, [Window(0.0, 10.0, 1)], [])["shared"] == ["gpu0"]
+    assert energy_of(meter, [Window(0.0, 10.0, 1)], [])["shared"] is None
+    assert energy_of(meter, [Window(11.0, 20.0, 1), Window(20.0, 30.0, 1)], [])["shared"] == ["job 7"]
+    assert energy_of(meter, [Window(20.0, 30.0, 1)], [])["shared"] == []
 
 
 def test_the_thread_samples_until_the_block_ends():

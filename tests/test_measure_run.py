@@ -1,15 +1,19 @@
 """The measurement of a run, for real on this machine's CPU: its files, its threads, its energy."""
 
 import itertools
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from made_devices import Reading
 from made_networks import made_prepared, made_run, schema_errors
 
+from ff import datasets
 from ff.errors import FFError
 from ff.files import read_csv, read_json
-from ff.measure import power, protocol, run
+from ff.measure import agreement, power, protocol, run
 from ff.measure.agreement import run_agreement
 from ff.measure.devices import DeployedNetwork
 from ff.measure.protocol import Times
@@ -139,6 +143,19 @@ def test_a_run_with_a_power_sensor_has_energy_of_both_kinds(made, monkeypatch):
     ]
 
 
+def test_the_seed_draws_the_order_and_is_the_runs_unless_another_is_named(made):
+    folder, prepared, config = made
+
+    def order(**seed):
+        run_measurement(folder, prepared, ("cpu",), [1], (1, 2), QUICK, energy_windows=0, **seed)
+        document = read_json(folder / "variance" / "cpu.json")
+        rows = sorted(read_csv(folder / "variance" / "cpu.csv"), key=lambda row: int(row["order"]))
+        return document["seed"], [(row["path"], row["batch_size"], row["repeat"]) for row in rows]
+
+    assert order() == order(seed=config.seed) and order()[0] == config.seed == 5
+    assert order(seed=77)[0] == 77 and order(seed=77)[1] != order()[1]
+
+
 def test_measuring_again_replaces_the_phase_marks(made):
     folder, prepared, _ = made
     for _ in range(2):
@@ -175,6 +192,30 @@ def test_an_absurd_batch_size_is_refused_before_anything_is_measured(made):
     with pytest.raises(FFError, match=r"batch size 99999999999 takes about [\d,]+ MB"):
         run_measurement(folder, prepared, ("cpu",), [1], (1, 99_999_999_999), QUICK)
     assert not (folder / "variance").exists()
+
+
+def test_the_workflows_job_measures_as_its_settings_say(made, monkeypatch, tmp_path):
+    folder, prepared, config = made
+    calls = []
+    monkeypatch.setattr(datasets, "open_prepared", lambda path, verify: prepared)
+    monkeypatch.setattr(run, "run_measurement", lambda *a, **kw: calls.append(("measurement", a, kw)))
+    monkeypatch.setattr(agreement, "run_agreement", lambda *a, **kw: calls.append(("agreement", a, kw)))
+    measure = {"devices": ["cpu", "cuda"], "threads": [1, "all"], "batch_sizes": [1, 8], "repeats": 7}
+    measure |= {"single_samples": 101, "rounds": 3, "energy_windows": 2, "early_exit_repeats": 5}
+    dataset, layers, recipe, seed = config.name.split("/")
+    snakemake = SimpleNamespace(
+        input=SimpleNamespace(model=str(folder / "model.safetensors"), data="data"),
+        params=SimpleNamespace(measure=measure),
+        config={"results": str(tmp_path), "sidecar": "off", "hw_interval_ms": 500, "verify": True},
+        wildcards={"dataset": dataset, "layers": layers, "recipe": recipe, "seed": seed.removeprefix("seed")},
+        log=[str(tmp_path / "log")],
+    )
+    script = Path(__file__).parents[1] / "workflow" / "scripts" / "measure.py"
+    runpy.run_path(str(script), {"snakemake": snakemake})
+    [(_, where, how), (_, compared, _)] = calls
+    assert where == (folder, prepared) and compared == (folder, prepared, ["cpu", "cuda"])
+    assert how.pop("times") == Times(repeats=7, single_samples=101, rounds=3)
+    assert how == {name: measure[name] for name in ("devices", "threads", "batch_sizes", "energy_windows")}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

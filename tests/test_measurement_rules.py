@@ -385,6 +385,10 @@ def test_rule_10_medians_percentiles_and_bootstrap_intervals_and_pairs_over_seed
         assert [summary["p5"], summary["p95"]] == pytest.approx(list(np.percentile(values, [5, 95])))
         assert summary["p5"] < summary["low"] < summary["median"] < summary["high"] < summary["p95"]
         assert "bootstrap" in summary["method"]
+        # More time is less throughput: the ends of its interval change places.
+        rate, size = batch["throughput_synchronised_per_s"], batch["batch_size"]
+        ends = [1000 * size / summary[name] for name in ("high", "median", "low")]
+        assert [rate["low"], rate["median"], rate["high"]] == pytest.approx(ends) and ends == sorted(ends)
     # Over seeds: recipes are compared seed by seed. What the seeds have in common does not widen the
     # interval.
     first = {seed: 90 + 3 * seed for seed in range(5)}

@@ -34,7 +34,8 @@ Clock = Callable[[], float]
 class Reading(Protocol):
     """What a source says at one instant, by rail; {} where it has nothing new.
 
-    A source that knows of others on its devices has `shared` too, which is passed on to the results.
+    A source that knows of others on its devices names them in `shared` too: [] where there is nobody, None where that
+    cannot be known.
     """
 
     power_mw: Mapping[str, float]
@@ -101,10 +102,10 @@ class PowerMeter:
         every: Callable[[float, Callable[[], None]], AbstractContextManager] = in_thread,
     ):
         self.source, self.clock, self.every = source, clock, every
-        self.shared: Any = None
         self._power: dict[str, _Series] = defaultdict(_Series)
         self._counters: dict[str, _Series] = defaultdict(_Series)
         self._readings_s: list[float] = []
+        self._shared: list[list[str] | None] = []
 
     @property
     def window_s(self) -> float:
@@ -128,7 +129,7 @@ class PowerMeter:
                 series[rail].add(now, value)
         if reading.power_mw or reading.energy_mj:
             self._readings_s.append(now)
-        self.shared = getattr(reading, "shared", None) or self.shared
+            self._shared.append(getattr(reading, "shared", None))
 
     @property
     def rails(self) -> list[str]:
@@ -138,6 +139,18 @@ class PowerMeter:
     def readings(self, start_s: float, end_s: float) -> int:
         """How many readings lie between two instants."""
         return bisect_right(self._readings_s, end_s) - bisect_left(self._readings_s, start_s)
+
+    def shared(self, windows: Sequence["Window"]) -> list[str] | None:
+        """Who else used the devices in the windows; None where the source never said."""
+        said = [
+            names
+            for window in windows
+            for names in self._shared[
+                bisect_left(self._readings_s, window.start_s) : bisect_right(self._readings_s, window.end_s)
+            ]
+            if names is not None
+        ]
+        return sorted({name for names in said for name in names}) if said else None
 
     def rails_mj(self, start_s: float, end_s: float) -> dict[str, float]:
         """Energy of each rail between two instants in mJ: the counter's difference, else the integral of power.
@@ -205,7 +218,7 @@ def energy_of(meter: PowerMeter, windows: Sequence[Window], idle: Sequence[Idle 
             if (own := [row for row in rows if row["rail"] == name and not row["is_total"]])
         },
         "windows": [{key: value for key, value in row.items() if key != "is_total"} for row in totals],
-        "shared": meter.shared,
+        "shared": meter.shared(windows),
     }
 
 
