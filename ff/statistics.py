@@ -48,7 +48,7 @@ METHOD_T = "Student t"
 METHOD_T_CUT = "Student t, cut at the bound"
 METHOD_NO_IMAGES = "number of images unknown, no interval"
 METHOD_IMAGES = "Wilson over images"
-METHOD_SEEDS = "Wilson with Student t over seeds"
+METHOD_SEEDS = "Wilson with Student t"
 METHOD_TOTAL = "Wilson over seeds and images"
 METHOD_BCA = "bootstrap BCa"
 METHOD_PERCENTILE = "bootstrap percentile"
@@ -140,8 +140,8 @@ def mean_interval(values: Iterable[float | None], at_least: float = -math.inf, a
     return Interval(len(kept), mean, low, high, method)
 
 
-def wilson_interval(share: float | None, n: int | None) -> Interval:
-    """The 95 % interval of one run's accuracy `share` (0 to 1) over its `n` images: Wilson 1927.
+def wilson_interval(share: float | None, n: float | None) -> Interval:
+    """The 95 % interval of one run's accuracy `share` (0 to 1) over its `n` images (None: unknown): Wilson 1927.
 
     It holds every true accuracy p from which `share` is less than z = 1.96 standard errors away, taken at p:
     (share - p)^2 <= z^2 p (1 - p) / n. doi 10.1080/01621459.1927.10502953; recommended for its coverage near 0 and
@@ -150,7 +150,7 @@ def wilson_interval(share: float | None, n: int | None) -> Interval:
     kept = _shares([share])
     if len(kept) == 0:
         return Interval(0, None, None, None, METHOD_NONE)
-    if not n:
+    if not _known(n):
         return Interval(1, float(kept[0]), None, None, METHOD_NO_IMAGES)
     return Interval(1, float(kept[0]), *_score_ends(float(kept[0]), _normal() ** 2 / n), METHOD_IMAGES)
 
@@ -177,7 +177,7 @@ def share_interval(shares: Iterable[float | None]) -> Interval:
     return Interval(len(kept), mean, *_score_ends(mean, _seed_term(kept)), METHOD_SEEDS)
 
 
-def share_total_interval(shares: Iterable[float | None], n: int | None) -> Interval:
+def share_total_interval(shares: Iterable[float | None], n: float | None) -> Interval:
     """The mean of accuracies over seeds with a 95 % interval over seeds *and* over test images, within 0 to 1.
 
     It says where the accuracy of the recipe lies, over all seeds and all images like the `n` tested ones. Whether
@@ -198,11 +198,15 @@ def share_total_interval(shares: Iterable[float | None], n: int | None) -> Inter
     One seed, or seeds that are all equal: Wilson's interval over the images.
     """
     kept = _shares(shares)
-    if len(kept) < 2 or not n:
+    if len(kept) < 2 or not _known(n):
         alone = wilson_interval(float(kept.mean()) if len(kept) else None, n)
         return alone._replace(n=len(kept))
     mean = float(kept.mean())
     return Interval(len(kept), mean, *_score_ends(mean, _seed_term(kept) + _normal() ** 2 / n), METHOD_TOTAL)
+
+
+def _known(n: float | None) -> bool:
+    return n is not None and n > 0  # NaN, an empty cell of a table, is not
 
 
 def _shares(values: Iterable[float | None]) -> np.ndarray:
