@@ -52,7 +52,7 @@ def test_epochs_and_energy_rows_are_shared_out_too_but_measurements_are_not(grou
     history = written["history"]
     assert history["seconds"].tolist() == pytest.approx([2.0 / 3] * len(history))
     assert set(history["shared_by_seeds"]) == {3}
-    assert history["validation_seconds"].isna().all()
+    assert history["validation_seconds"].tolist() == pytest.approx([0.5 / 3] * len(history))
     energy = written["energy"]
     softmax = energy[(energy["job"] == "train") & (energy["phase"] == "softmax") & (energy["rail"] == "VDD_IN")]
     for row in softmax.itertuples():
@@ -61,14 +61,6 @@ def test_epochs_and_energy_rows_are_shared_out_too_but_measurements_are_not(grou
     measured = energy[(energy["job"] == "measure") & (energy["rail"] == "VDD_IN")]
     assert set(measured["gross_mj"]) == {90_000.0} and set(measured["seconds"]) == {10.0}
     assert set(measured["shared_by_seeds"]) == {1}
-
-
-def test_validation_seconds_of_an_epoch_are_shared_out(group, tmp_path):
-    (run,) = make_grid(tmp_path, hidden=[(50, 10)], recipes=["ff"], seeds=[42])
-    set_metrics(tmp_path, run, shared_by_seeds=4)
-    path = run.folder(tmp_path) / "history.csv"
-    pd.read_csv(path).assign(validation_seconds=0.5).to_csv(path, index=False)
-    assert set(tables.history(tmp_path, [run])["validation_seconds"]) == {0.125}
 
 
 def test_a_run_of_its_own_bears_all_of_its_cost(tmp_path):
