@@ -195,8 +195,8 @@ def _early_exit_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
         cell = part[(part["layers"] == best["layers"]) & (part["recipe"] == best["recipe"])]
         if cell.empty:
             continue
-        saved = statistics.mean_interval(cell["macs_saved_share"], at_most=1)
-        change = statistics.mean_interval(cell["change_points"], at_least=-100, at_most=100)
+        saved = statistics.mean_interval(cell["macs_saved_share"])
+        change = statistics.mean_interval(cell["change_points"])
         if saved.estimate is None or change.estimate is None:
             continue
         text = (
@@ -204,7 +204,7 @@ def _early_exit_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
             f"saves {_percent(saved.estimate)} of the MACs "
             f"({_interval(saved.low, saved.high, _percent, saved.n, 'seed', saved.method)})"
         )
-        time = statistics.mean_interval(cell["time_saved_share_batch_512"], at_most=1)
+        time = statistics.mean_interval(cell["time_saved_share_batch_512"])
         if time.estimate is not None:
             gain = f"{_percent(abs(time.estimate))} {'of the' if time.estimate >= 0 else 'more'} measured time"
             ends = _interval(time.low, time.high, _percent, time.n, "seed", time.method)
@@ -514,8 +514,8 @@ def _early_exit_tables(tables: Mapping[str, pd.DataFrame]) -> str:
     rows = []
     frame = _in_order(tables["operating_points"])
     for key, cell in frame.groupby(["dataset", "layers", "recipe"], sort=False):
-        change = statistics.mean_interval(cell["change_points"], at_least=-100, at_most=100)
-        macs = statistics.mean_interval(cell["macs_saved_share"], at_most=1)
+        change = statistics.mean_interval(cell["change_points"])
+        macs = statistics.mean_interval(cell["macs_saved_share"])
         times = [cell[f"time_saved_share_batch_{batch}"].mean() for batch in (1, 32, 512)]
         ks = ", ".join(dict.fromkeys(_rule(row.rule, row.k) for row in cell.itertuples()))
         rows.append(

@@ -17,7 +17,7 @@ from ff.tables import Run
 
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
-IMAGES = {"train": 5000, "val": 1000, "test": 400}
+IMAGES = {"test": 400, "train": 5000, "val": 1000}
 SEEDS = (3, 8, 21, 40)
 
 
@@ -171,6 +171,13 @@ def test_sentences_give_the_test_accuracy_of_what_is_best_on_validation(made, fo
             f"{show(seeds.high)}, Wilson with Student t, {len(shares)} seeds; over seeds and test images "
             f"{show(total.low)} to {show(total.high)}, 400 images)."
         )
+
+
+def test_the_best_is_the_best_head_even_where_a_goodness_readout_is_better():
+    rows = [("784-10", "head", 0.96), ("784-20", "head", 0.95), ("784-20", "goodness", 0.99)]
+    frame = pd.DataFrame([("MNIST", layers, "ff", "val", readout, mean) for layers, readout, mean in rows])
+    frame.columns = ["dataset", "layers", "recipe", "split", "readout", "mean"]
+    assert report.best_on_validation(frame, "MNIST")["layers"] == "784-10"
 
 
 def test_sentences_compare_the_best_recipe_with_the_others_whichever_way_the_table_has_them(made, found):
