@@ -181,6 +181,20 @@ def test_the_interval_is_that_of_student_over_the_windows():
     assert found["method"] == "Student t"
 
 
+def test_windows_that_differ_widely_do_not_make_less_than_no_energy():
+    source, now = Two(), [0.0]
+    meter = PowerMeter(source, lambda: now[0])
+    for step in range(81):
+        now[0] = 0.25 * step
+        source.power_mw = {"VDD_IN": 500.0 if now[0] < 10 else 9000.0}
+        meter.take()
+    windows = [Window(0.0, 9.0, 1, 0), Window(11.0, 20.0, 1, 1)]
+    total = energy_of(meter, windows, [Idle(5.0, {"VDD_IN": 400.0})])["total"]
+    assert total["gross_mj_per_sample"]["low"] == 0 and "cut" in total["gross_mj_per_sample"]["method"]
+    # What is left of it above idle may well be less than nothing.
+    assert total["net_mj_per_sample"]["low"] < 0
+
+
 def test_one_window_has_no_interval_and_no_windows_no_energy():
     assert interval_of([3.0]) == {
         "n": 1,

@@ -10,6 +10,7 @@ Idle power has windows of its own, before, between and after those of work. What
 a window is interpolated between the two nearest, so that a level that drifts does no harm; net is gross less that.
 """
 
+import math
 import threading
 import time
 from bisect import bisect_left, bisect_right
@@ -256,7 +257,8 @@ def _rows(meter: PowerMeter, window: Window, idle: Sequence[Idle]) -> list[dict[
 
 def _over_windows(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     intervals = {
-        name: interval_of([row[name] for row in rows])
+        # Light work may seem to take a little less than idle; no machine draws less than nothing.
+        name: interval_of([row[name] for row in rows], -math.inf if name == "net_mj_per_sample" else 0.0)
         for name in ("gross_mj_per_sample", "net_mj_per_sample", "power_mw", "idle_mw")
     }
     return {"rail": rows[0]["rail"], **intervals}
@@ -272,9 +274,10 @@ def idle_summary(meter: PowerMeter, idle: Sequence[Idle | None]) -> dict[str, An
     }
 
 
-def interval_of(values: Sequence[float | None]) -> dict[str, Any] | None:
-    """Mean of what was measured with its 95 % interval, for a JSON file; None without values."""
-    interval = statistics.mean_interval(values)
+def interval_of(values: Sequence[float | None], at_least: float = 0.0) -> dict[str, Any] | None:
+    """Mean of what was measured with its 95 % interval, for a JSON file; None without values. No true value lies below
+    `at_least`."""
+    interval = statistics.mean_interval(values, at_least)
     if interval.estimate is None:
         return None
     return {
