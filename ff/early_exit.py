@@ -239,9 +239,10 @@ def run_early_exit(
         found = EarlyExit({"available": False, "reason": WHY_NOT, **dict.fromkeys(_CHOSEN)}, [])
     else:
         found = evaluate_early_exit(network, prepared, config, batch_size, repeats, ks, clock)
-    columns = [*_COLUMNS, *(f"share_exit_{layer + 1}" for layer in range(network.depth)), *_TIME_COLUMNS]
-    write_csv(folder / "early_exit.csv", columns, found.rows)
-    write_json(folder / "early_exit.json", {"schema": SCHEMA, "run": identify(config), **found.document})
+    model = meta["model"]
+    columns = ["model", *_COLUMNS, *(f"share_exit_{layer + 1}" for layer in range(network.depth)), *_TIME_COLUMNS]
+    write_csv(folder / "early_exit.csv", columns, [{"model": model, **row} for row in found.rows])
+    write_json(folder / "early_exit.json", {"schema": SCHEMA, "run": identify(config, model), **found.document})
 
 
 WHY_NOT = "the run has no validation split (val_size 0) to calibrate on, and the test split may not choose"

@@ -11,7 +11,7 @@ import pytest
 import torch
 from made_networks import made_prepared, made_run, schema_errors, trained_on_digits
 
-from ff import checkpoint
+from ff import checkpoint, stamps
 from ff.early_exit import (
     CHOICE,
     CUT_CHOICE,
@@ -304,14 +304,21 @@ def trained(digits, tmp_path_factory):
     network.heads[:, 2], network.head_biases[:, 2] = network.heads[:, 1].clone(), network.head_biases[:, 1].clone()
     checkpoint.save(folder / "model.safetensors", network, 0, config)
     run_early_exit(folder, prepared, repeats=1)
+    rows = read_csv(folder / "early_exit.csv")
+    assert {row.pop("model") for row in rows} == {stamps.model_of(folder)}
     return SimpleNamespace(
         folder=folder,
         prepared=prepared,
         network=network,
         config=config,
         document=read_json(folder / "early_exit.json"),
-        rows=read_csv(folder / "early_exit.csv"),
+        rows=rows,
     )
+
+
+def as_text(row: dict) -> dict:
+    """A row of early_exit.json as early_exit.csv writes it, but for the model."""
+    return {name: "" if value is None else str(value) for name, value in row.items()}
 
 
 def path_of(row: dict, calibration) -> tuple[Exits | None, int | None]:
@@ -369,7 +376,7 @@ def test_savings_are_against_the_reference_cut_and_against_full_depth(trained):
     for cut in trained.document["static_cuts"]:
         for split in ("val", "test"):
             (row,) = (r for r in trained.rows if r["depth"] == str(cut["depth"]) and r["split"] == split)
-            assert {name: "" if value is None else str(value) for name, value in cut[split].items()} == row
+            assert as_text(cut[split]) == row
 
 
 def test_every_row_scores_what_the_deployed_network_answers(trained):
@@ -497,7 +504,7 @@ def test_the_operating_point_is_the_best_validation_row_with_its_test_row(traine
     same = [row for row in trained.rows if (row["rule"], row["k"]) == (point["rule"], str(point["k"]))]
     by_split = {row["split"]: row for row in same}
     for split in ("val", "test"):
-        assert {name: "" if v is None else str(v) for name, v in point[split].items()} == by_split[split]
+        assert as_text(point[split]) == by_split[split]
     assert len(point["thresholds"]) == 2
 
 

@@ -173,11 +173,12 @@ def test_early_exit_without_validation_has_no_operating_point(grid, tmp_path):
     _, (run, *_), _ = grid
     shutil.copytree(run.folder(grid[0]), run.folder(tmp_path))
     path = run.folder(tmp_path) / "early_exit.json"
-    nothing = {"available": False, "reason": "none", "operating_point": None, "reference_cut": None}
-    path.write_text(json.dumps({"schema": 2, "calibration": None, **nothing}))
+    content = json.loads(path.read_text())
+    nothing = {"available": False, "reason": "no validation split", "operating_point": None, "reference_cut": None}
+    path.write_text(json.dumps({"schema": 2, "run": content["run"], "calibration": None, **nothing}))
     written = tables.write_all(tmp_path, [run], tmp_path / "summary")
     assert written["operating_points"].empty
-    assert "none" in set(written["missing"]["reason"])
+    assert "no validation split" in set(written["missing"]["reason"])
 
 
 def test_rule_8_devices_never_share_a_statistic(grid):
