@@ -2,6 +2,7 @@
 network cuts beside it."""
 
 import dataclasses
+import functools
 import itertools
 from collections import Counter
 from types import SimpleNamespace
@@ -12,6 +13,8 @@ import torch
 from made_networks import made_prepared, made_run, schema_errors, trained_on_digits
 
 from ff import checkpoint, stamps
+from ff.cli import main
+from ff.datasets import Part
 from ff.early_exit import (
     CHOICE,
     CUT_CHOICE,
@@ -379,6 +382,21 @@ def test_savings_are_against_the_reference_cut_and_against_full_depth(trained):
             assert as_text(cut[split]) == row
 
 
+def test_the_reference_cut_is_chosen_on_validation(trained, tmp_path):
+    """Images of which head 1 gets more right than the others would make it the cut, were they asked."""
+    seen = validation(trained).test
+    right = seen.logits.argmax(-1) == seen.labels[:, None]
+    worse = (right[:, 0] & ~right[:, 2]).nonzero().squeeze(1)
+    assert len(worse)
+    test = trained.prepared.test
+    other = trained.prepared._replace(test=Part(test.images[worse], test.labels[worse]))
+    (tmp_path / "model.safetensors").write_bytes((trained.folder / "model.safetensors").read_bytes())
+    run_early_exit(tmp_path, other, repeats=1, ks=(0.0,))
+    document = read_json(tmp_path / "early_exit.json")
+    assert reference_cut([cut["test"] for cut in document["static_cuts"]]) == 0
+    assert document["reference_cut"]["depth"] == 2
+
+
 def test_every_row_scores_what_the_deployed_network_answers(trained):
     from sklearn.metrics import f1_score
 
@@ -581,3 +599,55 @@ def test_early_exit_that_wins_nothing_against_the_cut_is_said_to_save_nothing():
     assert verdict(cut, -0.001, [-0.1, 0.002]) == fewer
     assert verdict(cut, 0.0, [0.002]) == fewer.replace("fewer", "as many")
     assert verdict(cut, 0.001, [-0.1]) is None
+
+
+def said(folder, prepared_dir, capsys, monkeypatch, ks=(0.0, 1.0, 2.0, 4.0, 6.0)) -> str:
+    """What `ff evaluate --early-exit` says of early exit."""
+    monkeypatch.setattr("ff.early_exit.run_early_exit", functools.partial(run_early_exit, repeats=1, ks=ks))
+    assert main(["evaluate", str(folder), "--early-exit", "--prepared-dir", str(prepared_dir), "--device", "cpu"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "early exit" in line)
+    return line
+
+
+def test_the_command_line_tells_savings_against_the_cut_first_then_against_full_depth(
+    trained, prepared_dir, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "model.safetensors").write_bytes((trained.folder / "model.safetensors").read_bytes())
+    line = said(tmp_path, prepared_dir, capsys, monkeypatch)
+    document = read_json(tmp_path / "early_exit.json")
+    test, cuts = document["operating_point"]["test"], document["static_cuts"]
+    assert document["reference_cut"]["depth"] == 2
+    head, against_cut = line.split("against the cheapest cut as accurate on validation, after layer 2 ")
+    against_cut, against_full = against_cut.split("against full depth ")
+    assert f"test accuracy {test['accuracy']:.2%}" in head
+    for part, base, cut in ((against_cut, "cut", cuts[1]), (against_full, "full", cuts[2])):
+        assert part.startswith(f"({cut['test']['accuracy']:.2%}): {-test[f'macs_saved_share_vs_{base}']:+.2%} MACs, ")
+        times = [f"{-test[f'time_saved_share_vs_{base}_batch_{size}']:+.1%}" for size in (1, 32, 512)]
+        assert f"{' / '.join(times)} time at batch 1 / 32 / 512" in part
+
+
+def test_the_command_line_says_that_a_cut_network_does_as_well(trained, prepared_dir, tmp_path, capsys, monkeypatch):
+    """All heads say what the first says: leaving early is then nothing but a network of one layer."""
+    network = trained.network.with_tensors(torch.clone)
+    for layer in (1, 2):
+        network.heads[:, layer], network.head_biases[:, layer] = network.heads[:, 0], network.head_biases[:, 0]
+    checkpoint.save(tmp_path / "model.safetensors", network, 0, trained.config)
+    line = said(tmp_path, prepared_dir, capsys, monkeypatch)
+    assert "a network cut after layer 1 is as accurate on validation and " in line
+    assert "early exit saves nothing here; " in line or "early exit saves no MACs here; " in line
+
+
+def test_the_command_line_says_where_no_threshold_helps(trained, prepared_dir, tmp_path, capsys, monkeypatch):
+    (tmp_path / "model.safetensors").write_bytes((trained.folder / "model.safetensors").read_bytes())
+    line = said(tmp_path, prepared_dir, capsys, monkeypatch, ks=(-50.0,))
+    cut, full = read_json(tmp_path / "early_exit.json")["static_cuts"][1:]
+    assert read_json(tmp_path / "early_exit.json")["operating_point"]["rule"] == "none"
+    assert f"but a network cut after layer 2 does, at {cut['test']['accuracy']:.2%} on test; against full depth" in line
+    assert f"({full['test']['accuracy']:.2%}): {-cut['test']['macs_saved_share_vs_full']:+.2%} MACs" in line
+
+
+def test_the_command_line_says_where_neither_threshold_nor_cut_helps(
+    tmp_path, prepared_dir, digits, capsys, monkeypatch
+):
+    made_run(tmp_path, digits, layers="784,25")
+    assert "nor does a network cut: nothing is saved" in said(tmp_path, prepared_dir, capsys, monkeypatch)

@@ -147,6 +147,32 @@ def test_rule_03_early_exit_runs_every_path_once_untimed():
     assert {entry[0] for entry in log} == {32} and len(others) == 16
 
 
+def test_rule_04_holds_for_early_exit_times_too():
+    """All paths and sizes in one order, drawn anew for each repeat."""
+
+    def order(seed):
+        log: list = []
+
+        class Idle:
+            device = torch.device("cpu")
+
+            def answer(self, pixels, exits, depth):
+                log.append((len(pixels), depth))
+
+        paths = [early_exit.AnswerPath("static", None, None, depth) for depth in range(1, 7)]
+        early_exit.time_paths(Idle(), {1: [torch.zeros(1, 1)], 8: [torch.zeros(8, 1)]}, paths, 3, seed)
+        passes = [log[start : start + 12] for start in range(0, 48, 12)]
+        assert {tuple(sorted(part)) for part in passes} == {tuple(sorted(passes[0]))}
+        return passes
+
+    first = order(1)
+    assert first == order(1) and first != order(2)
+    assert len(set(map(tuple, first))) == 4
+    for position in (0, 1):
+        values = [cell[position] for cell in first[0]]
+        assert sum(a != b for a, b in itertools.pairwise(values)) > 3
+
+
 def test_rule_04_order_is_shuffled_with_a_recorded_seed(tmp_path, monkeypatch):
     def order(seed):
         world = World()
@@ -238,7 +264,7 @@ def test_rule_07_what_was_not_measured_is_missing_and_never_0(tmp_path, monkeypa
     assert conditions["power"]["idle_before_mw"] is conditions["power"]["period_s"] is None
     assert read_json(tmp_path / "variance" / "cuda.json")["batches"] == []
     assert read_json(tmp_path / "early_exit.json")["calibration"] is None
-    document = evaluate_run(network, prepared, config).document
+    document = evaluate_run(network, prepared, config, "0" * 16).document
     absent = document["readouts"][0]["per_class"][7]
     assert absent["n"] == 0 and absent["recall"] is None
     # In the tables: empty, not 0.
@@ -418,13 +444,14 @@ def test_rule_13_nothing_is_chosen_on_the_test_set(trained, tmp_path):
     assert first["calibration"] == second["calibration"]
     for key in ("rule", "k", "thresholds", "val"):
         assert first["operating_point"][key] == second["operating_point"][key]
+    assert first["reference_cut"] == second["reference_cut"]
     assert first["operating_point"]["test"] != second["operating_point"]["test"]
     # Training is given the official training set alone, and holds out its own validation rows.
     trainer = Trainer(config, [0], standardise(prepared.train, prepared.facts, "cpu"))
     rows = torch.cat([trainer.split.train[0], trainer.split.val[0]])
     assert sorted(rows.tolist()) == list(range(len(prepared.train.labels)))
     # Which units count as dead is no matter of the test set either.
-    layers = [evaluate_run(network, one, config).document["layers"] for one in (prepared, other)]
+    layers = [evaluate_run(network, one, config, "0" * 16).document["layers"] for one in (prepared, other)]
     assert [layer["dead_units"] for layer in layers[0]] == [layer["dead_units"] for layer in layers[1]]
 
 
