@@ -305,14 +305,37 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _operating_point(content: dict[str, Any]) -> str:
+    from ff.early_exit_text import verdict
+
     if not content["available"]:
         return f"early exit: {content['reason']}"
-    point = content["operating_point"]
-    k = f", k = {point['k']:g}" if point["k"] is not None else ""
-    test = point["test"]
+    point, cuts, cut_depth = content["operating_point"], content["static_cuts"], content["reference_cut"]["depth"]
+    test, cut, full = point["test"], cuts[cut_depth - 1]["test"], cuts[-1]["test"]
+    where = f"a network cut after layer {cut_depth}" if cut_depth < len(cuts) else "full depth"
+    if point["rule"] == "none":
+        text = "early exit: no threshold takes fewer MACs than full depth and is as accurate on validation"
+        if cut_depth == len(cuts):
+            return f"{text}, nor does a network cut: nothing is saved; test accuracy {full['accuracy']:.2%}"
+        return f"{text}, but {where} does, at {cut['accuracy']:.2%} on test; {_costs(cut, 'full depth', full, 'full')}"
+    lost = verdict(where, test["macs_saved_share_vs_cut"], list(_times_saved(test, "cut").values()))
     return (
-        f"early exit (rule {point['rule']}{k}; {point['choice']}): test accuracy {test['accuracy']:.2%}, "
-        f"{test['macs_saved_share']:.1%} of MACs saved, {test['mean_layers']:.2f} layers on average"
+        f"early exit (rule {point['rule']}, k = {point['k']:g}; {point['choice']}): {lost + '; ' if lost else ''}"
+        f"test accuracy {test['accuracy']:.2%}, {test['mean_layers']:.2f} layers on average; "
+        f"{_costs(test, f'the cheapest cut as accurate on validation, after layer {cut_depth}', cut, 'cut')}; "
+        f"{_costs(test, 'full depth', full, 'full')}"
+    )
+
+
+def _times_saved(row: dict[str, Any], base: str) -> dict[str, float]:
+    return {size: row[f"time_saved_share_vs_{base}_batch_{size}"] for size in ("1", "32", "512")}
+
+
+def _costs(row: dict[str, Any], name: str, base: dict[str, Any], base_key: str) -> str:
+    """How much more (+) or less a test row takes than the row `base`."""
+    more = {size: f"{-saved:+.1%}" for size, saved in _times_saved(row, base_key).items()}
+    return (
+        f"against {name} ({base['accuracy']:.2%}): {-row[f'macs_saved_share_vs_{base_key}']:+.2%} MACs, "
+        f"{' / '.join(more.values())} time at batch {' / '.join(more)}"
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ff import statistics
+from ff.early_exit_text import verdict
 from ff.errors import FFError
 from ff.figures import FIGURES, FigureSpec
 from ff.files import read_json, write_text
@@ -37,6 +38,8 @@ from ff.tables import (
 LARGEST_SVG = 350_000
 """A figure whose SVG is larger (bytes) is embedded as PNG, to keep the page quick to open on a phone."""
 MOST_MACHINES = 5
+EXIT_BATCHES = (1, 32, 512)
+"""Batch sizes at which early exit is timed (`ff.early_exit.TIMED_BATCHES`, whose import would bring torch)."""
 LONG_TEXT = 40
 """Cells with more letters than this may be broken into lines; names such as 784-200-200-10 may not."""
 FAMILY_TITLES = {
@@ -193,25 +196,54 @@ def _early_exit_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
         if best is None:
             continue
         cell = part[(part["layers"] == best["layers"]) & (part["recipe"] == best["recipe"])]
-        if cell.empty:
-            continue
-        saved = statistics.mean_interval(cell["macs_saved_share"])
-        change = statistics.mean_interval(cell["change_points"])
-        if saved.estimate is None or change.estimate is None:
-            continue
-        text = (
-            f"{dataset}, {best['layers']}, {best['recipe']}: early exit at the point chosen on validation "
-            f"saves {_percent(saved.estimate)} of the MACs "
-            f"({_interval(saved.low, saved.high, _percent, saved.n, 'seed', saved.method)})"
-        )
-        time = statistics.mean_interval(cell["time_saved_share_batch_512"])
-        if time.estimate is not None:
-            gain = f"{_percent(abs(time.estimate))} {'of the' if time.estimate >= 0 else 'more'} measured time"
-            ends = _interval(time.low, time.high, _percent, time.n, "seed", time.method)
-            text += f" {'and' if time.estimate >= 0 else 'but costs'} {gain} at batch 512 (saved: {ends})"
-        ends = _interval(change.low, change.high, _points, change.n, "seed", change.method)
-        sentences.append(f"{text}, and changes test accuracy by {_points(change.estimate)} points ({ends}).")
+        if len(cell):
+            sentences.append(f"{dataset}, {best['layers']}, {best['recipe']}: {_exit_against_cut(cell)}")
     return sentences
+
+
+def _exit_against_cut(cell: pd.DataFrame) -> str:
+    """What early exit wins over the reference cut, and over full depth: rows of operating_points, one a seed."""
+    where = f"a network cut after layer {_cut_depths(cell)}"
+    macs = cell["macs_saved_share_vs_cut"]
+    times = [cell[f"time_saved_share_vs_cut_batch_{batch}"].mean() for batch in EXIT_BATCHES]
+    winners = int((macs > 0).sum())
+    lost = verdict(where, macs.mean(), times)
+    if lost is None:
+        text = "early exit at the point chosen on validation saves MACs over "
+        text += f"{where}, the cheapest that is as accurate on validation"
+    else:
+        text = f"{lost}{' on average' * (winners > 0)}"
+    if 0 < winners < len(cell):
+        text += f" ({winners} of {len(cell)} seeds save MACs)"
+    return f"{text}. Against that cut it {_exit_costs(cell, 'cut')}; against full depth it {_exit_costs(cell, 'full')}."
+
+
+def _cut_depths(cell: pd.DataFrame) -> str:
+    """`1`, or where seeds differ `1 (2 seeds), after layer 2 (1 seed)`; full depth is called so."""
+    whole = cell["layers"].iloc[0].count("-")
+    counts = cell["cut_depth"].value_counts().sort_index()
+    texts = []
+    for depth, n in counts.items():
+        notes = ["full depth"] * (depth == whole) + [f"{n} seed{'s' * (n != 1)}"] * (len(counts) > 1)
+        texts.append(f"{depth} ({', '.join(notes)})" if notes else str(depth))
+    return ", after layer ".join(texts)
+
+
+def _exit_costs(cell: pd.DataFrame, base: str) -> str:
+    texts = []
+    for column, what in (
+        (f"macs_saved_share_vs_{base}", "MACs"),
+        (f"time_saved_share_vs_{base}_batch_512", "measured time at batch 512"),
+    ):
+        saved = statistics.mean_interval(cell[column])
+        ends = _interval(saved.low, saved.high, _percent, saved.n, "seed", saved.method)
+        if saved.estimate >= 0:
+            texts.append(f"saves {_percent(saved.estimate)} of the {what} ({ends})")
+        else:
+            texts.append(f"takes {_percent(-saved.estimate)} more {what} (saved: {ends})")
+    change = statistics.mean_interval(cell[f"change_points_vs_{base}"])
+    ends = _interval(change.low, change.high, _points, change.n, "seed", change.method)
+    return f"{', '.join(texts)}, and changes test accuracy by {_points(change.estimate)} points ({ends})"
 
 
 def _speed_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
@@ -526,42 +558,63 @@ def _training_tables(tables: Mapping[str, pd.DataFrame]) -> str:
 
 
 def _early_exit_tables(tables: Mapping[str, pd.DataFrame]) -> str:
-    rows = []
     frame = _in_order(tables["operating_points"])
+    if frame.empty:
+        return _table("Early-exit operating points", [], [], "no run has an operating point")
+    choice = frame["choice"].iloc[0]
+    chosen = f"Rule and k chosen on validation ({choice}), reported on test; means over seeds; negative: costs more."
+    return (
+        _exit_table(frame, "cut", "Early exit against a network cut", f"{CUT_NOTE} {chosen}")
+        + _exit_table(frame, "full", "Early exit against full depth", chosen)
+        + _cut_table(tables["early_exit"])
+    )
+
+
+CUT_NOTE = (
+    "The cut is the cheapest network of fewer layers, with one head, that is as accurate on validation as the point "
+    "must be. What early exit does not save against it, it does not save at all."
+)
+
+
+def _exit_table(frame: pd.DataFrame, base: str, caption: str, note: str) -> str:
+    rows = []
     for key, cell in frame.groupby(["dataset", "layers", "recipe"], sort=False):
-        change = statistics.mean_interval(cell["change_points"])
-        macs = statistics.mean_interval(cell["macs_saved_share"])
-        times = [cell[f"time_saved_share_batch_{batch}"].mean() for batch in (1, 32, 512)]
+        change = statistics.mean_interval(cell[f"change_points_vs_{base}"])
+        macs = statistics.mean_interval(cell[f"macs_saved_share_vs_{base}"])
+        times = [cell[f"time_saved_share_vs_{base}_batch_{batch}"].mean() for batch in EXIT_BATCHES]
         ks = ", ".join(dict.fromkeys(_rule(row.rule, row.k) for row in cell.itertuples()))
-        rows.append(
-            (
-                *key,
-                len(cell),
-                ks,
-                cell["test_accuracy"].mean(),
-                change.estimate,
-                change[2:4],
-                macs.estimate,
-                macs[2:4],
-                *times,
-            )
-        )
-    columns = [
-        _words("dataset"),
-        _words("network"),
-        _words("recipe"),
-        Column("seeds", _text),
-        _words("rule, k"),
-    ]
-    columns += [Column("test accuracy (%)", _number(".2f", 100))]
+        depths = ", ".join(str(depth) for depth in sorted(set(cell["cut_depth"])))
+        accuracies = [cell["test_accuracy"].mean(), cell[f"test_{base}_accuracy"].mean()]
+        row = [*key, len(cell), ks, *[depths] * (base == "cut"), *accuracies, change.estimate, change[2:4]]
+        rows.append([*row, macs.estimate, macs[2:4], *times])
+    name = {"cut": "cut", "full": "full depth"}[base]
+    columns = [_words("dataset"), _words("network"), _words("recipe"), Column("seeds", _text), _words("rule, k")]
+    columns += [_words("cut after layer")] * (base == "cut")
+    columns += [Column(f"{what}: test accuracy (%)", _number(".2f", 100)) for what in ("exit", name)]
     columns += [Column("change (points)", lambda value: "–" if value is None or pd.isna(value) else _points(value))]
     columns += [Column("95 % interval", lambda pair: "–" if None in pair else _signed_range(pair))]
-    columns += [Column("MACs saved (%)", _number(".1f", 100))]
-    columns += [Column("95 % interval", lambda pair: "–" if None in pair else _range(".1f", 100)(pair))]
-    columns += [Column(f"time saved, batch {batch} (%)", _number(".1f", 100)) for batch in (1, 32, 512)]
-    choice = frame["choice"].dropna().iloc[0] if len(frame) and frame["choice"].notna().any() else ""
-    note = f"Chosen on validation ({choice}), reported on test; change is against full depth; means over seeds."
-    return _table("Early-exit operating points", columns, rows, note if rows else "no run has an operating point")
+    columns += [Column("MACs saved (%)", _number(".2f", 100))]
+    columns += [Column("95 % interval", lambda pair: "–" if None in pair else _range(".2f", 100)(pair))]
+    columns += [Column(f"time saved, batch {batch} (%)", _number(".1f", 100)) for batch in EXIT_BATCHES]
+    return _table(caption, columns, rows, note)
+
+
+def _cut_table(early_exit: pd.DataFrame) -> str:
+    """Every network cut, so that the reader can choose another reference."""
+    rows = []
+    cuts = _in_order(early_exit[early_exit["rule"] == "static"])
+    for key, cell in cuts.groupby(["dataset", "layers", "recipe", "depth"], sort=False):
+        val, test = (cell[cell["split"] == split] for split in ("val", "test"))
+        costs = ["macs_saved_share_vs_full"] + [f"time_saved_share_vs_full_batch_{batch}" for batch in EXIT_BATCHES]
+        row = [*key[:3], f"{key[3]:.0f}", len(test), val["accuracy"].mean(), test["accuracy"].mean()]
+        rows.append([*row, int(test["is_reference_cut"].sum()), *(1 - test[column].mean() for column in costs)])
+    times = (f"time, batch {batch}" for batch in EXIT_BATCHES)
+    columns = [_words("dataset"), _words("network"), _words("recipe"), Column("cut after layer", _text)]
+    columns += [Column("seeds", _text)]
+    columns += [Column(f"{split} accuracy (%)", _number(".2f", 100)) for split in ("validation", "test")]
+    columns += [Column("seeds that take it as the cut", _text)]
+    columns += [Column(f"{what} (% of full depth)", _number(".1f", 100)) for what in ("MACs", *times)]
+    return _table("Network cuts", columns, rows, "Layers 1 to d answer by head d alone; the last is full depth.")
 
 
 def _rule(rule: str, k: float) -> str:

@@ -364,51 +364,56 @@ def machine_name(machine: Mapping[str, Any]) -> str | None:
 # -------------------------------------------------------------------------------------------- early exit
 
 EARLY_EXIT = KEYS + _columns(
-    "rule k threshold split n accuracy macro_f1 mean_layers macs_ff macs_heads macs_total macs_saved_share "
-    "time_ms_batch_1 time_ms_batch_32 time_ms_batch_512 time_saved_share_batch_1 time_saved_share_batch_32 "
-    "time_saved_share_batch_512"
+    "rule k depth is_reference_cut threshold split n accuracy macro_f1 mean_layers macs_ff macs_heads macs_total "
+    "macs_saved_share_vs_cut macs_saved_share_vs_full time_ms_batch_1 time_ms_batch_32 time_ms_batch_512 "
+    "time_saved_share_vs_cut_batch_1 time_saved_share_vs_cut_batch_32 time_saved_share_vs_cut_batch_512 "
+    "time_saved_share_vs_full_batch_1 time_saved_share_vs_full_batch_32 time_saved_share_vs_full_batch_512"
 )
 OPERATING_POINTS = KEYS + _columns(
-    "rule k choice val_accuracy test_accuracy test_full_accuracy change_points test_macro_f1 mean_layers "
-    "macs_total macs_saved_share time_saved_share_batch_1 time_saved_share_batch_32 "
-    "time_saved_share_batch_512"
+    "rule k choice cut_depth val_accuracy val_cut_accuracy val_full_accuracy test_accuracy test_cut_accuracy "
+    "test_full_accuracy change_points_vs_cut change_points_vs_full test_macro_f1 mean_layers macs_total "
+    "macs_saved_share_vs_cut macs_saved_share_vs_full "
+    "time_saved_share_vs_cut_batch_1 time_saved_share_vs_cut_batch_32 time_saved_share_vs_cut_batch_512 "
+    "time_saved_share_vs_full_batch_1 time_saved_share_vs_full_batch_32 time_saved_share_vs_full_batch_512"
 )
 
 
 def early_exit(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
-    """A row per run, rule, k and split: early_exit.csv of all runs (share_exit_* columns last)."""
+    """A row per run, split and network cut (rule `static`), and per run, split, exit rule and k: early_exit.csv
+    of all runs (share_exit_* columns last)."""
     return _stack_csv(results_root, runs, "early_exit.csv", EARLY_EXIT)
 
 
-def operating_points(results_root: str | Path, runs: Iterable[Run], accuracy: pd.DataFrame) -> pd.DataFrame:
-    """A row per run: the operating point chosen on validation, and what it gives on test.
+def operating_points(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+    """A row per run: the operating point chosen on validation, and what it gives on test, against the cheapest
+    network cut that is as accurate on validation (`cut`, after layer `cut_depth`) and against full depth.
 
-    `change_points` is early exit minus full depth on test, in percentage points.
+    `change_points_vs_*` is early exit minus the other on test, in percentage points.
     """
-    full = accuracy[(accuracy["is_last"] == 1) & (accuracy["split"] == "test") & (accuracy["readout"] == "head")]
-    full_depth = dict(zip(full[list(KEYS)].itertuples(index=False, name=None), full["accuracy"], strict=True))
     rows = _Rows(OPERATING_POINTS)
     for run in runs:
         content = _json(run, results_root, "early_exit.json") or {}
-        point = content.get("operating_point")
-        if not point:
+        point, reference, cuts = (content.get(key) for key in ("operating_point", "reference_cut", "static_cuts"))
+        if not (point and reference and cuts):
             continue
-        val, test = point.get("val") or {}, point.get("test") or {}
-        reached, whole = test.get("accuracy"), full_depth.get(tuple(run))
-        # Measured in the same pass as the operating point, where the file has it; else what training
-        # reported.
-        whole = ((content.get("full_depth") or {}).get("test") or {}).get("accuracy", whole)
-        change = None if reached is None or whole is None else 100 * (reached - whole)
+        # Early exit, cut and full depth come from one file, so from the same logits and timed passes.
+        compared = {"": point, "cut_": cuts[reference["depth"] - 1], "full_": cuts[-1]}
+        accuracies = {
+            f"{split}_{name}accuracy": part[split]["accuracy"]
+            for split in ("val", "test")
+            for name, part in compared.items()
+        }
+        reached = accuracies["test_accuracy"]
         rows.add(
             run,
             {
-                **{key: test.get(key) for key in OPERATING_POINTS if key not in KEYS},
+                **{key: point["test"].get(key) for key in OPERATING_POINTS if key not in KEYS},
                 **{key: point.get(key) for key in ("rule", "k", "choice")},
-                "val_accuracy": val.get("accuracy"),
-                "test_accuracy": reached,
-                "test_macro_f1": test.get("macro_f1"),
-                "test_full_accuracy": whole,
-                "change_points": change,
+                **accuracies,
+                "change_points_vs_cut": 100 * (reached - accuracies["test_cut_accuracy"]),
+                "change_points_vs_full": 100 * (reached - accuracies["test_full_accuracy"]),
+                "cut_depth": reference["depth"],
+                "test_macro_f1": point["test"]["macro_f1"],
             },
         )
     return rows.frame()
@@ -755,9 +760,8 @@ def write_all(
     tables["accuracy_summary"] = accuracy_summary(tables["accuracy"])
     tables["recipes"] = recipes(tables["accuracy"])
     measured: Sequence[Callable] = (latency, devices, agreement, energy, inference_energy)
-    for build in (training, history, layers, early_exit, *measured):
+    for build in (training, history, layers, early_exit, operating_points, *measured):
         tables[build.__name__] = build(results_root, runs)
-    tables["operating_points"] = operating_points(results_root, runs, tables["accuracy"])
     tables["speedup"] = speedup(results_root, runs, tables["latency"])
     tables["gpu_wins"] = gpu_wins(tables["speedup"], tables["latency"])
     tables["missing"] = missing(results_root, runs, expected, train_log)

@@ -331,46 +331,63 @@ def _histogram(kind: str, depth: int, group: str, mean: float, std: float, edges
     return [{**base, "bin_low": float(a), "bin_high": float(b), "count": int(c)} for a, b, c in ends]
 
 
-def early_exit_row(run: Run, sizes: Sequence[int], rule: str, k: float, split: str) -> dict:
-    """Share leaving early 0.9 (1 - exp(-k)); half of the saving in MACs costs 0.005 of accuracy at k = 4."""
+def early_exit_rows(run: Run, sizes: Sequence[int], split: str) -> list[dict]:
+    """Network cuts, then both exit rules at `KS`. A cut at depth L - 1, the reference, loses 0.0005, each layer
+    less 0.02. Share leaving early: 0.9 (1 - exp(-k)); k = 4 costs 0.005 of accuracy. Half of the saving in MACs
+    is saved in time at batch 1, 0.8 at batch 32, 0.9 at batch 512."""
     depth = run.depth
-    left = 0.9 * (1 - np.exp(-k)) * (1.0 if rule == "logit" else 0.9) if depth > 1 else 0.0
-    first = sizes[0] * sizes[1] + sizes[1] * 10
-    whole = sum(a * b for a, b in pairwise(sizes)) + 10 * sizes[1]
-    total = left * first + (1 - left) * whole
-    saved = 1 - total / whole
-    row = {"rule": rule, "k": k, "threshold": None, "split": split, "n": SPLITS[split]}
-    row |= {"accuracy": _accuracy_at(run, split, "head", depth) - 0.005 * (k / 4) ** 2}
-    row |= {"macro_f1": row["accuracy"] - 0.001, "mean_layers": left + (1 - left) * depth}
-    row |= {"macs_ff": total - 100, "macs_heads": 100, "macs_total": total, "macs_saved_share": saved}
-    row |= {f"share_exit_{d}": left if d == 1 and depth > 1 else 0.0 for d in range(1, depth + 1)}
-    row[f"share_exit_{depth}"] += 1 - left
-    if split == "test":
-        for batch, part in ((1, 0.5), (32, 0.8), (512, 0.9)):
-            row[f"time_saved_share_batch_{batch}"] = part * saved
-            row[f"time_ms_batch_{batch}"] = (1 - part * saved) * (0.2 if batch == 1 else 0.02 if batch == 32 else 0.005)
-    return row
+    macs = [sum(a * b for a, b in pairwise(sizes[: d + 1])) + 10 * sum(sizes[1 : d + 1]) for d in range(1, depth + 1)]
+    accuracy = _accuracy_at(run, split, "head", depth)
+    rows = []
+    for d in range(1, depth + 1):
+        lost = 0.0 if d == depth else 0.0005 + 0.02 * (depth - 1 - d)
+        row = {"rule": "static", "k": None, "depth": d, "accuracy": accuracy - lost, "mean_layers": d}
+        rows.append(
+            {**row, "macs_total": macs[d - 1], **{f"share_exit_{i + 1}": float(i + 1 == d) for i in range(depth)}}
+        )
+    for rule in ("logit", "probability"):
+        for k in KS:
+            left = 0.9 * (1 - np.exp(-k)) * (1.0 if rule == "logit" else 0.9) if depth > 1 else 0.0
+            row = {"rule": rule, "k": k, "depth": None, "accuracy": accuracy - 0.005 * (k / 4) ** 2}
+            row |= {"mean_layers": left + (1 - left) * depth, "macs_total": left * macs[0] + (1 - left) * macs[-1]}
+            row |= {f"share_exit_{d}": left if d == 1 and depth > 1 else 0.0 for d in range(1, depth + 1)}
+            row[f"share_exit_{depth}"] += 1 - left
+            rows.append(row)
+    reference = max(depth - 1, 1)
+    for row in rows:
+        row |= {"is_reference_cut": int(row["depth"] == reference), "threshold": None, "split": split}
+        row |= {"n": SPLITS[split], "macro_f1": row["accuracy"] - 0.001}
+        row |= {"macs_ff": row["macs_total"] - 100, "macs_heads": 100}
+        for batch, part, whole_ms in ((1, 0.5, 0.2), (32, 0.8, 0.02), (512, 0.9, 0.005)):
+            saved = part * (1 - row["macs_total"] / macs[-1])
+            row[f"time_ms_batch_{batch}"] = (1 - saved) * whole_ms if split == "test" else None
+    for row in rows:
+        for name, base in (("cut", rows[reference - 1]), ("full", rows[depth - 1])):
+            for column in ("macs_total", *(f"time_ms_batch_{batch}" for batch in (1, 32, 512))):
+                saved = None if row[column] is None else 1 - row[column] / base[column]
+                what, _, rest = column.partition("_")
+                rest = "" if what == "macs" else rest.removeprefix("ms")
+                row[f"{what}_saved_share_vs_{name}{rest}"] = saved
+    return rows
 
 
 def _early_exit(folder: Path, run: Run, sizes: Sequence[int]) -> None:
-    rows = [
-        early_exit_row(run, sizes, rule, k, split)
-        for rule in ("logit", "probability")
-        for k in KS
-        for split in ("val", "test")
-    ]
-    write_csv(folder / "early_exit.csv", ["model", *rows[1]], [{"model": stamp(run), **row} for row in rows])
-    point = {
-        "rule": "logit",
-        "k": 1.0,
-        "choice": "largest MACs saved on validation within 0.1 points of full depth",
-    }
-    point["val"] = early_exit_row(run, sizes, "logit", 1.0, "val")
-    point["test"] = early_exit_row(run, sizes, "logit", 1.0, "test")
+    rows = {split: early_exit_rows(run, sizes, split) for split in ("val", "test")}
+    lines = [{"model": stamp(run), **row} for row in rows["val"] + rows["test"]]
+    write_csv(folder / "early_exit.csv", list(lines[-1]), lines)
+    cuts = [{"depth": d + 1, **{split: part[d] for split, part in rows.items()}} for d in range(run.depth)]
+    chosen = next(i for i, row in enumerate(rows["val"]) if (row["rule"], row["k"]) == ("logit", 1.0))
     document = {
-        "schema": 1,
+        "schema": 2,
         "run": _head(run),
-        "operating_point": point,
+        "static_cuts": cuts,
+        "reference_cut": {"depth": max(run.depth - 1, 1), "choice": "cheapest cut"},
+        "operating_point": {
+            "rule": "logit",
+            "k": 1.0,
+            "choice": "largest MACs saved on validation within 0.1 points of full depth",
+            **{split: part[chosen] for split, part in rows.items()},
+        },
         "calibration": {"mu": [9.5] * run.depth, "sigma": [2.0] * run.depth},
     }
     (folder / "early_exit.json").write_text(json.dumps(document, default=float))

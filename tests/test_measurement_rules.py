@@ -94,7 +94,8 @@ def test_rule_01_batch_size_under_test_goes_through_network(monkeypatch, short_w
         lambda index, x: (first.append(len(x)) if index == 0 else None) or original(index, x),
     )
     pixels = inference.pixels(prepared.test.images[:32])
-    early_exit.time_paths(inference, {32: [pixels], 1: list(pixels[:3].split(1))}, [None], 1, 0)
+    full_depth = early_exit.AnswerPath("static", None, None, None)
+    early_exit.time_paths(inference, {32: [pixels], 1: list(pixels[:3].split(1))}, [full_depth], 1, 0)
     assert sorted(first) == [1] * 6 + [32] * 2
 
 
@@ -125,16 +126,15 @@ def test_rule_02_holds_for_early_exit_times_too():
     class Lagging:
         device = torch.device("cpu")
 
-        def answer(self, pixels, exits):
+        def answer(self, pixels, exits, depth):
             device_.run("deploy", ("deploy", len(pixels), []))
 
     device_ = device
-    early_exit.time_paths(
-        Lagging(), {8: [torch.zeros(8, 1)] * 3}, [None, Exits(())], 2, 0, device.clock, device.synchronise
-    )
-    readings = [i for i, entry in enumerate(device.log) if entry == ("clock",)]
-    assert len(readings) == 2 * 2 * 3
-    assert all(device.log[i - 1] == ("wait",) for i in readings)
+    paths = [early_exit.AnswerPath("static", None, None, 1), early_exit.AnswerPath("logit", 1.0, Exits(()), None)]
+    early_exit.time_paths(Lagging(), {8: [torch.zeros(8, 1)] * 3}, paths, 2, 0, device.clock, device.synchronise)
+    # Every answer of either path is timed alone: nothing is queued for one that is not for the other.
+    kinds = [entry[0] for entry in device.log]
+    assert kinds == ["wait", "clock", "run", "wait", "clock"] * (3 * len(paths) * 3)
 
 
 def test_rule_03_warm_up_has_the_timed_shape():
@@ -163,15 +163,47 @@ def test_rule_03_early_exit_runs_every_path_once_untimed():
     inference = Inference(made_network(config), prepared.facts)
     log: list = []
     answer = inference.answer
-    inference.answer = lambda pixels, exits: log.append(("run", len(pixels), exits)) or answer(pixels, exits)
+
+    def logged(pixels, exits, depth):
+        log.append((len(pixels), exits, depth))
+        return answer(pixels, exits, depth)
+
+    inference.answer = logged
     clock = itertools.count()
-    paths = [None, Exits((1.0, 1.0)), Exits((2.0, 2.0))]
+    paths = [early_exit.AnswerPath("static", None, None, depth) for depth in (1, 3)]
+    paths += [early_exit.AnswerPath("logit", k, Exits((k, k)), None) for k in (1.0, 2.0)]
     pixels = inference.pixels(prepared.test.images[:32])
     times = early_exit.time_paths(inference, {32: [pixels]}, paths, 4, 0, lambda: float(next(clock)))
-    assert [len(values) for values in times[32]] == [4, 4, 4]
-    first, others = log[:3], log[3:]
-    assert {entry[2] for entry in first} == set(paths)
-    assert {entry[1] for entry in log} == {32} and len(others) == 12
+    assert [len(values) for values in times[32]] == [4, 4, 4, 4]
+    first, others = log[:4], log[4:]
+    assert {entry[1:] for entry in first} == {(path.exits, path.depth) for path in paths}
+    assert {entry[0] for entry in log} == {32} and len(others) == 16
+
+
+def test_rule_04_holds_for_early_exit_times_too():
+    """All paths and sizes in one order, drawn anew for each repeat."""
+
+    def order(seed):
+        log: list = []
+
+        class Idle:
+            device = torch.device("cpu")
+
+            def answer(self, pixels, exits, depth):
+                log.append((len(pixels), depth))
+
+        paths = [early_exit.AnswerPath("static", None, None, depth) for depth in range(1, 7)]
+        early_exit.time_paths(Idle(), {1: [torch.zeros(1, 1)], 8: [torch.zeros(8, 1)]}, paths, 3, seed)
+        passes = [log[start : start + 12] for start in range(0, 48, 12)]
+        assert {tuple(sorted(part)) for part in passes} == {tuple(sorted(passes[0]))}
+        return passes
+
+    first = order(1)
+    assert first == order(1) and first != order(2)
+    assert len(set(map(tuple, first))) == 4
+    for position in (0, 1):
+        values = [cell[position] for cell in first[0]]
+        assert sum(a != b for a, b in itertools.pairwise(values)) > 3
 
 
 def test_rule_04_order_is_shuffled_with_a_recorded_seed(tmp_path, monkeypatch, short_windows):
@@ -468,9 +500,18 @@ def test_rule_12_early_exit_from_validation_without_labels_skips_work_and_gives_
         assert sizes[2] < sizes[1] < sizes[0]
     # Saving in MACs and in time, each.
     for row in rows:
-        assert float(row["macs_saved_share"]) == pytest.approx(1 - float(row["macs_total"]) / document["macs"]["full"])
+        saved = 1 - float(row["macs_total"]) / document["macs"]["cuts"][-1]
+        assert float(row["macs_saved_share_vs_full"]) == pytest.approx(saved)
         if row["split"] == "test":
-            assert all(row[f"time_saved_share_batch_{size}"] for size in (1, 32, 512))
+            assert all(row[f"time_saved_share_vs_{base}_batch_{n}"] for base in ("cut", "full") for n in (1, 32, 512))
+    # The network cut at each depth stands beside, timed as often as what is quoted; savings are against it too.
+    cuts = [row for row in rows if row["rule"] == "static" and row["split"] == "test"]
+    assert [int(row["depth"]) for row in cuts] == [1, 2, 3]
+    base = next(row for row in cuts if row["is_reference_cut"] == "1")
+    assert int(base["depth"]) == document["reference_cut"]["depth"]
+    for row in rows:
+        saved = 1 - float(row["macs_total"]) / float(base["macs_total"])
+        assert float(row["macs_saved_share_vs_cut"]) == pytest.approx(saved)
 
 
 def test_rule_13_nothing_is_chosen_on_the_test_set(trained, tmp_path):
@@ -487,6 +528,7 @@ def test_rule_13_nothing_is_chosen_on_the_test_set(trained, tmp_path):
     assert first["calibration"] == second["calibration"]
     for key in ("rule", "k", "thresholds", "val"):
         assert first["operating_point"][key] == second["operating_point"][key]
+    assert first["reference_cut"] == second["reference_cut"]
     assert first["operating_point"]["test"] != second["operating_point"]["test"]
     # Training is given the official training set alone, and holds out its own validation rows.
     trainer = Trainer(config, [0], standardise(prepared.train, prepared.facts, "cpu"))

@@ -1,6 +1,7 @@
 """Summary tables from made run folders with known values."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def test_columns_are_those_of_the_documentation(grid):
         "devices",
         "speedup",
         "gpu_wins",
+        "operating_points",
     ):
         assert tuple(written[name].columns) == getattr(tables, name.upper())
     text = (Path(__file__).parents[1] / "docs" / "tables.md").read_text()
@@ -129,10 +131,56 @@ def test_history_layers_and_early_exit_are_stacked(grid):
     assert len(written["history"]) == 18 * 10
     assert written["history"].loc[written["history"]["recipe"] == "bp", "goodness_positive_1"].isna().all()
     assert len(written["layers"]) == 18 * 3
-    assert len(written["early_exit"]) == 18 * len(KS) * 2 * 2
-    point = written["operating_points"].iloc[0]
-    assert (point["rule"], point["k"]) == ("logit", 1.0)
-    assert point["change_points"] == pytest.approx(-100 * 0.005 / 16)
+    assert len(written["early_exit"]) == 18 * (3 + len(KS) * 2) * 2
+
+
+def test_operating_points_stand_beside_the_cut_and_full_depth(grid):
+    """The made law: the cut after layer 2 of 784-200-200-10 loses 0.05 points, k = 1 loses 0.03125."""
+    point = grid[2]["operating_points"].iloc[0]
+    assert (point["rule"], point["k"], point["cut_depth"]) == ("logit", 1.0, 2)
+    full = final_accuracy(Run("MNIST", "784-200-200-10", "ff", 42))
+    for split, shift in (("test", 0.0), ("val", 0.003)):
+        assert point[f"{split}_full_accuracy"] == pytest.approx(full + shift)
+        assert point[f"{split}_cut_accuracy"] == pytest.approx(full + shift - 0.0005)
+        assert point[f"{split}_accuracy"] == pytest.approx(full + shift - 0.005 / 16)
+    assert point["change_points_vs_full"] == pytest.approx(-100 * 0.005 / 16)
+    assert point["change_points_vs_cut"] == pytest.approx(100 * (0.0005 - 0.005 / 16))
+    cuts = [784 * 200 + 10 * 200, 784 * 200 + 200 * 200 + 10 * 400, 784 * 200 + 200 * 200 + 200 * 10 + 10 * 410]
+    left = 0.9 * (1 - math.exp(-1))
+    total = left * cuts[0] + (1 - left) * cuts[2]
+    assert point["macs_total"] == pytest.approx(total)
+    assert point["macs_saved_share_vs_cut"] == pytest.approx(1 - total / cuts[1])
+    assert point["macs_saved_share_vs_full"] == pytest.approx(1 - total / cuts[2])
+    for batch, part in ((1, 0.5), (32, 0.8), (512, 0.9)):
+        time, cut_time = (1 - part * (1 - macs / cuts[2]) for macs in (total, cuts[1]))
+        assert point[f"time_saved_share_vs_cut_batch_{batch}"] == pytest.approx(1 - time / cut_time)
+        assert point[f"time_saved_share_vs_full_batch_{batch}"] == pytest.approx(1 - time)
+
+
+def test_full_depth_accuracy_of_an_operating_point_is_that_of_the_same_file(grid, tmp_path):
+    """Not that of metrics.json, which another process measured and another training may have left."""
+    _, (run, *_), _ = grid
+    shutil.copytree(run.folder(grid[0]), run.folder(tmp_path))
+    before = tables.write_all(tmp_path, [run], tmp_path / "summary")["operating_points"]
+    metrics = run.folder(tmp_path) / "metrics.json"
+    content = json.loads(metrics.read_text())
+    for result in content["results"]:
+        result["accuracy"] = 0.5
+    metrics.write_text(json.dumps(content))
+    after = tables.write_all(tmp_path, [run], tmp_path / "summary")["operating_points"]
+    pd.testing.assert_frame_equal(after, before)
+
+
+def test_early_exit_without_validation_has_no_operating_point(grid, tmp_path):
+    _, (run, *_), _ = grid
+    shutil.copytree(run.folder(grid[0]), run.folder(tmp_path))
+    path = run.folder(tmp_path) / "early_exit.json"
+    content = json.loads(path.read_text())
+    nothing = {"available": False, "reason": "no validation split", "operating_point": None, "reference_cut": None}
+    path.write_text(json.dumps({"schema": 2, "run": content["run"], "calibration": None, **nothing}))
+    written = tables.write_all(tmp_path, [run], tmp_path / "summary")
+    assert written["operating_points"].empty
+    assert "no validation split" in set(written["missing"]["reason"])
 
 
 def test_rule_8_devices_never_share_a_statistic(grid):

@@ -123,11 +123,14 @@ FIGURES: dict[str, FigureSpec] = {
         "early_exit:trade_off",
         ("early_exit",),
         (),
-        "Early exit: accuracy against work and time",
+        "Early exit and network cuts: accuracy against work and time",
         "Test accuracy kept when samples may leave at an earlier layer, against the multiply-accumulates "
-        "and against the measured time that this takes, for a swept threshold. Thresholds come from "
-        "validation; samples that left are really dropped from the batch. Rings mark k = 1.",
-        "Curves of test accuracy in per cent against cost in per cent of full depth, one line an exit rule.",
+        "and against the measured time that this takes, for a swept threshold. Squares are the network cut "
+        "after each layer; an exit to the right of the dashed line, the cheapest cut that is as accurate on "
+        "validation, saves nothing. Thresholds come from validation; samples that left are really dropped "
+        "from the batch. Rings mark k = 1.",
+        "Curves of test accuracy in per cent against cost in per cent of full depth, one line an exit rule, and "
+        "a square for each network cut.",
     ),
     "latency_violins": FigureSpec(
         "latency",

@@ -227,10 +227,30 @@ def test_early_exit_axes_are_per_cent_of_full_depth(grid):
     frame = tables.read_table(grid / "summary", "early_exit")
     cell = frame[(frame["dataset"] == "MNIST") & (frame["layers"] == "784-200-200-10") & (frame["recipe"] == "ff")]
     cell = cell[(cell["split"] == "test") & (cell["rule"] == "logit") & (cell["seed"] == 42)].sort_values("k")
-    assert figure.axes[0].lines[0].get_xdata() == pytest.approx(100 * (1 - cell["macs_saved_share"].to_numpy()))
+    assert figure.axes[0].lines[0].get_xdata() == pytest.approx(100 * (1 - cell["macs_saved_share_vs_full"].to_numpy()))
     assert figure.axes[2].lines[0].get_xdata() == pytest.approx(
-        100 * (1 - cell["time_saved_share_batch_512"].to_numpy())
+        100 * (1 - cell["time_saved_share_vs_full_batch_512"].to_numpy())
     )
+
+
+def test_early_exit_curves_have_the_network_cuts_beside_them(grid):
+    figure = drawn("early_exit", grid)
+    frame = tables.read_table(grid / "summary", "early_exit")
+    cell = frame[(frame["dataset"] == "MNIST") & (frame["layers"] == "784-200-200-10") & (frame["recipe"] == "ff")]
+    cuts = cell[(cell["split"] == "test") & (cell["rule"] == "static")].groupby("depth")
+    columns = ["macs_saved_share_vs_full", "time_saved_share_vs_full_batch_1", "time_saved_share_vs_full_batch_512"]
+    for ax, column in zip(figure.axes[:3], columns, strict=True):
+        costs = 100 * (1 - cuts[column].median())
+        squares = {tuple(line.get_xydata()[0]) for line in ax.lines if line.get_marker() == "s"}
+        expected = zip(costs, 100 * cuts["accuracy"].mean(), strict=True)
+        assert sorted(squares) == [pytest.approx(place) for place in sorted(expected)]
+        assert {text.get_text() for text in ax.texts} == {"1", "2", "3"}
+        # The dashed line goes through the reference, the cut after layer 2 in these runs, and through it alone.
+        dashed = [
+            line for line in ax.lines if line.get_linestyle() == "--" and line.get_xdata()[0] == line.get_xdata()[1]
+        ]
+        assert [line.get_xdata()[0] for line in dashed] == [pytest.approx(costs[2])]
+    assert "network cut after layer" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 PLACES = {
