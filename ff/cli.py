@@ -332,9 +332,10 @@ def _times_saved(row: dict[str, Any], base: str) -> dict[str, float]:
 
 def _costs(row: dict[str, Any], name: str, base: dict[str, Any], base_key: str) -> str:
     """How much more (+) or less a test row takes than the row `base`."""
-    more = {size: f"{-saved:+.1%}" for size, saved in _times_saved(row, base_key).items()}
+    # 0 less something: what is equal costs +0.00 %, not -0.00 %.
+    more = {size: f"{0 - saved:+.1%}" for size, saved in _times_saved(row, base_key).items()}
     return (
-        f"against {name} ({base['accuracy']:.2%}): {-row[f'macs_saved_share_vs_{base_key}']:+.2%} MACs, "
+        f"against {name} ({base['accuracy']:.2%}): {0 - row[f'macs_saved_share_vs_{base_key}']:+.2%} MACs, "
         f"{' / '.join(more.values())} time at batch {' / '.join(more)}"
     )
 

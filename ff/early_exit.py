@@ -42,8 +42,8 @@ TIMED_BATCHES = {1: 48, 32: 3, 512: 1}
 """Batch sizes at which time is measured, and how many batches of each make up one timed pass."""
 OFTEN = 4
 TIME_STATISTIC = (
-    "median over repeats of the mean time per sample over the same samples; each batch is timed alone, the device "
-    "synchronised before and after it"
+    "mean over the batches of the median over repeats of each one's time per sample; each batch is timed alone, the "
+    "device synchronised before and after it"
 )
 
 
@@ -172,9 +172,9 @@ def time_paths(
     seed: int,
     clock: Callable[[], float] = time.perf_counter,
     synchronise: Callable[[], None] | None = None,
-) -> dict[int, list[list[float]]]:
-    """Milliseconds per sample, {batch size: [paths][repeats]}, of answering `batches` {size: [pixels [size,
-    D]]}.
+) -> dict[int, list[list[list[float]]]]:
+    """Milliseconds per sample, {batch size: [paths][repeats][batches]}, of answering `batches` {size: [pixels
+    [size, D]]}.
 
     One timed pass answers all batches of a size, each timed alone (latency): the device has finished before
     the clock is read, before and after each. An exit rule has to wait for the device at every layer where
@@ -185,19 +185,19 @@ def time_paths(
     wait = synchronise or synchroniser(inference.device)
     order = [(size, index) for size in batches for index in range(len(paths))]
     shuffle = random.Random(seed).shuffle
-    times: dict[int, list[list[float]]] = {size: [[] for _ in paths] for size in batches}
+    times: dict[int, list[list[list[float]]]] = {size: [[] for _ in paths] for size in batches}
     for repeat in range(repeats + 1):
         shuffle(order)
         for size, index in order:
-            path, seconds = paths[index], 0.0
+            path, milliseconds = paths[index], []
             for pixels in batches[size]:
                 wait()
                 start = clock()
                 inference.answer(pixels, path.exits, path.depth)
                 wait()
-                seconds += clock() - start
+                milliseconds.append((clock() - start) * 1000 / size)
             if repeat > 0:
-                times[size][index].append(seconds * 1000 / (size * len(batches[size])))
+                times[size][index].append(milliseconds)
     return times
 
 
@@ -346,12 +346,14 @@ def _add_times(
     times = [index for index in range(len(rows)) for _ in range(OFTEN if index in often else 1)]
     measured = time_paths(inference, batches, [paths[index] for index in times], repeats, seed, clock)
     for size, by_path in measured.items():
-        pooled: list[list[float]] = [[] for _ in rows]
-        for index, values in zip(times, by_path, strict=True):
-            pooled[index] += values
-        for row, values in zip(rows, pooled, strict=True):
-            row[f"time_ms_batch_{size}"] = _median(values)
+        pooled: list[list[list[float]]] = [[] for _ in rows]
+        for index, passes in zip(times, by_path, strict=True):
+            pooled[index] += passes
+        for row, passes in zip(rows, pooled, strict=True):
+            row[f"time_ms_batch_{size}"] = _typical(passes)
 
 
-def _median(values: Sequence[float]) -> float:
-    return float(torch.tensor(values, dtype=torch.float64).quantile(0.5))
+def _typical(passes: Sequence[Sequence[float]]) -> float:
+    """Mean over batches of the median over repeats: [repeats][batches]. Whoever disturbs a pass disturbs one of
+    its batches; which batches are slow because nobody leaves early must count."""
+    return float(torch.tensor(passes, dtype=torch.float64).quantile(0.5, dim=0).mean())
