@@ -258,7 +258,7 @@ def _opened_runs(args: argparse.Namespace):
 
 def _evaluate(args: argparse.Namespace) -> int:
     if args.from_wandb:
-        from ff.wandb_fetch import fetch_models
+        from ff.tracking.fetch import fetch_models
 
         args.runs += fetch_models(args.from_wandb, Path(args.out))
     if not args.runs:
@@ -352,8 +352,8 @@ COMMANDS: dict[str, tuple[str, Any]] = {
     ),
     "measure": ("measure latency, throughput and energy of trained runs", (_measure_arguments, _measure)),
     "figures": ("write tables, figures and the report of a results folder", (_figures_arguments, _figures)),
-    "sweep": ("run a W&B sweep file, with or without W&B", "ff.sweeps"),
-    "track": ("mirror finished runs to Weights & Biases", "ff.tracking"),
+    "sweep": ("run a W&B sweep file, with or without W&B", "ff.tracking.sweeps.command"),
+    "track": ("mirror finished runs to Weights & Biases", "ff.tracking.upload"),
     "monitor": ("watch the hardware, or replay a tegrastats log", "ff.hardware.monitor"),
     "doctor": ("say what this machine has and whether training can run", "ff.doctor"),
 }

@@ -38,7 +38,7 @@ def load_grids():
     check_config(config, ROOT / "workflow/schemas/config.schema.json")
     block = config["grid"]
     if config.get("sweep"):
-        from ff.sweeps import grid as sweep_grid
+        from ff.tracking.sweeps.cells import grid as sweep_grid
 
         sweep = sweep_grid(
             config["sweep"],

@@ -16,7 +16,7 @@ from typing import Any
 
 from ff.errors import FFError
 from ff.files import read_json
-from ff.wandb_session import Access, redacted, resolve_access, unreachable, used_environment, within
+from ff.tracking.session import Access, redacted, resolve_access, unreachable, used_environment, within
 
 SPEC = re.compile(r"(?:https?://[^/]+/)?([^/\s]+)/([^/\s]+)/(sweeps|runs)/([^/\s?]+)/?")
 FILES = ("model.safetensors", "metrics.json", "history.csv", "phases.csv", "hardware.csv", "hardware.json")

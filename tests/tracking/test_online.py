@@ -9,28 +9,23 @@ import threading
 from pathlib import Path
 
 import pytest
-from test_tracking import CONFIG, KEY, RUN, leaks, make_run, start_tracker, wait_for
-from test_wandb_fetch import make_artifact
+from test_fetch import make_artifact
+from wandb_runs import CONFIG, KEY, RUN, leaks, make_run, start_tracker, wait_for
 from wandb_server import WandbServer
 
-from ff import sweeps, tracking, wandb_fetch, wandb_names
 from ff.files import read_csv, read_json, write_json, write_text
+from ff.tracking import fetch, live, names, session, track
+from ff.tracking.sweeps import command, remote
 
 MARKER = Path("results/.tracked") / RUN["name"] / "train.json"
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch):
-    """A server, a key for it, and a home and working directory without anything else."""
-    for name in list(os.environ):
-        if name.startswith("WANDB_"):
-            monkeypatch.delenv(name)
+def server(monkeypatch):
+    """A server and a key for it."""
     server = WandbServer()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", server.url)
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
     yield server
     wandb = sys.modules.get("wandb")
     if wandb is not None:
@@ -52,10 +47,10 @@ def check_run(server, run_id, folder):
     assert set(run["tags"]) == {"forward-forward", "digits", "ff"}
     assert run["config"]["layers"]["value"] == [784, 20, 10]
     epochs = [shown(row) for row in run["history"] if "loss" in row]
-    assert epochs == [wandb_names.epoch_row(row) for row in read_csv(folder / "history.csv")]
+    assert epochs == [names.epoch_row(row) for row in read_csv(folder / "history.csv")]
     hardware = [shown(row) for row in run["history"] if "hardware_seconds" in row]
-    assert hardware == [wandb_names.hardware_row(row, 10.0) for row in read_csv(folder / "hardware.csv")]
-    for name, value in wandb_names.training_summary(metrics).items():
+    assert hardware == [names.hardware_row(row, 10.0) for row in read_csv(folder / "hardware.csv")]
+    for name, value in names.training_summary(metrics).items():
         assert run["summary"][name] == value, name
     models = [a for a in server.artifacts.values() if a["run"] == run_id and a["type"] == "model"]
     files = server.artifact_files(models[-1])
@@ -72,12 +67,12 @@ def check_no_leak(server, tmp_path):
 
 def test_ff_track_uploads_what_is_on_disk_once(server, tmp_path):
     folder = make_run(Path("results"))
-    (line,) = tracking.track("results")
+    (line,) = track("results")
     assert (line["state"], line["warning"]) == ("uploaded", None)
     assert line["url"].endswith(f"/edgeff/runs/{line['run_id']}")
     check_run(server, line["run_id"], folder)
     requests = len(server.requests)
-    assert [line["state"] for line in tracking.track("results")] == ["unchanged"]
+    assert [line["state"] for line in track("results")] == ["unchanged"]
     asked = server.requests[requests:]
     assert all(b"serverInfo" in body or "otel" in path for _, path, body in asked)
     check_no_leak(server, tmp_path)
@@ -85,18 +80,18 @@ def test_ff_track_uploads_what_is_on_disk_once(server, tmp_path):
 
 def test_a_changed_run_updates_its_run_on_the_server(server):
     make_run(Path("results"))
-    (first,) = tracking.track("results")
+    (first,) = track("results")
     folder = make_run(Path("results"), accuracy=0.95)
-    (second,) = tracking.track("results")
+    (second,) = track("results")
     assert (second["state"], second["run_id"]) == ("uploaded", first["run_id"])
     assert len(server.runs) == 1
     summary = server.runs[first["run_id"]]["summary"]
-    for name, value in wandb_names.training_summary(read_json(folder / "metrics.json")).items():
+    for name, value in names.training_summary(read_json(folder / "metrics.json")).items():
         assert summary[name] == value, name
 
 
 def test_a_live_run_arrives(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(tracking, "ONLINE_WAIT_S", 60.0)
+    monkeypatch.setattr(live, "ONLINE_WAIT_S", 60.0)
     folder = make_run(Path("results"))
     with start_tracker() as tracker:
         assert tracker.mode == "online"
@@ -107,12 +102,12 @@ def test_a_live_run_arrives(server, tmp_path, monkeypatch):
     assert tracker.warnings == []
     assert read_json(MARKER)["mode"] == "online"
     check_run(server, tracker.run_id, folder)
-    assert [line["state"] for line in tracking.track("results")] == ["unchanged"]
+    assert [line["state"] for line in track("results")] == ["unchanged"]
     check_no_leak(server, tmp_path)
 
 
 def test_a_slow_server_is_left_to_the_background(server, monkeypatch):
-    monkeypatch.setattr(tracking, "ONLINE_WAIT_S", 0.5)
+    monkeypatch.setattr(live, "ONLINE_WAIT_S", 0.5)
     folder = make_run(Path("results"))
     with start_tracker() as tracker:
         wait_for(lambda: tracker.run_id in server.runs)
@@ -126,9 +121,9 @@ def test_a_slow_server_is_left_to_the_background(server, monkeypatch):
 
 
 def test_a_run_of_an_agent_belongs_to_the_sweep(server, monkeypatch):
-    monkeypatch.setattr(tracking, "ONLINE_WAIT_S", 60.0)
+    monkeypatch.setattr(live, "ONLINE_WAIT_S", 60.0)
     write_text("sweep.yaml", "method: grid\nparameters:\n  seed: {values: [3]}\n")
-    sweep_id, path = sweeps.create("sweep.yaml", entity="team")
+    sweep_id, path = remote.create("sweep.yaml", entity="team")
     assert path == f"team/edgeff/{sweep_id}"
     assert "seed" in server.sweeps[sweep_id]["config"]
     monkeypatch.setenv("WANDB_SWEEP_ID", sweep_id)
@@ -140,8 +135,8 @@ def test_a_run_of_an_agent_belongs_to_the_sweep(server, monkeypatch):
     assert tracker.warnings == []
     assert server.runs["given-by-agent"]["sweep"] == sweep_id
     # Uploads after the fact keep their own ids, whatever run the agent is at.
-    assert [line["run_id"] for line in tracking.track("results")] == ["given-by-agent"]
-    (line,) = tracking.track("results", again=True, project="other")
+    assert [line["run_id"] for line in track("results")] == ["given-by-agent"]
+    (line,) = track("results", again=True, project="other")
     assert server.runs[line["run_id"]]["project"] == "other"
 
 
@@ -155,8 +150,8 @@ def test_an_agent_trains_what_the_sweep_hands_out(server, capfd):
     drawn = {name.replace("_", "-"): {"value": entry.get("value", True)} for name, entry in parameters.items()}
     server.commands = [{"type": "run", "run_id": "r1", "program": "ff", "args": drawn}]
     parser = argparse.ArgumentParser()
-    sweeps.add_arguments(parser)
-    assert sweeps.run(parser.parse_args(["sweep.yaml", "--run-agent", "--count", "1", "--entity", "team"])) == 0
+    command.add_arguments(parser)
+    assert command.run(parser.parse_args(["sweep.yaml", "--run-agent", "--count", "1", "--entity", "team"])) == 0
     assert server.agents == {"agent0": "sweep0"}
     metrics = read_json("results/DIGITS/784-8-4/ff/seed4/metrics.json")
     assert (metrics["config"]["rep_epochs"], metrics["config"]["softmax_epochs"]) == (1, 1)
@@ -166,7 +161,7 @@ def test_an_agent_trains_what_the_sweep_hands_out(server, capfd):
 
 def test_models_go_to_the_server_and_come_back(server, tmp_path):
     write_text("sweep.yaml", "method: grid\nparameters:\n  seed: {values: [0, 1]}\n")
-    sweep_id, _ = sweeps.create("sweep.yaml", entity="team")
+    sweep_id, _ = remote.create("sweep.yaml", entity="team")
     for seed in (0, 1):
         source, _ = make_artifact(Path("made") / str(seed), seed)
         folder = Path(f"results/DIGITS/784-6-4/ff/seed{seed}")
@@ -176,10 +171,10 @@ def test_models_go_to_the_server_and_come_back(server, tmp_path):
         run = {"name": folder.relative_to("results").as_posix(), "dataset": "DIGITS", "layers": "784-6-4"}
         run |= {"recipe": "ff", "seed": seed}
         write_json(folder / "metrics.json", {"schema": 1, "run": run, "config": CONFIG | run, "results": []})
-    assert [line["state"] for line in tracking.track("results")] == ["uploaded", "uploaded"]
+    assert [line["state"] for line in track("results")] == ["uploaded", "uploaded"]
     for run in server.runs.values():
         run["sweep"] = sweep_id
-    folders = wandb_fetch.fetch_models(f"team/edgeff/sweeps/{sweep_id}", "fetched")
+    folders = fetch.fetch_models(f"team/edgeff/sweeps/{sweep_id}", "fetched")
     assert folders == [Path(f"fetched/DIGITS/784-6-4/ff/seed{seed}") for seed in (0, 1)]
     for folder in folders:
         original = Path("results") / folder.relative_to("fetched")
@@ -190,18 +185,18 @@ def test_models_go_to_the_server_and_come_back(server, tmp_path):
 
 def test_offline_runs_are_uploaded_by_wandb_sync_and_then_counted(server):
     folder = make_run(Path("results"))
-    (line,) = tracking.track("results", mode="offline")
+    (line,) = track("results", mode="offline")
     (directory,) = Path("wandb").glob("offline-run-*")
     command = [sys.executable, "-m", "wandb", "sync", str(directory)]
     subprocess.run(command, env=os.environ | {"WANDB_MODE": "online"}, timeout=60, check=True, capture_output=True)
     check_run(server, line["run_id"], folder)
-    assert [line["state"] for line in tracking.track("results")] == ["unchanged"]
+    assert [line["state"] for line in track("results")] == ["unchanged"]
 
 
 def test_offline_runs_are_uploaded_by_ff_track_and_wandb_sync_then_passes_over_them(server):
     folder = make_run(Path("results"))
-    (first,) = tracking.track("results", mode="offline")
-    (second,) = tracking.track("results")
+    (first,) = track("results", mode="offline")
+    (second,) = track("results")
     assert (second["state"], second["run_id"]) == ("uploaded", first["run_id"])
     check_run(server, second["run_id"], folder)
     (directory,) = Path("wandb").glob("offline-run-*")
@@ -209,9 +204,7 @@ def test_offline_runs_are_uploaded_by_ff_track_and_wandb_sync_then_passes_over_t
 
 
 def test_a_server_that_stops_answering_costs_seconds_and_the_run_is_kept_offline(server, monkeypatch):
-    from ff import wandb_session
-
-    monkeypatch.setattr(wandb_session, "INIT_S", 2.0)
+    monkeypatch.setattr(session, "INIT_S", 2.0)
     make_run(Path("results"))
     answered = server.answer
 
@@ -221,7 +214,7 @@ def test_a_server_that_stops_answering_costs_seconds_and_the_run_is_kept_offline
         return answered(operation, variables)
 
     monkeypatch.setattr(server, "answer", stall)
-    (line,) = tracking.track("results")
+    (line,) = track("results")
     assert line["state"] == "offline"
     assert "did not open the run" in line["warning"]
     assert read_json(MARKER)["mode"] == "offline"

@@ -1,0 +1,159 @@
+"""What `ff sweep --check` says: a sweep file against W&B's schema and against what `ff train` takes and logs."""
+
+import dataclasses
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ff.config import (
+    ExecutionConfig,
+    RecipeSettings,
+    RunConfig,
+    checked,
+    make_run_config,
+    parse_layers,
+    resolve_layers,
+)
+from ff.errors import FFError
+from ff.tracking.names import conditional_metrics, logged_metrics
+from ff.tracking.sweeps.files import kind_of, load, parameters, schema_problems
+from ff.tracking.sweeps.values import (
+    EXECUTION_SETTINGS,
+    RECIPE_SETTINGS,
+    RUN_SETTINGS,
+    grid_values,
+    quantile,
+    unknown_settings,
+)
+
+PROGRAMS = ("main.py", "train.py", "ff", "ff train")
+_DRAWS = 64
+
+
+@dataclasses.dataclass
+class Check:
+    """What `ff sweep --check` has to say; the file can be run when `problems` is empty."""
+
+    problems: list[str]
+    warnings: list[str]
+    method: str | None
+    runs: int | None
+    product: str
+
+
+def check(
+    path: str | os.PathLike, count: int | None = None, recipes: Mapping[str, Mapping[str, Any]] | None = None
+) -> Check:
+    """Hold a sweep file against W&B's schema and against what `ff train` takes and logs."""
+    sweep = load(path)
+    problems, warnings = schema_problems(sweep), []
+    entries: dict[str, dict[str, Any]] = {}
+    try:
+        entries = parameters(sweep)
+    except FFError as error:
+        problems.append(str(error))
+    problems += unknown_settings(entries)
+    method = sweep.get("method")
+    usable = {name: entry for name, entry in entries.items() if not unknown_settings({name: 0})}
+    if not problems or usable:
+        problems += _value_problems(usable, recipes, warnings)
+    runs, product = None, ""
+    limit = min((n for n in (count, sweep.get("run_cap")) if isinstance(n, int)), default=None)
+    if method == "grid":
+        try:
+            sizes = {name: len(grid_values(name, entry)) for name, entry in entries.items()}
+            runs = math.prod(sizes.values())
+            product = " x ".join(f"{name} {size}" for name, size in sizes.items() if size > 1)
+            runs = runs if limit is None else min(runs, limit)
+        except (FFError, KeyError, TypeError, ZeroDivisionError) as error:
+            if isinstance(error, FFError):
+                problems.append(str(error))
+    elif method == "random":
+        runs = limit
+        if limit is None:
+            warnings.append("method random has no end: --count N says how many runs")
+    elif method == "bayes":
+        warnings.append("method bayes needs W&B's server: it runs with an agent, not with --local")
+        if "metric" not in sweep:
+            problems.append("method bayes needs a `metric` to optimise")
+        runs = limit
+    problems += _metric_problems(sweep, entries, warnings)
+    program = sweep.get("program")
+    if program and Path(str(program)).name.lower() not in PROGRAMS:
+        warnings.append(f"program {program!r} is taken to mean `ff train`")
+    return Check(list(dict.fromkeys(problems)), list(dict.fromkeys(warnings)), method, runs, product)
+
+
+def _value_problems(
+    entries: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, Any] | None, warnings: list[str]
+) -> list[str]:
+    """Values that `ff train` would refuse, each tried by itself, and pairs of data set and layers."""
+    problems: list[str] = []
+    good: dict[str, list[Any]] = {}
+    for name, entry in entries.items():
+        try:
+            values = _candidates(entry)
+        except (KeyError, TypeError, ValueError, FFError):
+            continue
+        for value in values:
+            try:
+                good.setdefault(name, []).append(_accepted(name, value, recipes))
+            except FFError as error:
+                problems.append(str(error))
+    for dataset in good.get("dataset", [RunConfig.dataset]):
+        for layers in good.get("layers", [RunConfig.layers]):
+            try:
+                note = resolve_layers(dataset, layers)[1]
+                warnings += [note] if note else []
+            except FFError as error:
+                problems.append(str(error))
+    return problems
+
+
+def _candidates(entry: Mapping[str, Any]) -> list[Any]:
+    kind = kind_of(entry)
+    if kind in ("constant", "categorical"):
+        return list(entry.get("values", [entry.get("value")]))
+    return [quantile(entry, (index + 0.5) / _DRAWS) for index in range(_DRAWS)]
+
+
+def _accepted(name: str, value: Any, recipes: Mapping[str, Any] | None) -> Any:
+    """`value` as `ff train` would take it for setting `name`; FFError otherwise."""
+    if name == "layers":
+        return parse_layers(value)
+    if name == "recipe":
+        make_run_config({"recipe": value}, recipes)
+        return value
+    for kind, names in (
+        (RunConfig, RUN_SETTINGS),
+        (RecipeSettings, RECIPE_SETTINGS),
+        (ExecutionConfig, EXECUTION_SETTINGS),
+    ):
+        if name in names:
+            return checked(kind, {name: value}, "sweep")[name]
+    return value
+
+
+def _metric_problems(sweep: Mapping[str, Any], entries: Mapping[str, Any], warnings: list[str]) -> list[str]:
+    metric = sweep.get("metric")
+    name = metric.get("name") if isinstance(metric, Mapping) else None
+    if not isinstance(name, str) or name in logged_metrics():
+        return []
+    if name in conditional_metrics():
+        goodness = "goodness" in name
+        recipes = _candidates(entries["recipe"]) if "recipe" in entries else []
+        if goodness and "bp" not in recipes:
+            return []
+        why = "recipe bp has no goodness readout" if goodness else "it is logged on a GPU only"
+        warnings.append(f"metric {name!r} is not logged by every run: {why}")
+        return []
+    if re.search(r"_power_mw$|^energy/|^hardware/|^(ram_|gpu_|cpu_avg_|temperature_)|^goodness/", name):
+        warnings.append(f"metric {name!r} is logged only where a sensor for it exists")
+        return []
+    import difflib
+
+    near = difflib.get_close_matches(name, sorted(logged_metrics() | conditional_metrics()), 1)
+    return [f"metric {name!r} is never logged by `ff train`" + (f"; did you mean {near[0]!r}?" if near else "")]

@@ -1,0 +1,179 @@
+"""Runs mirrored after the fact: one W&B run for each training, evaluation and set of timings, one for the figures."""
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ff.files import read_csv, read_json, write_json
+from ff.tracking import log, names
+from ff.tracking.parts import Part, find_parts, is_mirrored, note_of
+from ff.tracking.session import MODES, Access, open_run, redacted, resolve_access, unreachable, used_environment
+
+JOB_TYPES = {"train": "train", "evaluation": "eval", "variance": "variance-eval", "figures": "figures"}
+
+
+def track(
+    results: str | os.PathLike = "results",
+    mode: str = "auto",
+    project: str = "edgeff",
+    entity: str | None = None,
+    directory: str | os.PathLike = ".",
+    again: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Mirror everything below `results` that is not mirrored yet; yields a line for each part as it is done.
+
+    Each line: {part, run, run_id, state: uploaded|offline|unchanged|failed|disabled, url, warning}. A part
+    whose files have changed since updates its W&B run under the same id. W&B out of reach costs a few seconds
+    once: the rest is then kept offline, to be uploaded by a later call.
+    """
+    access = resolve_access(mode)
+    parts = find_parts(results)
+    target = {"project": project, "entity": entity or access.entity}
+    warning = unreachable(access) if access.mode == "online" and parts else None
+    if warning:
+        access = access.offline(warning)
+        warning += "; the runs are kept offline: `ff track` uploads them later"
+    for part in parts:
+        line = {
+            "part": part.kind,
+            "run": str(part.folder.relative_to(part.root)),
+            "url": None,
+            "warning": warning,
+        }
+        warning = None
+        if access.mode == "disabled":
+            yield line | {"run_id": None, "state": "disabled"}
+            continue
+        note = read_json(part.marker) if part.marker.is_file() else {}
+        if not again and is_mirrored(note, part.digest(), access, target):
+            yield line | {"run_id": note["run_id"], "state": "unchanged", "url": note.get("url")}
+            continue
+        try:
+            with used_environment(access, directory):
+                run_id, access, problem, url = _upload(part, access, target, note, directory)
+            state = "uploaded" if access.mode == "online" else "offline"
+            line |= {"run_id": run_id, "state": state, "url": url, "warning": line["warning"] or problem}
+        except Exception as error:
+            # One broken folder must not keep the others from being mirrored.
+            problem = redacted(f"{line['run']} ({part.kind}): {type(error).__name__}: {error}", access)
+            line |= {"run_id": note.get("run_id"), "state": "failed", "warning": problem}
+        yield line
+
+
+def _upload(part: Part, access: Access, target: Mapping[str, Any], note: Mapping[str, Any], directory: Any):
+    metrics = read_json(part.folder / "metrics.json") if part.kind != "figures" else {}
+    job_type = JOB_TYPES[part.kind]
+    if part.kind == "figures":
+        run_id, name = (
+            names.identifier(job_type, str(part.root), platform.node()),
+            f"figures of {part.root.name}",
+        )
+        labels, config = {"group": "figures", "tags": ["figures"]}, {"results": part.root.name}
+    else:
+        run_id, name = names.run_id(job_type, metrics), metrics["run"]["name"]
+        labels, config = names.labels(metrics["run"]), names.run_config(metrics)
+        if part.kind != "train":
+            train = Part("train", part.folder)
+            of = read_json(train.marker).get("run_id") if train.marker.is_file() else None
+            config["run_id"], name = of or names.run_id("train", metrics), f"{name} {part.kind}"
+    run_id = note.get("run_id") or run_id
+    run, access, warning = open_run(
+        access,
+        run_id=run_id,
+        name=name,
+        job_type=job_type,
+        config=config,
+        directory=directory,
+        project=target["project"],
+        **labels,
+    )
+    try:
+        _MIRRORS[part.kind](run, metrics, part)
+        url = run.url if access.mode == "online" else None
+        new = note_of(part, run_id, access, target, run)
+    except BaseException:
+        run.finish(exit_code=1)
+        raise
+    log.finish(run)
+    # An offline copy that is now superseded would only repeat the rows: `wandb sync` passes over what has
+    # this file.
+    old = Path(note.get("directory") or "-")
+    if access.mode == "online" and note.get("mode") == "offline":
+        for path in old.glob("run-*.wandb"):
+            path.with_name(path.name + ".synced").touch()
+    write_json(part.marker, new)
+    return run_id, access, warning, url
+
+
+def _mirror_train(run: Any, metrics: Mapping[str, Any], part: Part) -> None:
+    log.define_steps(run)
+    for row in log.rows_of(part.folder / "history.csv"):
+        run.log(names.epoch_row(row))
+    log.hardware_file(run, part.folder)
+    log.training(run, metrics, part.folder)
+
+
+def _mirror_evaluation(run: Any, metrics: Mapping[str, Any], part: Part) -> None:
+    log.tables(run, names.evaluation_tables(part.folder))
+    run.summary.update(names.evaluation_summary(part.folder))
+
+
+def _mirror_variance(run: Any, metrics: Mapping[str, Any], part: Part) -> None:
+    width = names.run_config(metrics).get("width", 0)
+    for row in names.timing_rows(part.folder, width):
+        run.log(row)
+    statistics = names.timing_statistics(part.folder, width)
+    if statistics:
+        log.tables(run, {"latency_stats_table": names.table(statistics)})
+    run.summary.update(names.variance_summary(part.folder))
+
+
+def _mirror_figures(run: Any, metrics: Mapping[str, Any], part: Part) -> None:
+    import wandb
+
+    images = {f"figures/{path.stem}": wandb.Image(str(path)) for path in part.files if path.suffix == ".png"}
+    if images:
+        run.log(images)
+    tables = {path.stem: names.table(read_csv(path)) for path in part.files if path.suffix == ".csv"}
+    log.tables(run, {name: content for name, content in tables.items() if content[1]}, "summary/")
+
+
+_MIRRORS = {
+    "train": _mirror_train,
+    "evaluation": _mirror_evaluation,
+    "variance": _mirror_variance,
+    "figures": _mirror_figures,
+}
+
+
+# ---------------------------------------------------------------- `ff track`
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `ff track`."""
+    parser.add_argument("results", nargs="?", default="results", help="results folder (default: results)")
+    parser.add_argument("--mode", choices=MODES, default="auto", help="auto: online with a key, else offline")
+    parser.add_argument("--project", default="edgeff", help="W&B project (default: edgeff)")
+    parser.add_argument("--entity", help="W&B user or team (default: the key's own)")
+    parser.add_argument("--wandb-dir", default=".", help="where the folder wandb/ lies (default: here)")
+    parser.add_argument("--again", action="store_true", help="mirror everything again, changed or not")
+
+
+def run(args: argparse.Namespace) -> int:
+    """`ff track`: 0 when everything is mirrored or kept offline, 1 when a part could not be read or taken."""
+    counts: dict[str, int] = {}
+    lines = track(args.results, args.mode, args.project, args.entity, args.wandb_dir, args.again)
+    for line in lines:
+        counts[line["state"]] = counts.get(line["state"], 0) + 1
+        if line["warning"]:
+            print(f"ff: {line['warning']}", file=sys.stderr)
+        if line["state"] in ("uploaded", "offline"):
+            print(f"{line['state']}: {line['run']} ({line['part']}) {line['url'] or line['run_id']}")
+    print("W&B: " + (", ".join(f"{n} {state}" for state, n in sorted(counts.items())) or "nothing to mirror"))
+    if counts.get("offline"):
+        print(f"upload later with: ff track {args.results}, or: wandb sync {args.wandb_dir}/wandb/offline-run-*")
+    return 1 if counts.get("failed") else 0

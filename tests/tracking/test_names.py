@@ -1,0 +1,101 @@
+"""Names on W&B: what a file on disk is called there."""
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+from wandb_runs import CONFIG, ROOT, make_run
+
+from ff.files import read_json
+from ff.tracking import names
+
+
+def test_published_names_of_a_hardware_sample():
+    flat = {
+        "monotonic_s": "12.5",
+        "unix_s": "100",
+        "source": "tegrastats",
+        "ram_used_mb": "1000",
+        "ram_total_mb": "4000",
+    }
+    flat |= {
+        "gpu_percent": "99",
+        "cpu_percent": "",
+        "power_mw.VDD_IN": "5000",
+        "temperature_c.Tdiode": "40",
+        "temperature_c.GPU": "45",
+    }
+    row = names.hardware_row(flat, 10.0)
+    assert row["hardware_seconds"] == 2.5
+    assert row["VDD_IN_power_mw"] == 5000
+    assert row["ram_used_mb"] == 1000
+    assert row["ram_usage_percent"] == 25
+    assert row["gpu_usage_percent"] == 99
+    assert row["temperature_celsius"] == 40
+    assert "cpu_avg_percent" not in row, "what was not measured is left out"
+
+
+def test_a_reading_with_one_load_per_core_gives_their_mean():
+    reading = {"monotonic_s": 1.0, "cpu_percent": [10.0, 30.0, None], "power_mw": {"GPU": 7.0}}
+    row = names.hardware_row(reading, 1.0)
+    assert row["cpu_avg_percent"] == 20.0
+    assert row["hardware/cpu_percent.1"] == 30.0
+    assert row["GPU_power_mw"] == 7.0
+
+
+def test_published_names_of_scores(tmp_path):
+    metrics = read_json(make_run(tmp_path) / "metrics.json")
+    summary = names.training_summary(metrics)
+    assert summary["final/test_accuracy"] == metrics["final"]["test_accuracy"]
+    for split, name in {"train": "train", "val": "validation", "test": "test"}.items():
+        deepest = next(r for r in metrics["results"] if (r["split"], r["readout"], r["depth"]) == (split, "head", 2))
+        assert summary[f"{name}/accuracy"] == deepest["accuracy"]
+        assert summary[f"{name}/f1_score"] == deepest["macro_f1"]
+        assert summary[f"{name}/error"] == deepest["error"]
+    assert "peak_memory_mb/device" not in summary
+    assert set(summary) - {"resumed_from_epoch"} <= names.logged_metrics() | names.conditional_metrics()
+
+
+def test_the_table_in_the_documentation_names_what_is_logged(tmp_path):
+    text = (ROOT / "docs/wandb.md").read_text()
+    for name in (
+        "sample_val_accuracy",
+        "final/test_accuracy",
+        "ram_used_mb",
+        "gpu_usage_percent",
+        "temperature_celsius",
+    ):
+        assert f"`{name}`" in text
+    for name in (
+        "hardware_seconds",
+        "latency_per_sample_ms",
+        "throughput_samples_sec",
+        "latency_stats_table",
+    ):
+        assert f"`{name}`" in text
+
+
+@given(st.one_of(st.integers(-(10**9), 10**9), st.floats(allow_nan=False, allow_infinity=False)))
+def test_numbers_survive_a_csv_cell(value):
+    assert names.number(str(value)) == value
+    assert names.number(value) == value
+
+
+CELLS = st.one_of(st.none(), st.integers(-9, 9), st.floats(width=16), st.sampled_from(["", "1", "2.5", "x", "nan"]))
+
+
+@given(st.lists(st.fixed_dictionaries({"a": CELLS}, optional={"b": CELLS}), max_size=6))
+def test_table_columns_have_one_type(rows):
+    columns, data = names.table(rows)
+    for index in range(len(columns)):
+        assert len({type(line[index]) for line in data if line[index] is not None}) <= 1
+
+
+def test_run_ids_follow_settings_and_machine_not_results(tmp_path):
+    metrics = read_json(make_run(tmp_path) / "metrics.json")
+    first = names.run_id("train", metrics)
+    assert re.fullmatch(r"[0-9a-f]{16}", first)
+    assert names.run_id("train", metrics | {"final": {}, "seconds": {}}) == first
+    assert names.run_id("eval", metrics) != first
+    assert names.run_id("train", metrics | {"config": CONFIG | {"rep_epochs": 9}}) != first
+    assert names.run_id("train", metrics | {"provenance": {"machine": {"model": "other"}}}) != first

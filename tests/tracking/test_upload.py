@@ -1,0 +1,192 @@
+"""Runs mirrored after the fact: `ff track`, its rule, and what is left alone."""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from wandb_runs import (
+    KEY,
+    NOWHERE,
+    ROOT,
+    RUN,
+    add_evaluation,
+    add_figures,
+    add_timings,
+    check_training_run,
+    leaks,
+    make_run,
+    offline_directories,
+    read_back,
+)
+
+from ff.errors import FFError
+from ff.files import read_csv, read_json, write_text
+from ff.tracking import parts, session, track, upload
+
+
+def test_ff_track_with_unreachable_wandb_ends_with_a_warning_and_no_key(tmp_path):
+    make_run(tmp_path / "results")
+    write_text(".env", f"WANDB_API_KEY={KEY}\n")
+    code = (
+        "import argparse; from ff.tracking import upload\n"
+        "parser = argparse.ArgumentParser(); upload.add_arguments(parser)\n"
+        f"raise SystemExit(upload.run(parser.parse_args([{str(tmp_path / 'results')!r}])))"
+    )
+    environment = os.environ | {"WANDB_BASE_URL": NOWHERE, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "cannot be reached" in done.stderr
+    assert "1 offline" in done.stdout
+    assert KEY not in done.stdout + done.stderr
+    assert [path.name for path in leaks(tmp_path)] == [".env"]
+
+
+def test_track_mirrors_each_part_once_and_equals_the_files(tmp_path):
+    results = tmp_path / "results"
+    folder = make_run(results)
+    add_evaluation(folder)
+    add_timings(folder)
+    add_figures(results)
+    before = {path: path.stat().st_mtime_ns for path in results.rglob("*") if path.is_file()}
+    lines = list(track(results))
+    assert {line["part"]: line["state"] for line in lines} == dict.fromkeys(
+        ("train", "evaluation", "variance", "figures"), "offline"
+    )
+    assert all(path.stat().st_mtime_ns == when for path, when in before.items())
+    by_id = {path.name.rsplit("-", 1)[1]: path for path in offline_directories()}
+    ids = {line["part"]: line["run_id"] for line in lines}
+    assert set(by_id) == set(ids.values())
+
+    check_training_run(by_id[ids["train"]], folder, expected_id=ids["train"])
+
+    run, config, _, summary, tables, _ = read_back(by_id[ids["evaluation"]])
+    assert (run["job_type"], config["run_id"]) == ("eval", ids["train"])
+    assert (summary["test/accuracy"], summary["early_exit/test/accuracy"]) == (0.9, 0.89)
+    per_class = {"split": "test", "readout": "head", "depth": 2, "class": 0, "n": 10}
+    assert tables["per_class"] == [per_class | {"precision": 1.0, "recall": 0.9, "f1": 0.95}]
+    assert [row["count"] for row in tables["confusion"]] == [9, 1, 0, 10]
+    assert tables["early_exit"] == [{"rule": "logit", "k": 1.0, "accuracy": 0.89}]
+    assert tables["layers"][0]["goodness.positive.mean"] == 2.0
+
+    run, _, history, summary, tables, _ = read_back(by_id[ids["variance"]])
+    assert run["job_type"] == "variance-eval"
+    timed = read_csv(folder / "variance/cpu.csv")
+    assert [row["latency_ms"] for row in history if "latency_ms" in row] == [float(row["latency_ms"]) for row in timed]
+    assert history[3]["latency_per_sample_ms"] == float(timed[3]["latency_ms"]) / 8
+    assert history[3]["throughput_samples_sec"] == 8000 / float(timed[3]["latency_ms"])
+    assert "device_ms" not in history[3]
+    assert tables["latency_stats_table"][0]["latency_median_ms"] == 17.0
+    assert tables["latency_stats_table"][0]["energy_per_sample_mj"] is None
+    assert summary["agreement/available"] is False
+
+    run, _, history, _, tables, text = read_back(by_id[ids["figures"]])
+    assert run["job_type"] == "figures"
+    assert tables["summary/accuracy"] == [{"dataset": "DIGITS", "accuracy": 0.9}]
+    assert "figures/accuracy" in text
+
+    assert {line["state"] for line in track(results)} == {"unchanged"}
+    assert len(offline_directories()) == 4
+
+
+def test_collections_beside_the_runs_have_figures_of_their_own(tmp_path):
+    add_figures(tmp_path / "results")
+    add_figures(tmp_path / "results/demo")
+    lines = list(track(tmp_path / "results"))
+    assert [(line["part"], line["state"]) for line in lines] == [("figures", "offline")] * 2
+    assert len({line["run_id"] for line in lines}) == 2
+    assert {line["state"] for line in track(tmp_path / "results")} == {"unchanged"}
+
+
+def test_a_missing_part_is_not_an_error_and_a_broken_one_does_not_stop_the_others(tmp_path):
+    results = tmp_path / "results"
+    folder = make_run(results)
+    write_text(folder / "evaluation.json", "{")
+    lines = {line["part"]: line for line in track(results)}
+    assert lines["train"]["state"] == "offline"
+    assert lines["evaluation"]["state"] == "failed"
+    assert "not valid JSON" in lines["evaluation"]["warning"]
+    assert not (results / ".tracked" / RUN["name"] / "evaluation.json").exists()
+
+
+def test_track_disabled_writes_nothing(tmp_path):
+    results = tmp_path / "results"
+    make_run(results)
+    assert [line["state"] for line in track(results, mode="disabled")] == ["disabled"]
+    assert not (results / ".tracked").exists()
+    assert not Path("wandb").exists()
+
+
+def test_track_names_a_folder_that_is_not_there():
+    with pytest.raises(FFError, match="no results folder"):
+        list(track("absent"))
+
+
+def test_marks_of_offline_runs_count_online_once_they_were_synced(tmp_path):
+    directory = tmp_path / "offline-run-x"
+    directory.mkdir()
+    target = {"project": "edgeff", "entity": None}
+    mark = {
+        "digest": "d",
+        "project": "edgeff",
+        "mode": "offline",
+        "base_url": NOWHERE,
+        "directory": str(directory),
+    }
+    online = session.Access("online", "test", KEY, NOWHERE)
+    offline = session.Access("offline", "test")
+    assert parts.is_mirrored(mark, "d", offline, target)
+    assert not parts.is_mirrored(mark, "changed", offline, target)
+    assert not parts.is_mirrored(mark, "d", online, target)
+    (directory / "run-x.wandb.synced").touch()
+    assert parts.is_mirrored(mark, "d", online, target)
+    assert not parts.is_mirrored(mark, "d", online, target | {"project": "other"})
+    assert not parts.is_mirrored(mark | {"mode": "online"}, "d", session.Access("online", "t", KEY), target)
+
+
+def test_the_command_line_of_ff_track():
+    parser = argparse.ArgumentParser()
+    upload.add_arguments(parser)
+    args = parser.parse_args(["elsewhere", "--mode", "offline", "--project", "p", "--again"])
+    assert (args.results, args.mode, args.project, args.again) == ("elsewhere", "offline", "p", True)
+
+
+# ---------------------------------------------------------------- the rule
+
+
+def test_the_rule_mirrors_the_results_of_a_workflow(tmp_path):
+    add_evaluation(make_run(Path("results")))
+    for path in ("rules/tracking.smk", "workflow/scripts/track.py"):
+        write_text(path, (ROOT / path).read_text())
+    write_text("envs/cpu.yaml", "channels: [conda-forge]\n")
+    given = f'RESULTS = "results"\ndef finished(collection):\n    return "results/{RUN["name"]}/metrics.json"\n'
+    text = f'{given}include: "rules/tracking.smk"\n'
+    write_text("Snakefile", text)
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "track",
+        "--cores",
+        "1",
+        "--config",
+        "wandb={mode: offline}",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    report = read_json("results/tracking.json")
+    assert [(line["part"], line["state"]) for line in report["parts"]] == [
+        ("train", "offline"),
+        ("evaluation", "offline"),
+    ]
+    assert len(offline_directories()) == 2
