@@ -164,7 +164,7 @@ def _train(args: argparse.Namespace) -> int:
     folder = run_folder(config, execution.out)
     mode = "disabled" if args.no_wandb else "auto"
     log = folder / "hardware.jsonl"
-    tracker = open_tracker(mode, execution.project, config.name, config=config.as_dict(), hardware_log=log)
+    tracker = open_tracker(mode, execution.project, config.as_dict(), hardware_log=log)
 
     def on_epoch(epoch: Epoch, total: int) -> None:
         progress.epoch(epoch, total)

@@ -53,11 +53,6 @@ class Tracker:
         """One row of history.csv, as soon as its epoch has ended."""
         self._put("epoch", row)
 
-    def hardware(self, sample: Mapping[str, Any]) -> None:
-        """A record of the hardware recorder (its `listener`) or a row of hardware.csv; only samples are mirrored."""
-        if sample.get("kind", "sample") == "sample":
-            self._put("hardware", sample)
-
     def finish(self, metrics: Mapping[str, Any], model_path: str | os.PathLike) -> None:
         """The run is complete and its files lie beside `model_path`; `metrics` is metrics.json.
 
@@ -147,43 +142,30 @@ def _with_this_package(values: dict[str, str]) -> dict[str, str]:
 def open_tracker(
     mode: str = "auto",
     project: str = "edgeff",
-    run_name: str = "",
-    group: str | None = None,
-    job_type: str = "train",
-    tags: list[str] | None = None,
     config: Mapping[str, Any] | None = None,
     directory: str | os.PathLike = ".",
-    entity: str | None = None,
     hardware_log: str | os.PathLike | None = None,
-    machine: Mapping[str, Any] | None = None,
 ) -> Tracker:
     """Begin to mirror a training run; costs this process a few milliseconds at most, whatever the mode.
 
-    `config` is `RunConfig.as_dict()`: data set, layers, recipe and seed give the group and the tags unless
-    they are passed. `directory` gets the folder `wandb/`. `hardware_log` names the sidecar's log, which is
-    then followed while it grows. Raises FFError for an unknown `mode` only.
+    `config` is `RunConfig.as_dict()`. `directory` gets the folder `wandb/`. `hardware_log` names the hardware log of
+    the run, which is followed from now on while it grows. Raises FFError for a `mode` that is unknown or impossible.
     """
-    access = resolve_access(mode)
+    access, machine = resolve_access(mode), {}
     config = dict(config or {})
-    run = {name: str(config.get(name, "")).replace(",", "-") for name in ("dataset", "layers", "recipe", "seed")}
-    derived = names.labels(run)
     # An agent of a sweep hands out the run's id; only under it does the run belong to the sweep.
     sweep = bool(os.environ.get("WANDB_SWEEP_ID"))
     run_id = os.environ.get("WANDB_RUN_ID") if sweep else None
-    if access.mode != "disabled" and machine is None:
+    if access.mode != "disabled":
         from ff.hardware.machine import describe
 
         machine = describe()
     opening = {
         "mode": access.mode,
-        "run_id": run_id or names.identifier(job_type, config, names.machine_parts(machine or {})),
-        "machine": dict(machine or {}),
+        "run_id": run_id or names.identifier("train", config, names.machine_parts(machine)),
+        "machine": machine,
         "project": (os.environ.get("WANDB_PROJECT") if sweep else None) or project,
-        "entity": entity or access.entity,
-        "name": run_name or "/".join(run.values()),
-        "group": group or derived["group"],
-        "job_type": job_type,
-        "tags": derived["tags"] if tags is None else list(tags),
+        "entity": access.entity,
         "config": config,
         "directory": str(Path(directory).resolve()),
         "hardware_log": str(Path(hardware_log).resolve()) if hardware_log else None,

@@ -11,30 +11,59 @@ from ff.tracking.parts import TRAINING_FILES
 
 
 def define_steps(run: Any) -> None:
+    """Say what is plotted against what: epochs, and hardware against its own seconds."""
     run.define_metric("epoch")
     for name in ("loss", "sample_val_accuracy", "learning_rate", "epoch_seconds", "goodness/*"):
         run.define_metric(name, step_metric="epoch")
     run.define_metric(names.HARDWARE_STEP, hidden=True)
 
 
-def hardware(run: Any, row: Mapping[str, Any], defined: set[str]) -> None:
-    for name in row:
-        if name not in defined and name != names.HARDWARE_STEP:
-            run.define_metric(name, step_metric=names.HARDWARE_STEP)
-            defined.add(name)
-    if row:
-        run.log(dict(row))
+class Hardware:
+    """Logs hardware samples to a run, each with `hardware_seconds` since the first one as its step."""
+
+    def __init__(self, run: Any):
+        self._run = run
+        self._defined: set[str] = set()
+        self._start_s: float | None = None
+        self._last: Mapping[str, Any] = {}
+
+    @property
+    def empty(self) -> bool:
+        """Whether no sample was logged yet."""
+        return not self._last
+
+    def log(self, sample: Mapping[str, Any]) -> None:
+        """Log a row of hardware.csv or a record of the hardware log; one without a time is passed over."""
+        time_s = names.number(sample.get("monotonic_s"))
+        if not isinstance(time_s, (int, float)):
+            return
+        if self._start_s is None:
+            self._start_s = time_s
+        elif time_s < names.number(self._last["monotonic_s"]):
+            self._start_s = time_s - self._seconds_of_next_boot(sample)
+        self._last = sample
+        row = names.hardware_row(sample, self._start_s)
+        for name in row.keys() - self._defined - {names.HARDWARE_STEP}:
+            self._run.define_metric(name, step_metric=names.HARDWARE_STEP)
+            self._defined.add(name)
+        self._run.log(row)
+
+    def _seconds_of_next_boot(self, sample: Mapping[str, Any]) -> float:
+        """The step of the first sample after a boot: the monotonic clock began anew, the wall clock went on."""
+        unix_s, before_s = names.number(sample.get("unix_s")), names.number(self._last.get("unix_s"))
+        gap_s = max(0.0, unix_s - before_s) if unix_s is not None and before_s is not None else 0.0
+        return names.number(self._last["monotonic_s"]) - self._start_s + gap_s
 
 
 def hardware_file(run: Any, folder: Path) -> None:
-    rows = rows_of(folder / "hardware.csv")
-    start = names.number(rows[0].get("monotonic_s")) if rows else None
-    defined: set[str] = set()
-    for row in rows if start is not None else []:
-        hardware(run, names.hardware_row(row, start), defined)
+    """Log hardware.csv of a run folder."""
+    hardware = Hardware(run)
+    for row in rows_of(folder / "hardware.csv"):
+        hardware.log(row)
 
 
 def training(run: Any, metrics: Mapping[str, Any], folder: Path) -> None:
+    """Log what is known of a finished training: config, summary, tables and the model."""
     summary = names.training_summary(metrics)
     if (folder / "hardware.json").is_file():
         summary |= names.energy_summary(read_json(folder / "hardware.json"))
@@ -46,6 +75,7 @@ def training(run: Any, metrics: Mapping[str, Any], folder: Path) -> None:
 
 
 def tables(run: Any, tables: Mapping[str, names.Table], prefix: str = "") -> None:
+    """Log tables under their names."""
     if tables:
         import wandb
 
@@ -71,6 +101,7 @@ def _model(run: Any, metrics: Mapping[str, Any], folder: Path) -> None:
 
 
 def finish(run: Any) -> None:
+    """End a run once everything is taken. Raises FFError when W&B takes too long."""
     try:
         run.finish()
     except TimeoutError as error:
@@ -78,4 +109,5 @@ def finish(run: Any) -> None:
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file that may not be there."""
     return read_csv(path) if path.is_file() else []

@@ -1,21 +1,79 @@
-"""The child process of a live run: JSON lines in, a W&B run out."""
+"""The child process of a live run: JSON lines in, a W&B run out.
+
+It follows the hardware log by itself, so that the training process has nothing to do with samples.
+"""
 
 import contextlib
 import json
 import os
 import queue
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ff.files import write_json
+from ff.phases import boot_id
 from ff.tracking import log, names
 from ff.tracking.parts import Part, note_of
 from ff.tracking.session import open_run, redacted, resolve_access
 
 CHILD_LIMIT_S = 600.0
+FOLLOW_S = 1.0
+
+
+class HardwareLog:
+    """The samples that another process appends to a hardware log, as they come (`tail -F`).
+
+    Only those of this boot from `start_s` (seconds) on its monotonic clock: others are of earlier attempts. The file
+    may not be there yet, and may be replaced by a new one.
+    """
+
+    def __init__(self, path: str | os.PathLike, start_s: float):
+        self._path, self._start_s = Path(path), start_s
+        self._file: Any = None
+        self._rest, self._boot, self._this_boot = b"", boot_id(), False
+
+    def new_samples(self) -> Iterator[dict[str, Any]]:
+        """The samples whose lines have been completed since the last call."""
+        with contextlib.suppress(OSError):
+            yield from self._read()
+            if self._replaced():
+                self._file, self._rest = open(self._path, "rb"), b""  # noqa: SIM115 - open between calls
+                yield from self._read()
+
+    def _replaced(self) -> bool:
+        # The old file is kept open until then: its number cannot be given to the new one.
+        now = self._path.stat()
+        if self._file is None:
+            return True
+        before = os.fstat(self._file.fileno())
+        if (before.st_dev, before.st_ino) == (now.st_dev, now.st_ino):
+            return False
+        self._file.close()
+        return True
+
+    def _read(self) -> Iterator[dict[str, Any]]:
+        if self._file is None:
+            return
+        *whole, self._rest = (self._rest + self._file.read()).split(b"\n")
+        for line in whole:
+            record = _record(line)
+            if record.get("kind") == "header":
+                self._this_boot = record.get("boot_id") == self._boot
+            elif record.get("kind") == "sample" and self._this_boot:
+                time_s = names.number(record.get("monotonic_s"))
+                if isinstance(time_s, (int, float)) and time_s >= self._start_s:
+                    yield record
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    """A line of the log; {} for one that was cut short by a kill."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 class _Mirror:
@@ -29,10 +87,8 @@ class _Mirror:
             access,
             run_id=opening["run_id"],
             project=opening["project"],
-            name=opening["name"],
-            group=opening["group"],
-            job_type=opening["job_type"],
-            tags=opening["tags"],
+            job_type="train",
+            **names.labels(opening["config"]),
             config=config,
             directory=opening["directory"],
         )
@@ -40,23 +96,19 @@ class _Mirror:
             say(warning)
         log.define_steps(self.run)
         self.epochs: set[tuple] = set()
-        self.hardware_start_s: float | None = None
-        self.hardware_last_s = float("-inf")
-        self.defined: set[str] = set()
+        path = opening.get("hardware_log")
+        self.hardware_log = HardwareLog(path, opening["start_monotonic_s"]) if path else None
+        self.hardware = log.Hardware(self.run)
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         row = names.epoch_row(row)
         self.epochs.add((row.get("phase"), row.get("epoch")))
         self.run.log(row)
 
-    def hardware(self, sample: Mapping[str, Any]) -> None:
-        time_s = names.number(sample.get("monotonic_s"))
-        if not isinstance(time_s, (int, float)) or time_s <= self.hardware_last_s:
-            return
-        if self.hardware_start_s is None:
-            self.hardware_start_s = time_s
-        self.hardware_last_s = time_s
-        log.hardware(self.run, names.hardware_row(sample, self.hardware_start_s), self.defined)
+    def follow(self) -> None:
+        """Log the hardware samples that have come since the last call."""
+        for sample in self.hardware_log.new_samples() if self.hardware_log else ():
+            self.hardware.log(sample)
 
     def finish(self, metrics: Mapping[str, Any], folder: Path) -> None:
         if not self.run.resumed:
@@ -64,9 +116,8 @@ class _Mirror:
             for row in log.rows_of(folder / "history.csv"):
                 if (row.get("phase"), names.number(row.get("epoch"))) not in self.epochs:
                     self.run.log(names.epoch_row(row))
-        # What the log holds beyond the last sample that was followed; the whole of it when none was.
-        for row in log.rows_of(folder / "hardware.csv"):
-            self.hardware(row)
+        if self.hardware.empty:
+            log.hardware_file(self.run, folder)
         log.training(self.run, metrics, folder)
         log.finish(self.run)
         part = Part("train", folder)
@@ -98,21 +149,7 @@ def mirror(stdin: Any, stdout: Any) -> int:
     session: _Mirror | None = None
     try:
         session = _Mirror(opening, say)
-        if opening.get("hardware_log"):
-            follow = threading.Thread(target=_follow, args=(Path(opening["hardware_log"]), lines), daemon=True)
-            follow.start()
-        while (line := lines.get()) is not None:
-            ((kind, value),) = json.loads(line).items()
-            if kind == "epoch":
-                session.epoch(value)
-            elif kind == "hardware":
-                session.hardware(value)
-            elif kind == "finish":
-                _limit_life()
-                session.finish(value["metrics"], Path(value["folder"]))
-                return 0
-        _limit_life()
-        session.run.finish(exit_code=1)
+        _serve(session, lines)
     except Exception as error:
         access = session.access if session else resolve_access(opening["mode"])
         say(
@@ -125,35 +162,34 @@ def mirror(stdin: Any, stdout: Any) -> int:
     return 0
 
 
+def _serve(session: _Mirror, lines: "queue.SimpleQueue[str | None]") -> None:
+    """Log what comes until the run is finished, or closed as failed because nothing more comes."""
+    while True:
+        kind, value = _next(lines)
+        if kind in ("finish", "closed"):
+            _limit_life()
+        session.follow()
+        if kind == "epoch":
+            session.epoch(value)
+        elif kind == "finish":
+            return session.finish(value["metrics"], Path(value["folder"]))
+        elif kind == "closed":
+            return session.run.finish(exit_code=1)
+
+
+def _next(lines: "queue.SimpleQueue[str | None]") -> tuple[str, Any]:
+    """(kind, value) of the next line; `nothing` when none came for a while, `closed` at the end of the input."""
+    try:
+        line = lines.get(timeout=FOLLOW_S)
+    except queue.Empty:
+        return "nothing", None
+    if line is None:
+        return "closed", None
+    ((kind, value),) = json.loads(line).items()
+    return kind, value
+
+
 def _limit_life() -> None:
     timer = threading.Timer(CHILD_LIMIT_S, os._exit, args=(1,))
     timer.daemon = True
     timer.start()
-
-
-def _follow(path: Path, lines: "queue.SimpleQueue[str | None]", start_s: float) -> None:
-    """Turn complete new lines of the sidecar's log into hardware samples, once a second.
-
-    Samples from before `start_s` on the monotonic clock are of earlier attempts.
-    """
-    position, rest = 0, b""
-    while True:
-        with contextlib.suppress(OSError), open(path, "rb") as file:
-            file.seek(position)
-            data = file.read()
-            position += len(data)
-            *whole, rest = (rest + data).split(b"\n")
-            for line in whole:
-                sample = hardware_sample(line)
-                if sample and sample.get("monotonic_s", 0) >= start_s:
-                    lines.put(json.dumps({"hardware": sample}))
-        time.sleep(1.0)
-
-
-def hardware_sample(line: bytes) -> dict[str, Any] | None:
-    """The sample in a line of the sidecar's log; None for its other lines and for a line cut short."""
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) and value.get("kind") == "sample" else None

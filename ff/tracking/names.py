@@ -137,13 +137,15 @@ def run_config(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return present(config)
 
 
-def labels(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Group (the cell: data set, layers, recipe) and tags of a run {dataset, layers, recipe, seed}."""
-    method = "backprop" if run["recipe"] == "bp" else "forward-forward"
-    return {
-        "group": f"{run['dataset']}/{run['layers']}/{run['recipe']}"[:128],
-        "tags": [method, str(run["dataset"]).lower(), str(run["recipe"])[:64]],
-    }
+def labels(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Name, group (the cell: data set, layers, recipe) and tags of a run from the `config` of its metrics.json.
+
+    The first tag is how it learned, which its settings say: a recipe of any name may be backpropagation.
+    """
+    cell = f"{config['dataset']}/{str(config['layers']).replace(',', '-')}/{config['recipe']}"
+    method = (config.get("recipe_settings") or {}).get("method")
+    tags = [method, str(config["dataset"]).lower(), str(config["recipe"])[:64]]
+    return {"name": f"{cell}/seed{config['seed']}", "group": cell[:128], "tags": [tag for tag in tags if tag]}
 
 
 def run_id(job_type: str, metrics: Mapping[str, Any]) -> str:

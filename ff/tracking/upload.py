@@ -68,23 +68,23 @@ def _upload(part: Part, access: Access, target: Mapping[str, Any], note: Mapping
     metrics = read_json(part.folder / "metrics.json") if part.kind != "figures" else {}
     job_type = JOB_TYPES[part.kind]
     if part.kind == "figures":
-        run_id, name = (
-            names.identifier(job_type, str(part.root), platform.node()),
-            f"figures of {part.root.name}",
-        )
-        labels, config = {"group": "figures", "tags": ["figures"]}, {"results": part.root.name}
+        run_id, config = names.identifier(job_type, str(part.root), platform.node()), {"results": part.root.name}
+        labels = {"name": f"figures of {part.root.name}", "group": "figures", "tags": ["figures"]}
     else:
-        run_id, name = names.run_id(job_type, metrics), metrics["run"]["name"]
-        labels, config = names.labels(metrics["run"]), names.run_config(metrics)
+        run_id, config, labels = (
+            names.run_id(job_type, metrics),
+            names.run_config(metrics),
+            names.labels(metrics["config"]),
+        )
         if part.kind != "train":
             train = Part("train", part.folder)
             of = read_json(train.marker).get("run_id") if train.marker.is_file() else None
-            config["run_id"], name = of or names.run_id("train", metrics), f"{name} {part.kind}"
+            config["run_id"] = of or names.run_id("train", metrics)
+            labels["name"] += f" {part.kind}"
     run_id = note.get("run_id") or run_id
     run, access, warning = open_run(
         access,
         run_id=run_id,
-        name=name,
         job_type=job_type,
         config=config,
         directory=directory,

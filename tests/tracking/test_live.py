@@ -1,13 +1,16 @@
 """Runs mirrored while they train."""
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
+import pytest
 from wandb_runs import (
     CONFIG,
     KEY,
@@ -24,6 +27,7 @@ from wandb_runs import (
 )
 
 from ff.files import read_csv, read_json
+from ff.phases import boot_id
 from ff.tracking import live, mirror, track
 
 
@@ -67,19 +71,72 @@ def test_a_killed_training_keeps_its_epochs(tmp_path, monkeypatch):
     assert '"exit_code":1' in text
 
 
-def test_live_hardware_samples_have_their_own_step(tmp_path):
-    folder = make_run(tmp_path / "results")
-    with start_tracker() as tracker:
-        tracker.hardware({"kind": "note", "monotonic_s": 49.0})
-        for i in range(2):
-            tracker.hardware({"kind": "sample", "monotonic_s": 50.0 + i, "cpu_percent": [10, 30 + i], "raw": "RAM"})
-        tracker.finish(read_json(folder / "metrics.json"), folder / "model.safetensors")
-    wait_for((tmp_path / "results/.tracked" / RUN["name"] / "train.json").is_file)
-    _, _, history, _, _, text = read_back(offline_directories()[0])
-    rows = [row for row in history if "hardware_seconds" in row]
-    assert [row["hardware_seconds"] for row in rows] == [0, 1], "the file's samples are older than those told live"
-    assert [row["cpu_avg_percent"] for row in rows] == [20.0, 20.5]
-    assert '"name":"cpu_avg_percent"' in text
+def append(path, *records):
+    """Write records, or text as it is, to the end of a hardware log."""
+    with open(path, "a") as file:
+        file.writelines(r if isinstance(r, str) else json.dumps(r) + "\n" for r in records)
+
+
+def header(boot=None):
+    return {"kind": "header", "boot_id": boot_id() if boot is None else boot}
+
+
+def sample(monotonic_s, **fields):
+    return {"kind": "sample", "monotonic_s": monotonic_s, "unix_s": 1e9, "source": "psutil", **fields}
+
+
+def test_the_hardware_log_is_mirrored_while_the_run_trains(tmp_path, monkeypatch):
+    # Nothing tells the mirror that the run has finished: what it has of the hardware, it has followed.
+    monkeypatch.setattr(live, "OFFLINE_DELAY_S", 0.0)
+    log = tmp_path / "hardware.jsonl"
+    append(log, header("another boot"), sample(time.monotonic() + 1e6), header(), sample(time.monotonic() - 1))
+    with start_tracker(hardware_log=log):
+        now = time.monotonic()
+        append(log, header(), {"kind": "note", "monotonic_s": now})
+        append(log, sample(now, cpu_percent=[10, 30], raw="RAM"))
+        append(log, sample(now + 0.5, cpu_percent=[10, 31], ram_used_mb=7))
+    wait_for(lambda: any(b"exit" in p.read_bytes() for p in Path("wandb").glob("offline-run-*/logs/debug.log")))
+    (directory,) = offline_directories()
+    wait_for(lambda: '"type":"exit"' in read_back(directory)[5])
+    _, _, history, _, _, text = read_back(directory)
+    assert [row["hardware_seconds"] for row in history] == [0, pytest.approx(0.5)]
+    assert [row["cpu_avg_percent"] for row in history] == [20.0, 20.5]
+    assert history[1]["ram_used_mb"] == 7
+    assert any('"name":"cpu_avg_percent"' in line and '"hardware_seconds"' in line for line in text.splitlines())
+
+
+def times(hardware_log):
+    return [record["monotonic_s"] for record in hardware_log.new_samples()]
+
+
+def test_lines_are_followed_as_they_are_completed(tmp_path):
+    path = tmp_path / "train.jsonl"
+    followed = mirror.HardwareLog(path, 1.5)
+    assert times(followed) == []
+    second = json.dumps(sample(3.0))
+    append(path, header(), sample(1.0), sample(2.0), "not json\n", sample(math.nan), second[:20])
+    assert times(followed) == [2.0]
+    append(path, second[20:])
+    assert times(followed) == []
+    append(path, "\n", sample(4.0))
+    assert times(followed) == [3.0, 4.0]
+
+
+def test_a_new_log_in_the_place_of_the_old_one_is_read_from_its_beginning(tmp_path):
+    path = tmp_path / "train.jsonl"
+    append(path, header(), *(sample(float(i)) for i in range(9)))
+    followed = mirror.HardwareLog(path, 100.0)
+    assert times(followed) == []
+    path.unlink()
+    assert times(followed) == []
+    append(path, header(), sample(101.0))
+    assert times(followed) == [101.0]
+
+
+def test_samples_of_another_boot_are_not_this_runs(tmp_path):
+    path = tmp_path / "train.jsonl"
+    append(path, header("another"), sample(7.0), header(), sample(8.0), header("third"), sample(9.0))
+    assert times(mirror.HardwareLog(path, 0.0)) == [8.0]
 
 
 def test_disabled_starts_nothing(monkeypatch):
@@ -89,7 +146,6 @@ def test_disabled_starts_nothing(monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", refuse)
     tracker = start_tracker(mode="disabled")
     tracker.epoch({"epoch": 1})
-    tracker.hardware({"monotonic_s": 1.0})
     tracker.finish({}, "nowhere/model.safetensors")
     assert threading.active_count() >= 1
     assert not Path("wandb").exists()
@@ -118,21 +174,6 @@ def test_a_tracker_never_raises_into_the_run(monkeypatch):
     tracker.epoch({1: {2: {3}}})
     tracker.finish({"run": None}, "nowhere/model.safetensors")
     assert any("mirror" in warning for warning in tracker.warnings)
-
-
-def test_the_sidecars_log_is_followed(tmp_path):
-    log = tmp_path / "train.jsonl"
-    lines: mirror.queue.SimpleQueue = mirror.queue.SimpleQueue()
-    first, second = ({"kind": "sample", "monotonic_s": float(i), "ram_used_mb": i} for i in (2, 3))
-    text = json.dumps(second)
-    log.write_text(
-        f'{{"kind": "header"}}\n{{"kind": "sample", "monotonic_s": 1.0}}\n{json.dumps(first)}\nnot json\n{text[:20]}'
-    )
-    threading.Thread(target=mirror._follow, args=(log, lines, 1.5), daemon=True).start()
-    assert json.loads(lines.get(timeout=20)) == {"hardware": first}
-    with open(log, "a") as file:
-        file.write(text[20:] + "\n")
-    assert json.loads(lines.get(timeout=20)) == {"hardware": second}
 
 
 def test_a_run_of_a_sweep_keeps_the_agents_id(monkeypatch):

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from ff_process import ff_command, ff_environment
 from test_fetch import make_artifact
 from wandb_runs import CONFIG, KEY, RUN, leaks, make_run, start_tracker, wait_for
 from wandb_server import WandbServer
@@ -103,6 +104,23 @@ def test_a_live_run_arrives(server, tmp_path, monkeypatch):
     assert read_json(MARKER)["mode"] == "online"
     check_run(server, tracker.run_id, folder)
     assert [line["state"] for line in track("results")] == ["unchanged"]
+    check_no_leak(server, tmp_path)
+
+
+def test_ff_train_is_mirrored_with_its_hardware(server, tmp_path):
+    words = ("--dataset", "DIGITS", "--layers", "784,8,4", "--rep-epochs", "1000000", "--hw-interval-ms", "50")
+    training = subprocess.Popen(ff_command("train", *words), env=ff_environment(WANDB_MODE="online"))
+    try:
+        wait_for(lambda: server.runs)
+        (log,) = Path("results").rglob("*.jsonl")
+        wait_for(lambda: log.read_text().count('"kind":"sample"') > 5)
+    finally:
+        # Killed, so that nothing comes from files that a finished training leaves.
+        training.kill()
+        training.wait()
+    (run,) = server.runs.values()
+    wait_for(lambda: [row for row in run["history"] if "hardware_seconds" in row])
+    assert any(row.get("ram_used_mb", 0) > 0 for row in run["history"])
     check_no_leak(server, tmp_path)
 
 

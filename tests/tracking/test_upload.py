@@ -23,7 +23,7 @@ from wandb_runs import (
 )
 
 from ff.errors import FFError
-from ff.files import read_csv, read_json, write_text
+from ff.files import read_csv, read_json, write_csv, write_text
 from ff.tracking import parts, session, track, upload
 
 
@@ -96,6 +96,17 @@ def test_track_mirrors_each_part_once_and_equals_the_files(tmp_path):
 
     assert {line["state"] for line in track(results)} == {"unchanged"}
     assert len(offline_directories()) == 4
+
+
+def test_hardware_seconds_go_on_where_the_machine_was_started_again(tmp_path):
+    results = tmp_path / "results"
+    folder = make_run(results)
+    clocks = [(500.0, 1e9), (501.0, 1e9 + 1), (3.0, 1e9 + 61), (5.0, 1e9 + 63)]
+    rows = [{"monotonic_s": monotonic_s, "unix_s": unix_s, "ram_used_mb": 1} for monotonic_s, unix_s in clocks]
+    write_csv(folder / "hardware.csv", list(rows[0]), rows)
+    list(track(results))
+    _, _, history, _, _, _ = read_back(offline_directories()[0])
+    assert [row["hardware_seconds"] for row in history if "hardware_seconds" in row] == [0, 1, 61, 63]
 
 
 def test_collections_beside_the_runs_have_figures_of_their_own(tmp_path):

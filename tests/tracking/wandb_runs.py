@@ -21,7 +21,7 @@ CONFIG = {
     "rep_epochs": 2,
     "softmax_epochs": 1,
     "train_batch_size": 32,
-    "recipe_settings": {"learning_rate": 0.01},
+    "recipe_settings": {"method": "forward-forward", "learning_rate": 0.01},
 }
 RUN = {
     "name": "DIGITS/784-20-10/ff/seed3",
@@ -217,7 +217,7 @@ def leaks(*folders):
 
 
 def start_tracker(**changes):
-    return open_tracker(**({"config": CONFIG, "run_name": RUN["name"]} | changes))
+    return open_tracker(**({"config": CONFIG} | changes))
 
 
 def check_training_run(directory, folder, expected_id):
