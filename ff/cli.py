@@ -158,13 +158,16 @@ def _train(args: argparse.Namespace) -> int:
     execution = _execution(values)
     names = {field.name for field in dataclasses.fields(ExecutionConfig)}
     config, warnings = make_run_config({k: v for k, v in values.items() if k not in names}, recipes)
-    from ff.files import read_json
     from ff.phases import process_start_s
     from ff.progress import Progress
     from ff.run import HARDWARE_LOG_STATE, NOTHING, run_folder, standing_result, train
-    from ff.tracking import open_tracker
+    from ff.tracking.live import agent_run, open_tracker
     from ff.trainer import Epoch, history_rows
 
+    agent = agent_run()
+    if agent and "out" not in values:
+        # Runs of a sweep may differ in settings that are no part of a run's path.
+        execution = dataclasses.replace(execution, out=str(Path(execution.out, "sweeps", *filter(None, agent))))
     folder = run_folder(config, execution.out)
     if not args.overwrite and standing_result(folder, config, execution) != NOTHING:
         # Says that it is finished, or refuses: nothing is trained, so there is nothing to mirror.
@@ -189,7 +192,7 @@ def _train(args: argparse.Namespace) -> int:
             overwrite=args.overwrite,
             started_s=process_start_s(),
         )
-        tracker.finish(read_json(folder / "metrics.json"), folder / "model.safetensors")
+        tracker.finish(folder)
     for warning in tracker.warnings:
         _say(f"warning: {warning}")
     _print_result(config.name, folder)

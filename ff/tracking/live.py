@@ -38,7 +38,7 @@ class Tracker:
     def __init__(self, access: Access, opening: Mapping[str, Any], delay_s: float):
         self.mode, self.reason = access.mode, access.reason
         self.run_id = opening["run_id"]
-        self.warnings: list[str] = []
+        self.warnings: list[str] = [access.warning] if access.warning else []
         self._access = access
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._child: subprocess.Popen | None = None
@@ -53,14 +53,14 @@ class Tracker:
         """One row of history.csv, as soon as its epoch has ended."""
         self._put("epoch", row)
 
-    def finish(self, metrics: Mapping[str, Any], model_path: str | os.PathLike) -> None:
-        """The run is complete and its files lie beside `model_path`; `metrics` is metrics.json.
+    def finish(self, folder: str | os.PathLike) -> None:
+        """The run is complete and its files lie in `folder`.
 
         Online this waits up to 5 s for the upload and then leaves it to the child, which goes on by itself.
         """
         if self._writer is None:
             return
-        self._put("finish", {"metrics": dict(metrics), "folder": str(Path(model_path).resolve().parent)})
+        self._put("finish", {"folder": str(Path(folder).resolve())})
         self._lines.put(None)
         deadline = time.monotonic() + ONLINE_WAIT_S
         self._writer.join(ONLINE_WAIT_S)
@@ -139,6 +139,15 @@ def _with_this_package(values: dict[str, str]) -> dict[str, str]:
     return values
 
 
+def agent_run() -> tuple[str, str | None] | None:
+    """(sweep, run) that a W&B agent has started this process for; None outside of one.
+
+    The agent hands out the run's id, and only under it does the run belong to the sweep.
+    """
+    sweep = os.environ.get("WANDB_SWEEP_ID")
+    return (sweep, os.environ.get("WANDB_RUN_ID")) if sweep else None
+
+
 def open_tracker(
     mode: str = "auto",
     project: str = "edgeff",
@@ -149,13 +158,11 @@ def open_tracker(
     """Begin to mirror a training run; costs this process a few milliseconds at most, whatever the mode.
 
     `config` is `RunConfig.as_dict()`. `directory` gets the folder `wandb/`. `hardware_log` names the hardware log of
-    the run, which is followed from now on while it grows. Raises FFError for a `mode` that is unknown or impossible.
+    the run, which is followed from now on while it grows. Raises FFError for an unknown `mode` only.
     """
     access, machine = resolve_access(mode), {}
     config = dict(config or {})
-    # An agent of a sweep hands out the run's id; only under it does the run belong to the sweep.
-    sweep = bool(os.environ.get("WANDB_SWEEP_ID"))
-    run_id = os.environ.get("WANDB_RUN_ID") if sweep else None
+    sweep, run_id = agent_run() or (None, None)
     if access.mode != "disabled":
         from ff.hardware.machine import describe
 

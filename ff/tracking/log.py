@@ -1,19 +1,18 @@
 """How a run's files are logged to an open W&B run, while it trains or afterwards."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ff.errors import FFError
-from ff.files import read_csv, read_json
+from ff.files import read_about
 from ff.tracking import names
-from ff.tracking.parts import TRAINING_FILES
+from ff.tracking.parts import Part
 
 
 def define_steps(run: Any) -> None:
     """Say what is plotted against what: epochs, and hardware against its own seconds."""
     run.define_metric("epoch")
-    for name in ("loss", "sample_val_accuracy", "learning_rate", "epoch_seconds", "goodness/*"):
+    for name in ("loss", "sample_val_accuracy", "learning_rate", "epoch_seconds", "validation_seconds", "goodness/*"):
         run.define_metric(name, step_metric="epoch")
     run.define_metric(names.HARDWARE_STEP, hidden=True)
 
@@ -55,23 +54,22 @@ class Hardware:
         return names.number(self._last["monotonic_s"]) - self._start_s + gap_s
 
 
-def hardware_file(run: Any, folder: Path) -> None:
-    """Log hardware.csv of a run folder."""
+def hardware_file(run: Any, part: Part) -> None:
+    """Log hardware.csv of a training."""
     hardware = Hardware(run)
-    for row in rows_of(folder / "hardware.csv"):
+    for row in part.rows("hardware.csv"):
         hardware.log(row)
 
 
-def training(run: Any, metrics: Mapping[str, Any], folder: Path) -> None:
+def training(run: Any, part: Part) -> None:
     """Log what is known of a finished training: config, summary, tables and the model."""
-    summary = names.training_summary(metrics)
-    if (folder / "hardware.json").is_file():
-        summary |= names.energy_summary(read_json(folder / "hardware.json"))
+    metrics = part.document("metrics.json")
+    summary = names.training_summary(metrics) | names.energy_summary(part.document("hardware.json") or {})
     run.config.update(names.run_config(metrics), allow_val_change=True)
-    tables(run, names.training_tables(folder))
+    tables(run, names.training_tables(metrics, part.rows("phases.csv")))
     run.log(summary)
     run.summary.update(summary)
-    _model(run, metrics, folder)
+    _model(run, metrics, part)
 
 
 def tables(run: Any, tables: Mapping[str, names.Table], prefix: str = "") -> None:
@@ -82,20 +80,21 @@ def tables(run: Any, tables: Mapping[str, names.Table], prefix: str = "") -> Non
         run.log({prefix + name: wandb.Table(columns=list(c), data=d) for name, (c, d) in tables.items()})
 
 
-def _model(run: Any, metrics: Mapping[str, Any], folder: Path) -> None:
+def _model(run: Any, metrics: Mapping[str, Any], part: Part) -> None:
     """The run's files as an artifact of type `model`: enough to be put back into a results folder."""
-    files = [folder / name for name in TRAINING_FILES if (folder / name).is_file()]
-    if not (folder / "model.safetensors").is_file():
+    weights = part.folder / "model.safetensors"
+    if weights not in part.files:
         return
     import wandb
 
     config = names.run_config(metrics)
     cell = metrics["run"]
     metadata = {"layers": config.get("layers"), "width": config.get("width"), "dataset": cell["dataset"]}
-    metadata |= {"seed": cell["seed"], "recipe": cell["recipe"], "format": "ff-safetensors-1"}
+    metadata |= {"seed": cell["seed"], "recipe": cell["recipe"], "model": part.model}
+    metadata["format"] = f"ff-safetensors-{read_about(weights).get('format')}"
     name = f"model-{cell['dataset']}-{cell['layers']}-{cell['recipe']}-seed{cell['seed']}"[:128]
     artifact = wandb.Artifact(name, type="model", metadata=metadata)
-    for path in files:
+    for path in part.files:
         artifact.add_file(str(path), name=path.name, skip_cache=True)
     run.log_artifact(artifact)
 
@@ -106,8 +105,3 @@ def finish(run: Any) -> None:
         run.finish()
     except TimeoutError as error:
         raise FFError("W&B took too long to take the run; `ff track` uploads it again") from error
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file that may not be there."""
-    return read_csv(path) if path.is_file() else []

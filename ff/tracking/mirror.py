@@ -110,17 +110,18 @@ class _Mirror:
         for sample in self.hardware_log.new_samples() if self.hardware_log else ():
             self.hardware.log(sample)
 
-    def finish(self, metrics: Mapping[str, Any], folder: Path) -> None:
+    def finish(self, folder: Path) -> None:
+        """Log the files of the finished run and end it."""
+        part = Part("train", folder)
         if not self.run.resumed:
             # What an earlier, killed process of this run had trained is known from the file only.
-            for row in log.rows_of(folder / "history.csv"):
+            for row in part.rows("history.csv"):
                 if (row.get("phase"), names.number(row.get("epoch"))) not in self.epochs:
                     self.run.log(names.epoch_row(row))
         if self.hardware.empty:
-            log.hardware_file(self.run, folder)
-        log.training(self.run, metrics, folder)
+            log.hardware_file(self.run, part)
+        log.training(self.run, part)
         log.finish(self.run)
-        part = Part("train", folder)
         write_json(part.marker, note_of(part, self.opening["run_id"], self.access, self.opening, self.run))
 
 
@@ -172,7 +173,7 @@ def _serve(session: _Mirror, lines: "queue.SimpleQueue[str | None]") -> None:
         if kind == "epoch":
             session.epoch(value)
         elif kind == "finish":
-            return session.finish(value["metrics"], Path(value["folder"]))
+            return session.finish(Path(value["folder"]))
         elif kind == "closed":
             return session.run.finish(exit_code=1)
 

@@ -30,8 +30,8 @@ def make_artifact(folder, seed=0, scale=1.0):
     )
     folder = Path(folder)
     folder.mkdir(parents=True)
-    checkpoint.save(folder / "model.safetensors", network, 0, config)
-    write_json(folder / "metrics.json", {"schema": 1, "run": {"name": config.name}})
+    model = checkpoint.save(folder / "model.safetensors", network, 0, config)
+    write_json(folder / "metrics.json", {"schema": 1, "run": {"name": config.name, "model": model}})
     write_text(folder / "history.csv", "phase,epoch\n")
     metadata = {"layers": list(config.layers), "dataset": "DIGITS", "recipe": "ff", "seed": seed}
     return folder, metadata
@@ -117,10 +117,14 @@ def test_fetching_again_leaves_the_folder_alone(tmp_path):
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_two_models_cannot_have_one_folder(tmp_path):
-    api = Api([Artifact(*make_artifact(tmp_path / "a"))], [Artifact(*make_artifact(tmp_path / "b", scale=2.0))])
-    with pytest.raises(FFError, match="already holds another model"):
-        fetch.fetch_models(SPEC, "results", api)
+def test_two_models_of_one_cell_keep_folders_of_their_own(tmp_path):
+    sources = [make_artifact(tmp_path / name, scale=scale) for name, scale in (("a", 1.0), ("b", 2.0))]
+    api = Api(*[[Artifact(*source)] for source in sources])
+    folders = fetch.fetch_models(SPEC, "results", api)
+    assert folders == [Path("results/DIGITS/784-6-4/ff/seed0"), Path("results/run1/DIGITS/784-6-4/ff/seed0")]
+    for folder, (source, _) in zip(folders, sources, strict=True):
+        assert (folder / "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
+    assert fetch.fetch_models(SPEC, "results", api) == folders
 
 
 class Bomb:
@@ -153,8 +157,8 @@ def test_pickled_models_are_refused_and_never_loaded(tmp_path, capsys):
         (lambda folder, metadata: (folder / "model.safetensors").unlink(), "no model.safetensors"),
         (lambda folder, metadata: write_text(folder / "metrics.json", "{"), "damaged"),
         (
-            lambda folder, metadata: write_json(folder / "metrics.json", {"run": {"name": "x"}}),
-            "metrics.json is of x",
+            lambda folder, metadata: write_json(folder / "metrics.json", {"run": {"model": "0" * 16}}),
+            "metrics.json is stale: it belongs to model 0000000000000000",
         ),
     ],
 )

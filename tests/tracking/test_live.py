@@ -23,10 +23,12 @@ from wandb_runs import (
     offline_directories,
     read_back,
     start_tracker,
+    unstamped,
     wait_for,
 )
 
-from ff.files import read_csv, read_json
+from ff.cli import main
+from ff.files import read_json
 from ff.phases import boot_id
 from ff.tracking import live, mirror, track
 
@@ -35,9 +37,9 @@ def test_a_live_offline_run_equals_the_files(tmp_path):
     folder = make_run(tmp_path / "results")
     with start_tracker() as tracker:
         assert tracker.mode == "offline"
-        for row in read_csv(folder / "history.csv"):
+        for row in unstamped(folder / "history.csv"):
             tracker.epoch(row)
-        tracker.finish(read_json(folder / "metrics.json"), folder / "model.safetensors")
+        tracker.finish(folder)
     marker = tmp_path / "results/.tracked" / RUN["name"] / "train.json"
     wait_for(marker.is_file)
     (directory,) = offline_directories()
@@ -146,7 +148,7 @@ def test_disabled_starts_nothing(monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", refuse)
     tracker = start_tracker(mode="disabled")
     tracker.epoch({"epoch": 1})
-    tracker.finish({}, "nowhere/model.safetensors")
+    tracker.finish("nowhere")
     assert threading.active_count() >= 1
     assert not Path("wandb").exists()
 
@@ -172,7 +174,7 @@ def test_a_tracker_never_raises_into_the_run(monkeypatch):
     tracker = start_tracker()
     tracker.epoch({"epoch": object()})
     tracker.epoch({1: {2: {3}}})
-    tracker.finish({"run": None}, "nowhere/model.safetensors")
+    tracker.finish("nowhere")
     assert any("mirror" in warning for warning in tracker.warnings)
 
 
@@ -182,6 +184,37 @@ def test_a_run_of_a_sweep_keeps_the_agents_id(monkeypatch):
     assert start_tracker(mode="disabled").run_id == "from-agent"
 
 
+SMALL = ("--dataset", "DIGITS", "--layers", "784,8,6", "--softmax-epochs", "1", "--enable-hw-monitor", "false")
+
+
+def test_runs_of_an_agent_may_differ_in_what_is_no_part_of_a_path(prepared_dir, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
+    for run, epochs in (("a", "1"), ("b", "2")):
+        monkeypatch.setenv("WANDB_RUN_ID", run)
+        words = ("train", *SMALL, "--rep-epochs", epochs, "--prepared-dir", str(prepared_dir))
+        assert main(words) == 0
+    found = {path.parts[3]: read_json(path)["config"]["rep_epochs"] for path in Path().rglob("metrics.json")}
+    assert [str(path) for path in sorted(Path("results/sweeps/s1").iterdir())] == [
+        "results/sweeps/s1/a",
+        "results/sweeps/s1/b",
+    ]
+    assert found == {"a": 1, "b": 2}
+
+
+def test_a_training_that_does_not_begin_is_not_mirrored(prepared_dir, monkeypatch, capsys):
+    words = ("train", *SMALL, "--prepared-dir", str(prepared_dir), "--rep-epochs")
+    assert main([*words, "1", "--no-wandb"]) == 0
+
+    def refuse(*_, **__):
+        raise AssertionError("a mirror was opened")
+
+    monkeypatch.setattr(live, "open_tracker", refuse)
+    assert main([*words, "1"]) == 0
+    assert main([*words, "2"]) == 1
+    assert "holds a finished run with other settings (rep_epochs is 1 there, not 2)" in capsys.readouterr().err
+
+
 def test_live_with_unreachable_wandb_warns_and_keeps_the_run_offline(tmp_path, monkeypatch):
     folder = make_run(tmp_path / "results")
     monkeypatch.setenv("WANDB_API_KEY", KEY)
@@ -189,7 +222,7 @@ def test_live_with_unreachable_wandb_warns_and_keeps_the_run_offline(tmp_path, m
     monkeypatch.setattr(live, "ONLINE_WAIT_S", 60.0)
     with start_tracker() as tracker:
         assert tracker.mode == "online"
-        tracker.finish(read_json(folder / "metrics.json"), folder / "model.safetensors")
+        tracker.finish(folder)
     assert any("cannot be reached" in warning and "ff track" in warning for warning in tracker.warnings)
     assert KEY not in " ".join(tracker.warnings)
     assert read_json(tmp_path / "results/.tracked" / RUN["name"] / "train.json")["mode"] == "offline"

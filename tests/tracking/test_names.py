@@ -2,11 +2,14 @@
 
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from wandb_runs import CONFIG, ROOT, make_run
 
-from ff.files import read_json
+from ff.config import ExecutionConfig, make_run_config
+from ff.files import read_csv, read_json
+from ff.run import train
 from ff.tracking import names
 
 
@@ -53,7 +56,34 @@ def test_published_names_of_scores(tmp_path):
         assert summary[f"{name}/f1_score"] == deepest["macro_f1"]
         assert summary[f"{name}/error"] == deepest["error"]
     assert "peak_memory_mb/device" not in summary
-    assert set(summary) - {"resumed_from_epoch"} <= names.logged_metrics() | names.conditional_metrics()
+
+
+@pytest.mark.parametrize("recipe", ["ff", "control"])
+def test_a_metric_of_a_sweep_is_one_that_runs_log(prepared_dir, tmp_path, recipe):
+    values = {"dataset": "DIGITS", "layers": "784,8,6", "rep_epochs": 1, "softmax_epochs": 1, "val_size": 200}
+    config, _ = make_run_config(values | {"recipe": recipe}, {"control": {"base": "bp"}})
+    execution = ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path), enable_hw_monitor=False)
+    (folder,) = train(config, execution)
+    rows = [names.epoch_row(row) for row in read_csv(folder / "history.csv")]
+    summary = names.training_summary(read_json(folder / "metrics.json"))
+    known = {name for name, of in names.conditional_metrics().items() if of == config.settings.method}
+    assert {*summary, *rows[-1]} >= names.logged_metrics() | known
+    assert set(summary) <= names.logged_metrics() | known
+
+
+@pytest.mark.parametrize(
+    ("recipe", "block", "tag"),
+    [
+        ("bp", {}, "backprop"),
+        ("mine", {"base": "bp"}, "backprop"),
+        ("bp", {"method": "forward-forward"}, "forward-forward"),
+    ],
+)
+def test_how_a_run_learned_is_told_by_its_settings_not_by_its_recipes_name(recipe, block, tag):
+    config, _ = make_run_config({"recipe": recipe, "layers": "784,20,10", "seed": 3}, {recipe: block})
+    found = names.labels(config.as_dict())
+    assert found["tags"] == [tag, "mnist", recipe]
+    assert (found["name"], found["group"]) == (f"MNIST/784-20-10/{recipe}/seed3", f"MNIST/784-20-10/{recipe}")
 
 
 def test_the_table_in_the_documentation_names_what_is_logged(tmp_path):

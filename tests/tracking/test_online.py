@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from ff_process import ff_command, ff_environment
 from test_fetch import make_artifact
-from wandb_runs import CONFIG, KEY, RUN, leaks, make_run, start_tracker, wait_for
+from wandb_runs import CONFIG, KEY, RUN, leaks, make_run, start_tracker, unstamped, wait_for
 from wandb_server import WandbServer
 
-from ff.files import read_csv, read_json, write_json, write_text
+from ff.files import read_json, write_json, write_text
+from ff.stamps import model_of
 from ff.tracking import fetch, live, names, session, track
 from ff.tracking.sweeps import command, remote
 
@@ -48,9 +49,9 @@ def check_run(server, run_id, folder):
     assert set(run["tags"]) == {"forward-forward", "digits", "ff"}
     assert run["config"]["layers"]["value"] == [784, 20, 10]
     epochs = [shown(row) for row in run["history"] if "loss" in row]
-    assert epochs == [names.epoch_row(row) for row in read_csv(folder / "history.csv")]
+    assert epochs == [names.epoch_row(row) for row in unstamped(folder / "history.csv")]
     hardware = [shown(row) for row in run["history"] if "hardware_seconds" in row]
-    assert hardware == [names.hardware_row(row, 10.0) for row in read_csv(folder / "hardware.csv")]
+    assert hardware == [names.hardware_row(row, 10.0) for row in unstamped(folder / "hardware.csv")]
     for name, value in names.training_summary(metrics).items():
         assert run["summary"][name] == value, name
     models = [a for a in server.artifacts.values() if a["run"] == run_id and a["type"] == "model"]
@@ -96,10 +97,10 @@ def test_a_live_run_arrives(server, tmp_path, monkeypatch):
     folder = make_run(Path("results"))
     with start_tracker() as tracker:
         assert tracker.mode == "online"
-        for row in read_csv(folder / "history.csv"):
+        for row in unstamped(folder / "history.csv"):
             tracker.epoch(row)
         wait_for(lambda: tracker.run_id in server.runs)
-        tracker.finish(read_json(folder / "metrics.json"), folder / "model.safetensors")
+        tracker.finish(folder)
     assert tracker.warnings == []
     assert read_json(MARKER)["mode"] == "online"
     check_run(server, tracker.run_id, folder)
@@ -130,7 +131,7 @@ def test_a_slow_server_is_left_to_the_background(server, monkeypatch):
     with start_tracker() as tracker:
         wait_for(lambda: tracker.run_id in server.runs)
         server.delay_s = 1.0
-        tracker.finish(read_json(folder / "metrics.json"), folder / "model.safetensors")
+        tracker.finish(folder)
     assert any("in the background" in warning for warning in tracker.warnings)
     assert not MARKER.exists()
     server.delay_s = 0.0
@@ -149,7 +150,7 @@ def test_a_run_of_an_agent_belongs_to_the_sweep(server, monkeypatch):
     monkeypatch.setenv("WANDB_PROJECT", "edgeff")
     folder = make_run(Path("results"))
     with start_tracker() as tracker:
-        tracker.finish(read_json(folder / "metrics.json"), folder / "model.safetensors")
+        tracker.finish(folder)
     assert tracker.warnings == []
     assert server.runs["given-by-agent"]["sweep"] == sweep_id
     # Uploads after the fact keep their own ids, whatever run the agent is at.
@@ -171,7 +172,8 @@ def test_an_agent_trains_what_the_sweep_hands_out(server, capfd):
     command.add_arguments(parser)
     assert command.run(parser.parse_args(["sweep.yaml", "--run-agent", "--count", "1", "--entity", "team"])) == 0
     assert server.agents == {"agent0": "sweep0"}
-    metrics = read_json("results/DIGITS/784-8-4/ff/seed4/metrics.json")
+    # A folder for each run: the next one may differ in settings that are no part of the path.
+    metrics = read_json("results/sweeps/sweep0/r1/DIGITS/784-8-4/ff/seed4/metrics.json")
     assert (metrics["config"]["rep_epochs"], metrics["config"]["softmax_epochs"]) == (1, 1)
     out = capfd.readouterr()
     assert KEY not in out.out + out.err
@@ -187,7 +189,7 @@ def test_models_go_to_the_server_and_come_back(server, tmp_path):
         for file in source.iterdir():
             file.rename(folder / file.name)
         run = {"name": folder.relative_to("results").as_posix(), "dataset": "DIGITS", "layers": "784-6-4"}
-        run |= {"recipe": "ff", "seed": seed}
+        run |= {"recipe": "ff", "seed": seed, "model": model_of(folder)}
         write_json(folder / "metrics.json", {"schema": 1, "run": run, "config": CONFIG | run, "results": []})
     assert [line["state"] for line in track("results")] == ["uploaded", "uploaded"]
     for run in server.runs.values():

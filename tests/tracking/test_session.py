@@ -11,7 +11,7 @@ from wandb_runs import KEY, NOWHERE, ROOT, start_tracker
 
 from ff.errors import FFError
 from ff.files import write_text
-from ff.tracking import session
+from ff.tracking import live, session
 
 
 def test_without_a_key_the_mode_is_offline():
@@ -62,6 +62,23 @@ def test_wandbs_own_variables_are_heeded(monkeypatch, variables, mode):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert session.resolve_access().mode == mode
+
+
+@pytest.mark.parametrize("mode", ["auto", "online"])
+def test_less_than_online_is_never_silent(monkeypatch, mode):
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setattr(live.Tracker, "_write", lambda *_: None)
+    assert "needs WANDB_API_KEY" in session.resolve_access(mode).warning
+    assert ["needs WANDB_API_KEY" in text for text in start_tracker(mode=mode).warnings] == [True]
+    monkeypatch.setattr(session.importlib.util, "find_spec", lambda _: None)
+    assert "wandb is not installed" in session.resolve_access(mode).warning
+
+
+def test_what_was_not_asked_for_is_not_warned_of(monkeypatch):
+    assert session.resolve_access().warning is None
+    assert session.resolve_access("offline").warning is None
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    assert session.resolve_access("online").warning is None
 
 
 def test_without_wandb_nothing_is_mirrored_and_nothing_breaks(monkeypatch):

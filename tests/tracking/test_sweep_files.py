@@ -337,7 +337,7 @@ def test_check_warns_of_metrics_that_some_runs_lack():
     path = sweep_file({"method": "grid", "metric": {"name": "test/goodness_accuracy"}, "parameters": parameters})
     found = check(path)
     assert found.problems == []
-    assert any("recipe bp" in text for text in found.warnings)
+    assert any("method backprop lack it" in text for text in found.warnings)
     path = sweep_file({"method": "grid", "metric": {"name": "VDD_IN_power_mw"}, "parameters": parameters})
     assert any("sensor" in text for text in check(path).warnings)
 

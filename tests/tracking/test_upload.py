@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from wandb_runs import (
     KEY,
+    MODEL,
     NOWHERE,
     ROOT,
     RUN,
@@ -20,10 +21,11 @@ from wandb_runs import (
     make_run,
     offline_directories,
     read_back,
+    write_weights,
 )
 
 from ff.errors import FFError
-from ff.files import read_csv, read_json, write_csv, write_text
+from ff.files import read_csv, read_json, write_csv, write_json, write_text
 from ff.tracking import parts, session, track, upload
 
 
@@ -102,7 +104,7 @@ def test_hardware_seconds_go_on_where_the_machine_was_started_again(tmp_path):
     results = tmp_path / "results"
     folder = make_run(results)
     clocks = [(500.0, 1e9), (501.0, 1e9 + 1), (3.0, 1e9 + 61), (5.0, 1e9 + 63)]
-    rows = [{"monotonic_s": monotonic_s, "unix_s": unix_s, "ram_used_mb": 1} for monotonic_s, unix_s in clocks]
+    rows = [{"model": MODEL, "monotonic_s": m, "unix_s": u, "ram_used_mb": 1} for m, u in clocks]
     write_csv(folder / "hardware.csv", list(rows[0]), rows)
     list(track(results))
     _, _, history, _, _, _ = read_back(offline_directories()[0])
@@ -129,12 +131,114 @@ def test_a_missing_part_is_not_an_error_and_a_broken_one_does_not_stop_the_other
     assert not (results / ".tracked" / RUN["name"] / "evaluation.json").exists()
 
 
+OTHER = "fedcba9876543210"
+
+
+def test_what_belongs_to_another_model_is_left_out(tmp_path):
+    results = tmp_path / "results"
+    add_evaluation(make_run(results))
+    add_timings(results / RUN["name"])
+    make_run(results, model=OTHER)
+    lines = {line["part"]: line for line in track(results)}
+    assert {part: line["state"] for part, line in lines.items()} == {
+        "train": "offline",
+        "evaluation": "stale",
+        "variance": "stale",
+    }
+    assert f"evaluation.json is left out, stale: it belongs to model {MODEL}" in lines["evaluation"]["warning"]
+    (directory,) = offline_directories()
+    assert read_back(directory)[1]["model"] == OTHER
+    add_evaluation(results / RUN["name"], model=OTHER)
+    assert {line["part"]: line["state"] for line in track(results)} == {
+        "train": "unchanged",
+        "evaluation": "offline",
+        "variance": "stale",
+    }
+
+
+def test_a_single_file_of_another_model_is_left_out_of_its_part(tmp_path):
+    results = tmp_path / "results"
+    folder = make_run(results)
+    add_evaluation(folder, model=OTHER)
+    evaluation = read_json(folder / "evaluation.json")
+    write_json(folder / "evaluation.json", evaluation | {"run": RUN})
+    hardware = read_json(folder / "hardware.json")
+    write_json(folder / "hardware.json", hardware | {"model": None})
+    lines = {line["part"]: line for line in track(results)}
+    assert [lines[part]["state"] for part in ("train", "evaluation")] == ["offline", "offline"]
+    assert "hardware.json is left out, stale: it belongs to an unnamed model" in lines["train"]["warning"]
+    assert lines["evaluation"]["warning"].count("is left out") == 2
+    by_id = {path.name.rsplit("-", 1)[1]: path for path in offline_directories()}
+    _, _, _, summary, tables, _ = read_back(by_id[lines["evaluation"]["run_id"]])
+    assert summary["test/accuracy"] == 0.9
+    assert "early_exit" not in tables
+    assert not [name for name in summary if name.startswith("early_exit")]
+    _, _, _, summary, _, text = read_back(by_id[lines["train"]["run_id"]])
+    assert not [name for name in summary if name.startswith("energy")]
+    assert "hardware.json" not in text
+
+
+def test_metrics_of_another_model_than_the_weights_are_no_result(tmp_path):
+    results = tmp_path / "results"
+    folder = make_run(results)
+    write_weights(folder, OTHER)
+    (line,) = track(results)
+    assert (line["state"], line["run_id"]) == ("stale", None)
+    assert "metrics.json is left out" in line["warning"]
+    assert not offline_directories()
+
+
+def test_a_broken_note_is_written_anew_and_a_broken_folder_stops_no_other(tmp_path):
+    results = tmp_path / "results"
+    make_run(results)
+    list(track(results))
+    note = results / ".tracked" / RUN["name"] / "train.json"
+    run_id = read_json(note)["run_id"]
+    write_text(note, "{")
+    write_json(results / "AAA/784-20-10/ff/seed3/metrics.json", [])
+    lines = list(track(results))
+    assert [(line["run"], line["state"]) for line in lines] == [
+        ("AAA/784-20-10/ff/seed3", "failed"),
+        (RUN["name"], "offline"),
+    ]
+    assert "is not a JSON object" in lines[0]["warning"]
+    assert read_json(note)["run_id"] == run_id
+
+
 def test_track_disabled_writes_nothing(tmp_path):
     results = tmp_path / "results"
     make_run(results)
     assert [line["state"] for line in track(results, mode="disabled")] == ["disabled"]
     assert not (results / ".tracked").exists()
     assert not Path("wandb").exists()
+
+
+@pytest.mark.parametrize("asked", [{"mode": "online"}, {"WANDB_MODE": "online"}])
+def test_online_without_a_key_is_an_error_not_offline(tmp_path, monkeypatch, asked):
+    make_run(tmp_path / "results")
+    monkeypatch.setenv("WANDB_MODE", asked.get("WANDB_MODE", ""))
+    with pytest.raises(FFError, match=r"online was asked for, but online needs WANDB_API_KEY.*--mode offline"):
+        list(track(tmp_path / "results", mode=asked.get("mode", "auto")))
+    assert not Path("wandb").exists()
+
+
+def test_ff_track_online_without_a_key_ends_with_a_sentence(ff, tmp_path):
+    make_run(tmp_path / "results")
+    done = ff("track", "results", "--mode", "online")
+    assert done.returncode == 1
+    assert done.stderr.startswith("ff: W&B mode online was asked for, but")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_is_not_mirrored_at_all_is_said_with_the_reason(tmp_path, capsys, monkeypatch):
+    make_run(tmp_path / "results")
+    monkeypatch.setattr(session.importlib.util, "find_spec", lambda _: None)
+    parser = argparse.ArgumentParser()
+    upload.add_arguments(parser)
+    assert upload.run(parser.parse_args([str(tmp_path / "results")])) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "ff: nothing is mirrored: wandb is not installed\n"
+    assert captured.out == "W&B: 1 disabled\n"
 
 
 def test_track_names_a_folder_that_is_not_there():
@@ -179,7 +283,7 @@ def test_the_rule_mirrors_the_results_of_a_workflow(tmp_path):
     for path in ("rules/tracking.smk", "workflow/scripts/track.py"):
         write_text(path, (ROOT / path).read_text())
     write_text("envs/cpu.yaml", "channels: [conda-forge]\n")
-    given = f'RESULTS = "results"\ndef finished(collection):\n    return "results/{RUN["name"]}/metrics.json"\n'
+    given = f'RESULTS, LOGS = "results", "logs"\nfinished = lambda collection: "results/{RUN["name"]}/metrics.json"\n'
     text = f'{given}include: "rules/tracking.smk"\n'
     write_text("Snakefile", text)
     command = [

@@ -23,12 +23,15 @@ CONFIG = {
     "train_batch_size": 32,
     "recipe_settings": {"method": "forward-forward", "learning_rate": 0.01},
 }
+# Digits alone, as a stamp may be: it must not be taken for a number.
+MODEL = "1234567890123456"
 RUN = {
     "name": "DIGITS/784-20-10/ff/seed3",
     "dataset": "DIGITS",
     "layers": "784-20-10",
     "recipe": "ff",
     "seed": 3,
+    "model": MODEL,
 }
 
 
@@ -37,7 +40,14 @@ def scores(split, readout, depth, accuracy):
     return row | {"accuracy": accuracy, "macro_f1": accuracy - 0.01, "error": 1 - accuracy}
 
 
-def make_run(results, accuracy=0.9):
+def write_weights(folder, model=MODEL):
+    """A model.safetensors without tensors, whose header names the model."""
+    about = {"format": 2, "model": model}
+    header = json.dumps({"__metadata__": {"ff": json.dumps(about)}}).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+def make_run(results, accuracy=0.9, model=MODEL):
     """A run folder with every file that is mirrored, in the formats that ff writes."""
     folder = results / RUN["name"]
     rows = [
@@ -49,7 +59,7 @@ def make_run(results, accuracy=0.9):
     metrics = {
         "schema": 1,
         "config": CONFIG,
-        "run": RUN,
+        "run": RUN | {"model": model},
         "provenance": {
             "git_commit": "abc",
             "python": "3.11",
@@ -58,6 +68,7 @@ def make_run(results, accuracy=0.9):
         },
         "results": rows,
         "final": {"test_accuracy": accuracy - 0.05, "val_accuracy": 0.8, "train_accuracy": 0.95},
+        "shared_by_seeds": 1,
         "seconds": {"load": 0.5, "representation": 2.5, "softmax": 1.0, "evaluation": 0.25, "total": 4.25},
         "samples_per_s": {"representation": 1000.0, "softmax": 4000.0},
         "peak_memory_mb": {"host": 300.5, "device": None},
@@ -91,11 +102,16 @@ def make_run(results, accuracy=0.9):
         },
     ]
     for row in history:
-        row |= {"learning_rate": 0.01, "seconds": 0.125}
-    columns = ["phase", "epoch", "loss", "goodness_positive_1", "goodness_negative_1", "validation_accuracy"]
-    write_csv(folder / "history.csv", [*columns, "validation_readout", "learning_rate", "seconds"], history)
+        row |= {"model": model, "learning_rate": 0.01, "seconds": 0.125, "validation_seconds": 0.01}
+    columns = ["model", "phase", "epoch", "loss", "goodness_positive_1", "goodness_negative_1", "validation_accuracy"]
+    write_csv(
+        folder / "history.csv",
+        [*columns, "validation_readout", "learning_rate", "seconds", "validation_seconds"],
+        history,
+    )
     marks = [
         {
+            "model": model,
             "phase": "load",
             "start_monotonic_s": 10.0,
             "end_monotonic_s": 10.5,
@@ -105,11 +121,11 @@ def make_run(results, accuracy=0.9):
     ]
     write_csv(
         folder / "phases.csv",
-        ["phase", "start_monotonic_s", "end_monotonic_s", "start_unix_s", "end_unix_s"],
+        ["model", "phase", "start_monotonic_s", "end_monotonic_s", "start_unix_s", "end_unix_s"],
         marks,
     )
     samples = [
-        {"monotonic_s": 10.0 + i, "unix_s": 1e9 + i, "source": "tegrastats",
+        {"model": model, "monotonic_s": 10.0 + i, "unix_s": 1e9 + i, "source": "tegrastats",
          "ram_used_mb": 1000 + i, "ram_total_mb": 4000,
          "gpu_percent": 50 + i, "cpu_percent": 25.5, "temperature_c.CPU": 40.0, "temperature_c.GPU": 41.5 + i,
          "power_mw.VDD_IN": 5000 + i, "power_mw.VDD_SOC": None}
@@ -117,33 +133,34 @@ def make_run(results, accuracy=0.9):
     ]  # fmt: skip
     write_csv(folder / "hardware.csv", list(samples[0]), samples)
     energy = {"representation": {"seconds": 2.5, "rails": {}, "total": {"gross_mj": 12500.0, "net_mj": None}}}
-    write_json(folder / "hardware.json", {"schema": 1, "samples": 3, "energy": energy})
-    (folder / "model.safetensors").write_bytes(b"weights" * 100)
+    write_json(folder / "hardware.json", {"schema": 1, "model": model, "samples": 3, "energy": energy})
+    write_weights(folder, model)
     return folder
 
 
-def add_evaluation(folder):
+def add_evaluation(folder, model=MODEL):
     readout = scores("test", "head", 2, 0.9) | {"ece": None}
     readout["per_class"] = [{"class": "0", "n": 10, "precision": 1.0, "recall": 0.9, "f1": 0.95}]
     readout["confusion"] = [[9, 1], [0, 10]]
     layers = [{"depth": 1, "width": 20, "sparsity": 0.5, "dead_units": 2, "goodness": {"positive": {"mean": 2.0}}}]
     content = {
         "schema": 1,
-        "run": RUN,
+        "run": RUN | {"model": model},
         "classes": ["0", "1"],
         "readouts": [readout],
         "layers": layers,
         "confidence": [],
     }
     write_json(folder / "evaluation.json", content)
-    write_csv(folder / "early_exit.csv", ["rule", "k", "accuracy"], [{"rule": "logit", "k": 1.0, "accuracy": 0.89}])
+    row = {"model": model, "rule": "logit", "k": 1.0, "accuracy": 0.89}
+    write_csv(folder / "early_exit.csv", list(row), [row])
     point = {"rule": "logit", "k": 1.0, "choice": "c", "val": {"accuracy": 0.88}, "test": {"accuracy": 0.89}}
-    write_json(folder / "early_exit.json", {"schema": 1, "operating_point": point})
+    write_json(folder / "early_exit.json", {"schema": 1, "run": RUN | {"model": model}, "operating_point": point})
 
 
 def add_timings(folder):
     rows = [
-        {"device": "cpu", "path": "deploy", "batch_size": b, "repeat": i, "order": i,
+        {"model": MODEL, "device": "cpu", "path": "deploy", "batch_size": b, "repeat": i, "order": i,
          "latency_ms": 2.0 * b + i, "device_ms": None}
         for b in (1, 8)
         for i in range(3)
@@ -152,9 +169,10 @@ def add_timings(folder):
     batch = {"path": "deploy", "batch_size": 8, "n_repeats": 3, "latency_ms": {"median": 17.0, "p5": 16.0}}
     batch |= {"throughput_per_s": {"median": 470.0}, "peak_memory_mb": 12.5, "energy": None}
     device = {"name": "a processor", "kind": "cpu", "available": True, "reason": None}
-    write_json(folder / "variance/cpu.json", {"schema": 1, "device": device, "batches": [batch]})
+    write_json(folder / "variance/cpu.json", {"schema": 1, "run": RUN, "device": device, "batches": [batch]})
     agreement = {
         "schema": 1,
+        "run": RUN,
         "devices": ["cpu", "cuda"],
         "available": False,
         "reason": "no CUDA device",
@@ -197,6 +215,11 @@ def read_back(directory):
     return run, config, history, summary, tables, text
 
 
+def unstamped(path):
+    """The rows of a CSV file without the column that names the model."""
+    return [{name: cell for name, cell in row.items() if name != "model"} for row in read_csv(path)]
+
+
 def offline_directories(folder="."):
     return sorted(Path(folder, "wandb").glob("offline-run-*"))
 
@@ -230,12 +253,14 @@ def check_training_run(directory, folder, expected_id):
     assert (config["width"], config["representation_epochs"], config["seed"]) == (20, 2, 3)
     assert config["git_commit"] == "abc"
     epochs = [row for row in history if "loss" in row]
-    assert epochs == [names.epoch_row(row) for row in read_csv(folder / "history.csv")]
+    assert epochs == [names.epoch_row(row) for row in unstamped(folder / "history.csv")]
     assert epochs[0]["phase"] == "representation"
     assert epochs[0]["goodness/positive_1"] == 1.5
     assert epochs[2]["sample_val_accuracy"] == 0.8
     hardware = [row for row in history if "hardware_seconds" in row]
-    assert hardware == [names.hardware_row(row, 10.0) for row in read_csv(folder / "hardware.csv")]
+    assert hardware == [names.hardware_row(row, 10.0) for row in unstamped(folder / "hardware.csv")]
+    assert not [row for row in history if any(name.endswith("model") for name in row)]
+    assert config["model"] == MODEL
     assert [row["hardware_seconds"] for row in hardware] == [0, 1, 2]
     assert hardware[1]["VDD_IN_power_mw"] == 5001
     assert '"name":"VDD_IN_power_mw"' in text

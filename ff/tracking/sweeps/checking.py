@@ -1,5 +1,6 @@
 """What `ff sweep --check` says: a sweep file against W&B's schema and against what `ff train` takes and logs."""
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -16,6 +17,7 @@ from ff.config import (
     make_run_config,
     parse_layers,
     resolve_layers,
+    resolve_recipe,
 )
 from ff.errors import FFError
 from ff.tracking.names import conditional_metrics, logged_metrics
@@ -80,7 +82,7 @@ def check(
         if "metric" not in sweep:
             problems.append("method bayes needs a `metric` to optimise")
         runs = limit
-    problems += _metric_problems(sweep, entries, warnings)
+    problems += _metric_problems(sweep, entries, recipes, warnings)
     program = sweep.get("program")
     if program and Path(str(program)).name.lower() not in PROGRAMS:
         warnings.append(f"program {program!r} is taken to mean `ff train`")
@@ -137,23 +139,40 @@ def _accepted(name: str, value: Any, recipes: Mapping[str, Any] | None) -> Any:
     return value
 
 
-def _metric_problems(sweep: Mapping[str, Any], entries: Mapping[str, Any], warnings: list[str]) -> list[str]:
+def _metric_problems(
+    sweep: Mapping[str, Any], entries: Mapping[str, Any], recipes: Mapping[str, Any] | None, warnings: list[str]
+) -> list[str]:
     metric = sweep.get("metric")
     name = metric.get("name") if isinstance(metric, Mapping) else None
     if not isinstance(name, str) or name in logged_metrics():
         return []
-    if name in conditional_metrics():
-        goodness = "goodness" in name
-        recipes = _candidates(entries["recipe"]) if "recipe" in entries else []
-        if goodness and "bp" not in recipes:
-            return []
-        why = "recipe bp has no goodness readout" if goodness else "it is logged on a GPU only"
-        warnings.append(f"metric {name!r} is not logged by every run: {why}")
+    condition = conditional_metrics().get(name)
+    if condition == "gpu":
+        warnings.append(f"metric {name!r} is not logged by every run: it is logged on a GPU only")
+        return []
+    if condition:
+        methods = _methods(entries, recipes)
+        if condition not in methods:
+            return [f"metric {name!r} is never logged by runs of method {' or '.join(sorted(methods))}"]
+        for other in sorted(methods - {condition}):
+            warnings.append(f"metric {name!r} is not logged by every run: those of method {other} lack it")
         return []
     if re.search(r"_power_mw$|^energy/|^hardware/|^(ram_|gpu_|cpu_avg_|temperature_)|^goodness/", name):
         warnings.append(f"metric {name!r} is logged only where a sensor for it exists")
         return []
     import difflib
 
-    near = difflib.get_close_matches(name, sorted(logged_metrics() | conditional_metrics()), 1)
+    near = difflib.get_close_matches(name, sorted({*logged_metrics(), *conditional_metrics()}), 1)
     return [f"metric {name!r} is never logged by `ff train`" + (f"; did you mean {near[0]!r}?" if near else "")]
+
+
+def _methods(entries: Mapping[str, Any], recipes: Mapping[str, Any] | None) -> set[str]:
+    """How the runs of a sweep learn: the setting `method` where it is swept, else what their recipes say."""
+    if "method" in entries:
+        return {str(value) for value in _candidates(entries["method"])}
+    named = _candidates(entries["recipe"]) if "recipe" in entries else [RunConfig.recipe]
+    found = set()
+    for name in named:
+        with contextlib.suppress(FFError):
+            found.add(resolve_recipe(name, None, recipes).method)
+    return found or {RecipeSettings.method}
