@@ -128,7 +128,10 @@ def hardware_samples(summary_dir: Path, results_root: Path) -> pd.DataFrame:
 
 
 def hardware_phases(summary_dir: Path, results_root: Path) -> pd.DataFrame:
-    """phases.csv of the same run, without marks of another boot than the last one's."""
+    """phases.csv of the same run, without marks of another boot than the last one's.
+
+    The epochs of a phase are one span, with the validation after each of them.
+    """
     run = _traced(summary_dir, results_root)
     columns = ["phase", "start_monotonic_s", "end_monotonic_s"]
     frame = read_run_csv(run.folder(results_root), "phases.csv") if run else None
@@ -137,7 +140,11 @@ def hardware_phases(summary_dir: Path, results_root: Path) -> pd.DataFrame:
     if "boot_id" in frame and frame["boot_id"].notna().any():
         # The monotonic clock starts anew at each boot: marks of an earlier one are on another time axis.
         frame = frame[frame["boot_id"] == frame["boot_id"].dropna().iloc[-1]]
-    return frame[columns].dropna()
+    frame = frame[columns].dropna()
+    frame = frame[frame["phase"] != "validation"]
+    span = (frame["phase"] != frame["phase"].shift()).cumsum()
+    joined = {"phase": "first", "start_monotonic_s": "first", "end_monotonic_s": "last"}
+    return frame.groupby(span).agg(joined).reset_index(drop=True)
 
 
 def hardware_name(summary_dir: Path, results_root: Path) -> str:
