@@ -102,14 +102,9 @@ def _config_file(path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings and recipe blocks of a YAML file; dashes and underscores in names are the same."""
     if path is None:
         return {}, {}
-    import yaml
+    from ff.files import read_yaml
 
-    try:
-        content = yaml.safe_load(Path(path).read_text()) or {}
-    except OSError as error:
-        raise FFError(f"cannot read config file {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FFError(f"config file {path} is not valid YAML: {str(error).splitlines()[0]}") from error
+    content = read_yaml(path, "config file") or {}
     if not isinstance(content, dict):
         raise FFError(f"config file {path} must hold settings as 'name: value'")
     values = {str(key).replace("-", "_"): value for key, value in content.items()}

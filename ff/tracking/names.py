@@ -146,14 +146,16 @@ def labels(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": f"{cell}/seed{config['seed']}", "group": cell[:128], "tags": [tag for tag in tags if tag]}
 
 
-def run_id(job_type: str, metrics: Mapping[str, Any]) -> str:
+def run_id(job_type: str, metrics: Mapping[str, Any], sweep: str | None = None) -> str:
     """A W&B run id that is the same whenever the same training is mirrored.
 
-    It depends on the settings of the run and on the machine that it ran on, not on its results: what is
-    trained again updates its run, and the same cell of another machine is a run of its own.
+    It depends on the settings of the run, on the machine that it ran on and on the sweep that it was trained for here,
+    not on its results: what is trained again updates its run, and the same cell of another machine, or of the grid and
+    of a sweep, is a run of its own.
     """
     machine = (metrics.get("provenance") or {}).get("machine") or {}
-    return identifier(job_type, metrics.get("config") or metrics.get("run") or {}, machine_parts(machine))
+    config = metrics.get("config") or metrics.get("run") or {}
+    return identifier(job_type, config, machine_parts(machine), *([sweep] if sweep else []))
 
 
 def machine_parts(machine: Mapping[str, Any]) -> list[Any]:

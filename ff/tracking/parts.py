@@ -25,6 +25,8 @@ TRAINING_FILES = (
     "hardware.csv",
     "hardware.json",
 )
+# In the results folder of a sweep: which one it is of.
+SWEEP_NOTE = "sweep.json"
 _PATTERNS = {
     "train": TRAINING_FILES,
     "evaluation": ("evaluation.json", "early_exit.json", "early_exit.csv", "distributions.csv"),
@@ -79,6 +81,12 @@ class Part:
         if self.kind == "figures" or not self.folder.name.startswith("seed") or len(self.folder.parents) < 4:
             return self.folder
         return self.folder.parents[3]
+
+    @property
+    def sweep(self) -> str | None:
+        """The name of the sweep that the results folder is of; None for the grid's."""
+        of_sweep = (self.root / SWEEP_NOTE).is_file() or self.root.parent.name == "sweeps"
+        return self.root.name if of_sweep else None
 
     @property
     def marker(self) -> Path:

@@ -107,10 +107,14 @@ def _upload(
         run_id, config = names.identifier(job_type, str(part.root), platform.node()), {"results": part.root.name}
         labels = {"name": f"figures of {part.root.name}", "group": "figures", "tags": ["figures"]}
     else:
-        run_id, config = names.run_id(job_type, metrics), names.run_config(metrics)
+        run_id, config = names.run_id(job_type, metrics, part.sweep), names.run_config(metrics)
         labels = names.labels(metrics["config"])
+        if part.sweep:
+            config["sweep"] = part.sweep
+            labels["tags"].append(part.sweep[:64])
         if part.kind != "train":
-            config["run_id"] = _note(Part("train", part.folder)).get("run_id") or names.run_id("train", metrics)
+            train = names.run_id("train", metrics, part.sweep)
+            config["run_id"] = _note(Part("train", part.folder)).get("run_id") or train
             labels["name"] += f" {part.kind}"
     run_id = note.get("run_id") or run_id
     run, access, warning = open_run(

@@ -3,25 +3,22 @@
 import argparse
 import dataclasses
 import json
-import re
-import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ff.cli import main
 from ff.config import RECIPES, RunConfig, resolve_recipe
 from ff.errors import FFError
 from ff.files import read_json, write_text
 from ff.tracking.sweeps import command
-from ff.tracking.sweeps.cells import grid
+from ff.tracking.sweeps.cells import read_sweep, workflow_keys
 from ff.tracking.sweeps.checking import check
 from ff.tracking.sweeps.files import load, schema_problems
-from ff.tracking.sweeps.local import local_command
 from ff.tracking.sweeps.remote import create
 from ff.tracking.sweeps.values import expand, quantile
 
@@ -68,15 +65,15 @@ def test_the_published_grid_is_168_runs_and_84_trainings():
     drawn = expand(path)
     assert len(drawn) == len({json.dumps(run, sort_keys=True) for run in drawn}) == 168
     assert {run["no_cuda"] for run in drawn} == {True, False}
-    sweep = grid(path)
-    assert len(sweep["runs"]) == 84
-    assert {run["layers"][0] for run in sweep["runs"] if run["dataset"] in ("SVHN", "CIFAR10")} == {3072}
-    assert {run["layers"][0] for run in sweep["runs"] if run["dataset"] in ("MNIST", "FMNIST")} == {784}
-    assert {run["recipe"] for run in sweep["runs"]} == {"ff"}
-    assert (sweep["recipes"], sweep["train_by_recipe"]) == ({}, {})
-    assert (sweep["train"]["rep_epochs"], sweep["train"]["train_batch_size"]) == (20, 512)
-    assert sweep["train"]["val_size"] == RunConfig.val_size
-    assert any("no_cuda" in text for text in sweep["warnings"])
+    sweep = read_sweep(path)
+    assert len(sweep.runs) == 84
+    assert {run.layers[0] for run in sweep.runs if run.dataset in ("SVHN", "CIFAR10")} == {3072}
+    assert {run.layers[0] for run in sweep.runs if run.dataset in ("MNIST", "FMNIST")} == {784}
+    assert {run.recipe for run in sweep.runs} == {"ff"}
+    assert (sweep.recipes, sweep.train_by_recipe) == ({}, {})
+    assert (sweep.train["rep_epochs"], sweep.train["train_batch_size"]) == (20, 512)
+    assert sweep.train["val_size"] == RunConfig.val_size
+    assert any("no_cuda" in text for text in sweep.warnings)
 
 
 def test_the_other_published_shape_means_the_same_settings():
@@ -91,19 +88,19 @@ def test_the_other_published_shape_means_the_same_settings():
         "softmax_epochs": 20,
         "train_batch_size": 512,
     }
-    assert grid(path)["execution"] == {"no_cuda": False}
+    assert read_sweep(path).execution == {"no_cuda": False}
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
 def test_examples_are_sound(path):
     assert check(path, count=4).problems == []
-    assert grid(path, count=4)["runs"]
+    assert read_sweep(path, count=4).runs
 
 
 def test_enable_hw_monitor_is_passed_on():
-    sweep = grid(of(enable_hw_monitor={"value": False}, no_cuda={"value": True}, hw_interval_ms={"value": 100}))
-    assert sweep["execution"] == {"enable_hw_monitor": False, "hw_interval_ms": 100, "no_cuda": True}
-    assert sweep["config"] == {"device": "cpu", "sidecar": "off", "hw_interval_ms": 100}
+    sweep = read_sweep(of(enable_hw_monitor={"value": False}, no_cuda={"value": True}, hw_interval_ms={"value": 100}))
+    assert sweep.execution == {"enable_hw_monitor": False, "hw_interval_ms": 100, "no_cuda": True}
+    assert workflow_keys(sweep.execution) == {"device": "cpu", "sidecar": "off", "hw_interval_ms": 100}
 
 
 # ---------------------------------------------------------------- values
@@ -204,9 +201,9 @@ def test_nested_parameters_and_flags_of_the_command_are_settings():
     )
     assert check(path).problems == []
     assert expand(path)[0] == {"rep_epochs": "3", "dataset": "DIGITS", "alpha": 61.0, "seed": 1}
-    sweep = grid(path)
-    assert sweep["train"]["rep_epochs"] == 3
-    assert {run["recipe"] for run in sweep["runs"]} == {"ff.alpha_61", "ff.alpha_62"}
+    sweep = read_sweep(path)
+    assert sweep.train["rep_epochs"] == 3
+    assert {run.recipe for run in sweep.runs} == {"ff.alpha_61", "ff.alpha_62"}
 
 
 # ---------------------------------------------------------------- cells of the DAG
@@ -218,24 +215,24 @@ def test_settings_that_are_no_part_of_a_path_become_recipes():
         learning_rate={"values": [RECIPES["ff"].learning_rate, 0.00321]},
         recipe={"values": ["ff", "edgeff"]},
     )
-    sweep = grid(path)
-    assert len(sweep["runs"]) == 8
-    names = {run["recipe"] for run in sweep["runs"]}
+    sweep = read_sweep(path)
+    assert len(sweep.runs) == 8
+    names = {run.recipe for run in sweep.runs}
     assert "ff.rep_epochs_3" in names
     assert "ff.learning_rate_0.00321.rep_epochs_5" in names
-    assert sweep["train_by_recipe"]["ff.learning_rate_0.00321.rep_epochs_5"] == {"rep_epochs": 5}
-    assert "rep_epochs" not in sweep["train"]
-    settings = resolve_recipe("edgeff.learning_rate_0.00321.rep_epochs_5", None, sweep["recipes"])
+    assert sweep.train_by_recipe["ff.learning_rate_0.00321.rep_epochs_5"] == {"rep_epochs": 5}
+    assert "rep_epochs" not in sweep.train
+    settings = resolve_recipe("edgeff.learning_rate_0.00321.rep_epochs_5", None, sweep.recipes)
     assert settings == dataclasses.replace(RECIPES["edgeff"], learning_rate=0.00321)
-    assert resolve_recipe("ff.rep_epochs_3", None, sweep["recipes"]) == RECIPES["ff"]
+    assert resolve_recipe("ff.rep_epochs_3", None, sweep.recipes) == RECIPES["ff"]
 
 
 def test_recipes_of_the_configuration_can_be_swept():
     own = {"mine": {"base": "edgeff", "alpha": 3.0}}
-    sweep = grid(of(recipe={"value": "mine"}, schedule={"values": ["linear", "constant"]}), recipes=own)
-    assert {run["recipe"] for run in sweep["runs"]} == {"mine", "mine.schedule_linear"}
+    sweep = read_sweep(of(recipe={"value": "mine"}, schedule={"values": ["linear", "constant"]}), recipes=own)
+    assert {run.recipe for run in sweep.runs} == {"mine", "mine.schedule_linear"}
     wanted = dataclasses.replace(RECIPES["edgeff"], alpha=3.0, schedule="linear")
-    assert resolve_recipe("mine.schedule_linear", None, own | sweep["recipes"]) == wanted
+    assert resolve_recipe("mine.schedule_linear", None, own | sweep.recipes) == wanted
 
 
 def test_long_and_close_variants_keep_names_of_their_own():
@@ -245,11 +242,11 @@ def test_long_and_close_variants_keep_names_of_their_own():
         head_learning_rate={"values": [0.002, 0.003]},
         threshold={"value": 1.25},
     )
-    sweep = grid(path)
-    names = [run["recipe"] for run in sweep["runs"]]
+    sweep = read_sweep(path)
+    names = [run.recipe for run in sweep.runs]
     assert len(set(names)) == 4
     assert max(map(len, names)) <= 64
-    assert sorted({sweep["recipes"][name]["learning_rate"] for name in names}) == rates
+    assert sorted({sweep.recipes[name]["learning_rate"] for name in names}) == rates
 
 
 @given(
@@ -266,8 +263,8 @@ def test_long_and_close_variants_keep_names_of_their_own():
 )
 def test_every_training_has_one_cell(axes):
     path = sweep_file({"method": "grid", "parameters": {name: {"values": values} for name, values in axes.items()}})
-    sweep = grid(path)
-    cells = [tuple(run.values()) for run in sweep["runs"]]
+    sweep = read_sweep(path)
+    cells = [run.name for run in sweep.runs]
     assert len(set(cells)) == len(cells)
     wanted = 1
     for name, values in axes.items():
@@ -366,6 +363,52 @@ def test_unreadable_files_are_named():
         load(sweep_file("- 1"))
 
 
+@pytest.mark.parametrize("content", [b"method: gr\xe9", "method: grid".encode("utf-16"), b"a: \x00", b"a: 2024-13-45"])
+def test_a_file_that_is_no_text_in_utf8_ends_with_one_sentence(content, capsys):
+    Path("sweep.yaml").write_bytes(content)
+    for words in (["--check"], ["--local"], []):
+        Path("Snakefile").touch()
+        assert main(["sweep", "sweep.yaml", *words]) == 1
+        captured = capsys.readouterr()
+        assert captured.err.startswith("ff: sweep file sweep.yaml is not valid YAML")
+        assert len(captured.err.splitlines()) == 1
+
+
+KEYS = st.sampled_from(
+    ["value", "values", "min", "max", "distribution", "q", "probabilities", "parameters", "x", 1, True]
+)
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4), st.dates())
+VALUES = st.recursive(
+    SCALARS | st.sampled_from(["grid", "random", "DIGITS", "784,20", "uniform", "normal", "q_uniform", "bp"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=2), inner, max_size=3),
+    max_leaves=6,
+)
+SETTINGS = st.sampled_from(
+    ["layers", "seed", "recipe", "alpha", "dataset", "no-cuda", "method", "out", "rep_epochs", 7]
+)
+FIELDS = {
+    "method": st.sampled_from(["grid", "random", "bayes"]) | VALUES,
+    "parameters": st.dictionaries(SETTINGS, st.dictionaries(KEYS, VALUES, max_size=3) | VALUES, max_size=3) | VALUES,
+    "metric": st.dictionaries(st.sampled_from(["name", "goal"]), VALUES, max_size=2) | VALUES,
+    "command": st.lists(VALUES, max_size=3) | VALUES,
+    "program": VALUES,
+    "run_cap": VALUES,
+}
+
+
+@given(st.fixed_dictionaries({}, optional=FIELDS), st.none() | st.integers(1, 3))
+def test_whatever_the_file_holds_there_is_an_answer(content, count):
+    path = sweep_file(yaml.safe_dump(content))
+    try:
+        found = check(path, count)
+    except FFError:
+        return
+    try:
+        read_sweep(path, count)
+    except FFError:
+        assert found.problems or found.runs is None or found.method == "bayes"
+
+
 def test_the_schema_is_the_published_one():
     schema = read_json(ROOT / "ff/tracking/sweeps/schema/wandb_sweep.json")
     assert schema["title"] == "SweepConfig"
@@ -388,67 +431,6 @@ def test_check_on_the_command_line(capsys):
     assert "locally 84 trainings" in out
     assert command_line("--check", of(rep_epoch={"value": 1})) == 1
     assert "problem: parameter 'rep_epoch' is not a setting" in capsys.readouterr().out
-
-
-SNAKEFILE = """
-import sys
-sys.path.insert(0, {root!r})
-from ff.tracking.sweeps import cells
-grid = cells.grid(config["sweep"], config.get("sweep_count"), int(config.get("sweep_seed", 0)))
-rule train:
-    output: "results/{{dataset}}/{{layers}}/{{recipe}}/seed{{seed}}/metrics.json"
-    shell: "echo '{{{{\\"final\\": {{{{\\"val_accuracy\\": 0.{{wildcards.seed}}}}}}}}}}' > {{output}}"
-"""
-
-
-def test_local_runs_the_grid_through_snakemake(capfd):
-    path = sweep_file(
-        {
-            "method": "grid",
-            "metric": {"name": "final/val_accuracy", "goal": "maximize"},
-            "parameters": {
-                "seed": {"values": [3, 5, 4]},
-                "dataset": {"value": "DIGITS"},
-                "layers": {"value": "784,20,10"},
-            },
-        }
-    )
-    write_text("Snakefile", SNAKEFILE.format(root=str(ROOT)))
-    write_text("config/config.yaml", "results: results\n")
-    assert command_line(path, "--local", "--cores", 1) == 0
-    made = sorted(str(p) for p in Path("results").rglob("metrics.json"))
-    assert made == [f"results/DIGITS/784-20-10/ff/seed{seed}/metrics.json" for seed in (3, 4, 5)]
-    out = capfd.readouterr().out
-    assert "3 trainings" in out
-    assert out.index("0.5000  DIGITS/784-20-10/ff/seed5") < out.index("0.4000  DIGITS/784-20-10/ff/seed4")
-
-
-def test_the_projects_own_workflow_expands_the_published_grid():
-    code = "import sys; from ff.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, "sweep", str(EXAMPLES / "datasets.yaml"), "--local", "--dry-run"]
-    done = subprocess.run(
-        [*command, "--cores", "1"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "84 trainings" in done.stdout
-    text = done.stdout + done.stderr
-    # Snakemake's table of jobs: as many trainings as cells, and each of the four data sets prepared once.
-    jobs = dict(line.split() for line in text.splitlines() if re.fullmatch(r"\w+ +\d+", line))
-    assert jobs["train"] == "84"
-    assert jobs["prepare"] == "4"
-
-
-def test_local_needs_the_projects_folder_and_no_account():
-    with pytest.raises(FFError, match="no Snakefile here"):
-        command_line(of(seed={"value": 1}), "--local")
-
-
-def test_the_snakemake_command_has_its_targets_before_the_settings():
-    runs = grid(of(seed={"value": 1}))["runs"]
-    words = local_command("s.yaml", runs, "config/config.yaml", 5, 7, "2", dry_run=True)
-    assert words[:3] == [sys.executable, "-m", "snakemake"]
-    assert words[3] == "results/MNIST/784-100-100-100/ff/seed1/metrics.json"
-    assert words[-4:] == ["--config", "sweep=s.yaml", "sweep_seed=7", "sweep_count=5"]
 
 
 # ---------------------------------------------------------------- on W&B (its client replaced)
@@ -502,13 +484,13 @@ def test_creating_a_sweep_needs_a_key_and_a_server(monkeypatch):
 def test_run_agent_starts_an_agent_that_finds_ff(monkeypatch):
     started = []
 
-    def record(words, **options):
-        started.append((words, options))
-        return SimpleNamespace(returncode=3)
+    def record(words, environment):
+        started.append((words, environment))
+        return 3
 
     monkeypatch.setattr(command, "create", lambda *_: ("abc", "team/p/abc"))
-    monkeypatch.setattr(subprocess, "run", record)
+    monkeypatch.setattr(command, "_done", record)
     assert command_line(of(seed={"value": 1}), "--run-agent", "--count", 2) == 3
-    words, options = started[0]
+    ((words, environment),) = started
     assert words == [sys.executable, "-m", "wandb", "agent", "--count", "2", "team/p/abc"]
-    assert options["env"]["PATH"].startswith(str(Path(sys.executable).parent))
+    assert environment["PATH"].startswith(str(Path(sys.executable).parent))

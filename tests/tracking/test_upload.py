@@ -120,6 +120,27 @@ def test_collections_beside_the_runs_have_figures_of_their_own(tmp_path):
     assert {line["state"] for line in track(tmp_path / "results")} == {"unchanged"}
 
 
+def test_a_sweeps_runs_are_runs_of_their_own_beside_the_grids(tmp_path):
+    results = tmp_path / "results"
+    make_run(results)
+    make_run(results / "sweeps/width-0123abcd", accuracy=0.7)
+    write_json(tmp_path / "results/own/sweep.json", {"digest": "x"})
+    make_run(results / "own", accuracy=0.6)
+    add_figures(results / "sweeps/width-0123abcd")
+    lines = list(track(results))
+    assert [(line["run"], line["state"]) for line in lines] == [
+        (RUN["name"], "offline"),
+        (f"own/{RUN['name']}", "offline"),
+        (f"sweeps/width-0123abcd/{RUN['name']}", "offline"),
+        ("sweeps/width-0123abcd", "offline"),
+    ]
+    assert len({line["run_id"] for line in lines}) == 4
+    by_id = {path.name.rsplit("-", 1)[1]: path for path in offline_directories()}
+    tags = [set(read_back(by_id[line["run_id"]])[0]["tags"]) - {"forward-forward", "digits", "ff"} for line in lines]
+    assert tags == [set(), {"own"}, {"width-0123abcd"}, {"figures"}]
+    assert {line["state"] for line in track(results)} == {"unchanged"}
+
+
 def test_a_missing_part_is_not_an_error_and_a_broken_one_does_not_stop_the_others(tmp_path):
     results = tmp_path / "results"
     folder = make_run(results)

@@ -6,7 +6,6 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ff.config import (
@@ -21,7 +20,7 @@ from ff.config import (
 )
 from ff.errors import FFError
 from ff.tracking.names import conditional_metrics, logged_metrics
-from ff.tracking.sweeps.files import kind_of, load, parameters, schema_problems
+from ff.tracking.sweeps.files import kind_of, load, parameters, program_note, schema_problems, without_malformed
 from ff.tracking.sweeps.values import (
     EXECUTION_SETTINGS,
     RECIPE_SETTINGS,
@@ -31,7 +30,6 @@ from ff.tracking.sweeps.values import (
     unknown_settings,
 )
 
-PROGRAMS = ("main.py", "train.py", "ff", "ff train")
 _DRAWS = 64
 
 
@@ -52,40 +50,32 @@ def check(
     """Hold a sweep file against W&B's schema and against what `ff train` takes and logs."""
     sweep = load(path)
     problems, warnings = schema_problems(sweep), []
+    sweep = without_malformed(sweep)
     entries: dict[str, dict[str, Any]] = {}
     try:
         entries = parameters(sweep)
     except FFError as error:
         problems.append(str(error))
     problems += unknown_settings(entries)
-    method = sweep.get("method")
-    usable = {name: entry for name, entry in entries.items() if not unknown_settings({name: 0})}
-    if not problems or usable:
-        problems += _value_problems(usable, recipes, warnings)
-    runs, product = None, ""
-    limit = min((n for n in (count, sweep.get("run_cap")) if isinstance(n, int)), default=None)
+    entries = {name: entry for name, entry in entries.items() if not unknown_settings({name: 0})}
+    problems += _value_problems(entries, recipes, warnings)
+    method, product = sweep.get("method"), ""
+    runs = limit = min((n for n in (count, sweep.get("run_cap")) if n is not None), default=None)
     if method == "grid":
         try:
             sizes = {name: len(grid_values(name, entry)) for name, entry in entries.items()}
-            runs = math.prod(sizes.values())
             product = " x ".join(f"{name} {size}" for name, size in sizes.items() if size > 1)
-            runs = runs if limit is None else min(runs, limit)
-        except (FFError, KeyError, TypeError, ZeroDivisionError) as error:
-            if isinstance(error, FFError):
-                problems.append(str(error))
-    elif method == "random":
-        runs = limit
-        if limit is None:
-            warnings.append("method random has no end: --count N says how many runs")
+            runs = min(math.prod(sizes.values()), math.prod(sizes.values()) if limit is None else limit)
+        except FFError as error:
+            problems.append(str(error))
+    elif method == "random" and limit is None:
+        warnings.append("method random has no end: --count N says how many runs")
     elif method == "bayes":
         warnings.append("method bayes needs W&B's server: it runs with an agent, not with --local")
         if "metric" not in sweep:
             problems.append("method bayes needs a `metric` to optimise")
-        runs = limit
     problems += _metric_problems(sweep, entries, recipes, warnings)
-    program = sweep.get("program")
-    if program and Path(str(program)).name.lower() not in PROGRAMS:
-        warnings.append(f"program {program!r} is taken to mean `ff train`")
+    warnings += program_note(sweep)
     return Check(list(dict.fromkeys(problems)), list(dict.fromkeys(warnings)), method, runs, product)
 
 
@@ -98,7 +88,8 @@ def _value_problems(
     for name, entry in entries.items():
         try:
             values = _candidates(entry)
-        except (KeyError, TypeError, ValueError, FFError):
+        except FFError as error:
+            problems.append(f"parameter {name!r}: {error}")
             continue
         for value in values:
             try:
@@ -174,5 +165,5 @@ def _methods(entries: Mapping[str, Any], recipes: Mapping[str, Any] | None) -> s
     found = set()
     for name in named:
         with contextlib.suppress(FFError):
-            found.add(resolve_recipe(name, None, recipes).method)
+            found.add(resolve_recipe(str(name), None, recipes).method)
     return found or {RecipeSettings.method}

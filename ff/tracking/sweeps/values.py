@@ -22,11 +22,27 @@ RUN_SETTINGS = {f.name for f in dataclasses.fields(RunConfig) if f.name != "sett
 RECIPE_SETTINGS = {f.name for f in dataclasses.fields(RecipeSettings)}
 EXECUTION_SETTINGS = {f.name for f in dataclasses.fields(ExecutionConfig)}
 _QUANTISED = {"q_uniform", "q_log_uniform_values", "q_normal", "q_log_normal", "q_beta"}
+# More values of one parameter than anybody waits for; W&B's server has a limit too.
+_MOST_VALUES = 100_000
 _GRID_KINDS = ("constant", "categorical", "int_uniform", "q_uniform")
 
 
 def quantile(entry: Mapping[str, Any], u: float) -> Any:
-    """The value of a parameter at quantile `u` in (0, 1) of its distribution."""
+    """The value of a parameter at quantile `u` in (0, 1) of its distribution; FFError where that is no number."""
+    try:
+        value = _quantile(entry, u)
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+        raise FFError(f"{_shown(entry)} has no value at quantile {u:g} ({error})") from error
+    if isinstance(value, float) and not math.isfinite(value) and kind_of(entry) not in ("constant", "categorical"):
+        raise FFError(f"{_shown(entry)} has no finite value at quantile {u:g}")
+    return value
+
+
+def _shown(entry: Mapping[str, Any]) -> str:
+    return json.dumps(entry, default=str)
+
+
+def _quantile(entry: Mapping[str, Any], u: float) -> Any:
     kind = kind_of(entry)
     if kind == "constant":
         return entry["value"]
@@ -78,14 +94,18 @@ def grid_values(name: str, entry: Mapping[str, Any]) -> list[Any]:
         )
     if kind == "constant":
         return [entry["value"]]
-    if kind == "int_uniform":
-        return list(range(entry["min"], entry["max"] + 1))
-    if kind == "q_uniform":
-        q = entry.get("q", 1.0)
-        steps = math.ceil((entry["max"] - entry["min"]) / q - 1e-9)
-        return [entry["min"] + index * q for index in range(steps)]
-    unique = {json.dumps(value, sort_keys=True, default=str): value for value in entry["values"]}
-    return list(unique.values())
+    if kind == "categorical":
+        unique = {json.dumps(value, sort_keys=True, default=str): value for value in entry["values"]}
+        return list(unique.values())
+    try:
+        q = 1 if kind == "int_uniform" else entry.get("q", 1.0)
+        steps = (entry["max"] - entry["min"]) / q
+        count = int(steps) + 1 if kind == "int_uniform" else math.ceil(steps - 1e-9)
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+        raise FFError(f"parameter {name!r}: {_shown(entry)} has no steps ({error})") from error
+    if not 0 < count <= _MOST_VALUES:
+        raise FFError(f"parameter {name!r} has {count} values, which must be 1 to {_MOST_VALUES}; use method random")
+    return [entry["min"] + index * q for index in range(count)]
 
 
 def expand(path: str | os.PathLike, count: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
