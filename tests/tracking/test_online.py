@@ -1,24 +1,34 @@
 """W&B online, over HTTP: wandb's real client against a server on the loopback device that keeps what it is given."""
 
-import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
+import yaml
 from ff_process import ff_command, ff_environment
 from test_fetch import make_artifact
-from wandb_runs import CONFIG, KEY, RUN, leaks, make_run, start_tracker, unstamped, wait_for
+from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+from wandb_runs import CONFIG, KEY, ROOT, RUN, leaks, make_run, start_tracker, unstamped, wait_for
 from wandb_server import WandbServer
 
+from ff import cli
+from ff.config import make_run_config
 from ff.files import read_json, write_json, write_text
 from ff.stamps import model_of
 from ff.tracking import fetch, live, names, session, track
-from ff.tracking.sweeps import command, remote
+from ff.tracking.sweeps import remote
+from ff.tracking.sweeps.cells import read_sweep
+from ff.tracking.sweeps.files import setting_name
+from ff.tracking.sweeps.remote import agent_environment
+from ff.tracking.sweeps.values import RECIPE_SETTINGS, RUN_SETTINGS, expand
 
+# The name of the new sweep is said on the terminal, whatever the mode of our own tests.
+SAYING = {"WANDB_SILENT": "false"}
 MARKER = Path("results/.tracked") / RUN["name"] / "train.json"
 
 
@@ -159,22 +169,55 @@ def test_a_run_of_an_agent_belongs_to_the_sweep(server, monkeypatch):
     assert server.runs[line["run_id"]]["project"] == "other"
 
 
+def examples():
+    return sorted((ROOT / "config/sweeps").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", examples(), ids=lambda path: path.stem)
+def test_wandbs_own_sweep_and_agent_take_our_files(server, path):
+    command = [sys.executable, "-m", "wandb", "sweep", "--entity", "team", "--project", "edgeff", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env={**os.environ, **SAYING})
+    assert "wandb agent team/edgeff/sweep0" in done.stdout + done.stderr
+    stored = yaml.safe_load(server.sweeps["sweep0"]["config"])
+    # What W&B's agent makes of it for a run.
+    drawn = expand(path, count=1)[0]
+    args = {name: {"value": drawn[setting_name(name)]} for name in stored["parameters"]}
+    parts = create_sweep_command_args({"args": args}) | {"env": ["/usr/bin/env"], "program": [stored["program"]]}
+    words = []
+    for word in create_sweep_command(list(stored["command"])):
+        macro = re.fullmatch(r"\$\{(\w+)\}", word)
+        words += parts[macro.group(1)] if macro else [word]
+    assert words[:3] == ["/usr/bin/env", "ff", "train"]
+    chosen = vars(cli._parser("train").parse_args(words[2:]))
+    settings, _ = make_run_config({name: chosen[name] for name in drawn if name in RUN_SETTINGS | RECIPE_SETTINGS})
+    assert settings.as_dict() | {"recipe": None} == read_sweep(path, count=1).runs[0].as_dict() | {"recipe": None}
+
+
 # W&B's agent looks for new work every five seconds.
 @pytest.mark.slow
-def test_an_agent_trains_what_the_sweep_hands_out(server, capfd):
-    parameters = {"layers": {"value": "784,8,4"}, "no-cuda": {"values": [True]}, "rep_epochs": {"value": 1}}
+@pytest.mark.parametrize("ours", [True, False], ids=["ff sweep", "wandb sweep"])
+def test_an_agent_trains_what_the_sweep_hands_out(server, capfd, ours):
+    parameters = {"layers": {"value": "784,8,4"}, "no-cuda": {"values": [True]}, "rep-epochs": {"value": 1}}
     parameters |= {"dataset": {"value": "DIGITS"}, "softmax-epochs": {"value": 1}, "seed": {"value": 4}}
-    sweep = {"program": "Main.py", "method": "grid", "parameters": parameters}
-    write_text("sweep.yaml", json.dumps(sweep))
-    drawn = {name.replace("_", "-"): {"value": entry.get("value", True)} for name, entry in parameters.items()}
+    head = yaml.safe_load((ROOT / "config/sweeps/width.yaml").read_text())
+    program = {"program": "Main.py"} if ours else {key: head[key] for key in ("program", "command")}
+    write_text("sweep.yaml", json.dumps(program | {"method": "grid", "parameters": parameters}))
+    drawn = {name: {"value": entry.get("value", True)} for name, entry in parameters.items()}
     server.commands = [{"type": "run", "run_id": "r1", "program": "ff", "args": drawn}]
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    assert command.run(parser.parse_args(["sweep.yaml", "--run-agent", "--count", "1", "--entity", "team"])) == 0
+    if ours:
+        assert cli.main(["sweep", "sweep.yaml", "--run-agent", "--count", "1", "--entity", "team"]) == 0
+    else:
+        wandb = [sys.executable, "-m", "wandb"]
+        subprocess.run(
+            [*wandb, "sweep", "--entity", "team", "--project", "edgeff", "sweep.yaml"], timeout=60, check=True
+        )
+        agent = [*wandb, "agent", "--count", "1", "team/edgeff/sweep0"]
+        subprocess.run(agent, env=agent_environment(), timeout=120, check=True)
     assert server.agents == {"agent0": "sweep0"}
     # A folder for each run: the next one may differ in settings that are no part of the path.
     metrics = read_json("results/sweeps/sweep0/r1/DIGITS/784-8-4/ff/seed4/metrics.json")
     assert (metrics["config"]["rep_epochs"], metrics["config"]["softmax_epochs"]) == (1, 1)
+    assert server.runs["r1"]["sweep"] == "sweep0"
     out = capfd.readouterr()
     assert KEY not in out.out + out.err
 
