@@ -76,7 +76,10 @@ def ranking(runs: Sequence[RunConfig], metric: Mapping[str, Any] | None, results
     for run in runs:
         value = _metric_of(run, str(metric["name"]), Path(results))
         cells.setdefault(run.name.rpartition("/")[0], []).append(value)
-    places = [Place(cell, statistics.mean_interval(values), len(values)) for cell, values in cells.items()]
+    # Shares of images, whose interval stays within 0 and 1.
+    share = str(metric["name"]).endswith(("accuracy", "f1_score", "error"))
+    mean = statistics.share_interval if share else statistics.mean_interval
+    places = [Place(cell, mean(values), len(values)) for cell, values in cells.items()]
     sign = -1 if metric.get("goal") == "maximize" else 1
     return sorted((p for p in places if p.interval.n), key=lambda place: sign * place.interval.estimate)
 
