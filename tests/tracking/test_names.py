@@ -58,6 +58,22 @@ def test_published_names_of_scores(tmp_path):
     assert "peak_memory_mb/device" not in summary
 
 
+def test_published_names_of_timings():
+    batch = {"path": "deploy", "batch_size": 8, "n_repeats": 3, "latency_ms": {"median": 2.0, "p95": 2.5}}
+    batch |= {"throughput_per_s": {"median": 4000.0}, "peak_memory_mb": 12.5}
+    energy = {"gross_mj_per_sample": 3.0, "net_mj_per_sample": 1.0, "power_mw": 5000.0}
+    devices = {
+        "cuda_1": {"device": {"kind": "cuda"}, "batches": [batch | {"energy": energy}]},
+        "cpu": {"batches": [batch]},
+    }
+    gpu, cpu = names.timing_statistics(devices, 100)
+    common = {"width": 100, "path": "deploy", "batch_size": 8, "n_repeats": 3, "memory_mb": 12.5}
+    common |= {"latency_median_ms": 2.0, "latency_p95_ms": 2.5, "throughput_median": 4000.0}
+    measured = {"energy_per_sample_mj": 3.0, "net_energy_per_sample_mj": 1.0, "avg_power_mw": 5000.0}
+    assert gpu == common | measured | {"device": "cuda"}
+    assert cpu == common | dict.fromkeys(measured) | {"device": "cpu"}
+
+
 @pytest.mark.parametrize("recipe", ["ff", "control"])
 def test_a_metric_of_a_sweep_is_one_that_runs_log(prepared_dir, tmp_path, recipe):
     values = {"dataset": "DIGITS", "layers": "784,8,6", "rep_epochs": 1, "softmax_epochs": 1, "val_size": 200}

@@ -130,7 +130,7 @@ def test_ff_train_is_mirrored_with_its_hardware(server, tmp_path):
         training.kill()
         training.wait()
     (run,) = server.runs.values()
-    wait_for(lambda: [row for row in run["history"] if "hardware_seconds" in row])
+    wait_for(lambda: [row for row in run["history"] if "hardware_seconds" in row], seconds=20)
     assert any(row.get("ram_used_mb", 0) > 0 for row in run["history"])
     check_no_leak(server, tmp_path)
 
