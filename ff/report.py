@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ff import statistics
+from ff.early_exit_text import verdict
 from ff.errors import FFError
 from ff.figures import FIGURES, FigureSpec
 from ff.files import read_json, write_text
@@ -37,6 +38,8 @@ from ff.tables import (
 LARGEST_SVG = 350_000
 """A figure whose SVG is larger (bytes) is embedded as PNG, to keep the page quick to open on a phone."""
 MOST_MACHINES = 5
+EXIT_BATCHES = (1, 32, 512)
+"""Batch sizes at which early exit is timed (`ff.early_exit.TIMED_BATCHES`, whose import would bring torch)."""
 LONG_TEXT = 40
 """Cells with more letters than this may be broken into lines; names such as 784-200-200-10 may not."""
 FAMILY_TITLES = {
@@ -195,54 +198,98 @@ def _early_exit_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
         if best is None:
             continue
         cell = part[(part["layers"] == best["layers"]) & (part["recipe"] == best["recipe"])]
-        if cell.empty:
-            continue
-        saved = statistics.mean_interval(cell["macs_saved_share"])
-        change = statistics.mean_interval(cell["change_points"])
-        if saved.estimate is None or change.estimate is None:
-            continue
-        text = (
-            f"{dataset}, {best['layers']}, {best['recipe']}: early exit at the point chosen on validation "
-            f"saves {_percent(saved.estimate)} of the MACs "
-            f"({_interval(saved.low, saved.high, _percent, saved.n, 'seed', saved.method)})"
-        )
-        time = statistics.mean_interval(cell["time_saved_share_batch_512"])
-        if time.estimate is not None:
-            gain = f"{_percent(abs(time.estimate))} {'of the' if time.estimate >= 0 else 'more'} measured time"
-            ends = _interval(time.low, time.high, _percent, time.n, "seed", time.method)
-            text += f" {'and' if time.estimate >= 0 else 'but costs'} {gain} at batch 512 (saved: {ends})"
-        ends = _interval(change.low, change.high, _points, change.n, "seed", change.method)
-        sentences.append(f"{text}, and changes test accuracy by {_points(change.estimate)} points ({ends}).")
+        if len(cell):
+            sentences.append(f"{dataset}, {best['layers']}, {best['recipe']}: {_exit_against_cut(cell)}")
     return sentences
+
+
+def _exit_against_cut(cell: pd.DataFrame) -> str:
+    """What early exit wins over the reference cut, and over full depth: rows of operating_points, one a seed."""
+    where = f"a network cut after layer {_cut_depths(cell)}"
+    macs = cell["macs_saved_share_vs_cut"]
+    times = [cell[f"time_saved_share_vs_cut_batch_{batch}"].mean() for batch in EXIT_BATCHES]
+    winners = int((macs > 0).sum())
+    lost = verdict(where, macs.mean(), times)
+    if lost is None:
+        text = "early exit at the point chosen on validation saves MACs over "
+        text += f"{where}, the cheapest that is as accurate on validation"
+    else:
+        text = f"{lost}{' on average' * (winners > 0)}"
+    if 0 < winners < len(cell):
+        text += f" ({winners} of {len(cell)} seeds save MACs)"
+    return f"{text}. Against that cut it {_exit_costs(cell, 'cut')}; against full depth it {_exit_costs(cell, 'full')}."
+
+
+def _cut_depths(cell: pd.DataFrame) -> str:
+    """`1`, or where seeds differ `1 (2 seeds), after layer 2 (1 seed)`; full depth is called so."""
+    whole = cell["layers"].iloc[0].count("-")
+    counts = cell["cut_depth"].value_counts().sort_index()
+    texts = []
+    for depth, n in counts.items():
+        notes = ["full depth"] * (depth == whole) + [f"{n} seed{'s' * (n != 1)}"] * (len(counts) > 1)
+        texts.append(f"{depth} ({', '.join(notes)})" if notes else str(depth))
+    return ", after layer ".join(texts)
+
+
+def _exit_costs(cell: pd.DataFrame, base: str) -> str:
+    texts = []
+    for column, what in (
+        (f"macs_saved_share_vs_{base}", "MACs"),
+        (f"time_saved_share_vs_{base}_batch_512", "measured time at batch 512"),
+    ):
+        saved = statistics.mean_interval(cell[column])
+        ends = _interval(saved.low, saved.high, _percent, saved.n, "seed", saved.method)
+        if saved.estimate >= 0:
+            texts.append(f"saves {_percent(saved.estimate)} of the {what} ({ends})")
+        else:
+            texts.append(f"takes {_percent(-saved.estimate)} more {what} (saved: {ends})")
+    change = statistics.mean_interval(cell[f"change_points_vs_{base}"])
+    ends = _interval(change.low, change.high, _points, change.n, "seed", change.method)
+    return f"{', '.join(texts)}, and changes test accuracy by {_points(change.estimate)} points ({ends})"
 
 
 def _speed_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     latency, devices, sentences = tables["latency"], tables["devices"], []
     deploy = latency[latency["path"] == "deploy"]
     if len(deploy):
-        row = deploy.loc[deploy["throughput_per_s"].astype(float).idxmax()]
-        sentences.append(
-            f"The highest throughput measured is {row['throughput_per_s']:,.0f} samples/s on {row['device']} "
-            f"({row['dataset']}, {row['layers']}, batch {row['batch_size']})."
-        )
+        for kind, how in (("queued", "batches queued"), ("synchronised", "each batch waited for")):
+            rate = deploy[f"throughput_{kind}_per_s"].astype(float)
+            if rate.notna().any():
+                row = deploy.loc[rate.idxmax()]
+                sentences.append(
+                    f"The highest throughput measured with {how} is {rate.max():,.0f} samples/s on {_place(row)} "
+                    f"({row['dataset']}, {row['layers']}, batch {row['batch_size']})."
+                )
     speedup = tables["speedup"]
     speedup = speedup[speedup["path"] == "deploy"].dropna(subset=["speedup"])
-    if len(speedup):
-        row = speedup.loc[speedup["speedup"].idxmax()]
+    for threads, part in speedup.groupby("cpu_threads"):
+        row = part.loc[part["speedup"].idxmax()]
         unit = "seed" if "seeds" in str(row["method"]) else "repeat"
         ends = _interval(row["low"], row["high"], lambda value: f"{value:.1f}", row["n"], unit, row["method"])
         sentences.append(
-            f"The largest speed-up of {row['device']} over the CPU is {row['speedup']:.1f} times ({ends}; "
-            f"{row['dataset']}, {row['layers']}, batch {row['batch_size']})."
+            f"The largest speed-up of {row['device']} over {_threads(threads)} of the CPU is {row['speedup']:.1f} "
+            f"times ({ends}; {row['dataset']}, {row['layers']}, batch {row['batch_size']})."
         )
         wins = tables["gpu_wins"]
-        wins = wins[(wins["path"] == "deploy")]["batch_size"].dropna()
+        wins = wins[(wins["path"] == "deploy") & (wins["cpu_threads"] == threads)]["batch_size"].dropna()
         if len(wins):
             span = f"{wins.min():.0f}" if wins.min() == wins.max() else f"{wins.min():.0f} to {wins.max():.0f}"
-            sentences.append(f"The GPU is faster than the CPU for certain from batch size {span} on, by network.")
+            sentences.append(
+                f"The GPU is faster than {_threads(threads)} of the CPU for certain from batch size {span} on, by "
+                "network."
+            )
     for row in devices[devices["available"] == 0].drop_duplicates("device").itertuples():
         sentences.append(f"Nothing was measured on {row.device}: {row.reason}.")
     return sentences
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    """Where a row was measured: `cuda`, or `4 threads of the CPU`."""
+    return row["device"] if row["device"] != "cpu" else f"{_threads(row['threads'])} of the CPU"
+
+
+def _threads(threads: int) -> str:
+    return f"{int(threads)} thread{'s' * (int(threads) != 1)}"
 
 
 def _energy_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
@@ -513,42 +560,63 @@ def _training_tables(tables: Mapping[str, pd.DataFrame]) -> str:
 
 
 def _early_exit_tables(tables: Mapping[str, pd.DataFrame]) -> str:
-    rows = []
     frame = _in_order(tables["operating_points"])
+    if frame.empty:
+        return _table("Early-exit operating points", [], [], "no run has an operating point")
+    choice = frame["choice"].iloc[0]
+    chosen = f"Rule and k chosen on validation ({choice}), reported on test; means over seeds; negative: costs more."
+    return (
+        _exit_table(frame, "cut", "Early exit against a network cut", f"{CUT_NOTE} {chosen}")
+        + _exit_table(frame, "full", "Early exit against full depth", chosen)
+        + _cut_table(tables["early_exit"])
+    )
+
+
+CUT_NOTE = (
+    "The cut is the cheapest network of fewer layers, with one head, that is as accurate on validation as the point "
+    "must be. What early exit does not save against it, it does not save at all."
+)
+
+
+def _exit_table(frame: pd.DataFrame, base: str, caption: str, note: str) -> str:
+    rows = []
     for key, cell in frame.groupby(["dataset", "layers", "recipe"], sort=False):
-        change = statistics.mean_interval(cell["change_points"])
-        macs = statistics.mean_interval(cell["macs_saved_share"])
-        times = [cell[f"time_saved_share_batch_{batch}"].mean() for batch in (1, 32, 512)]
+        change = statistics.mean_interval(cell[f"change_points_vs_{base}"])
+        macs = statistics.mean_interval(cell[f"macs_saved_share_vs_{base}"])
+        times = [cell[f"time_saved_share_vs_{base}_batch_{batch}"].mean() for batch in EXIT_BATCHES]
         ks = ", ".join(dict.fromkeys(_rule(row.rule, row.k) for row in cell.itertuples()))
-        rows.append(
-            (
-                *key,
-                len(cell),
-                ks,
-                cell["test_accuracy"].mean(),
-                change.estimate,
-                change[2:4],
-                macs.estimate,
-                macs[2:4],
-                *times,
-            )
-        )
-    columns = [
-        _words("dataset"),
-        _words("network"),
-        _words("recipe"),
-        Column("seeds", _text),
-        _words("rule, k"),
-    ]
-    columns += [Column("test accuracy (%)", _number(".2f", 100))]
+        depths = ", ".join(str(depth) for depth in sorted(set(cell["cut_depth"])))
+        accuracies = [cell["test_accuracy"].mean(), cell[f"test_{base}_accuracy"].mean()]
+        row = [*key, len(cell), ks, *[depths] * (base == "cut"), *accuracies, change.estimate, change[2:4]]
+        rows.append([*row, macs.estimate, macs[2:4], *times])
+    name = {"cut": "cut", "full": "full depth"}[base]
+    columns = [_words("dataset"), _words("network"), _words("recipe"), Column("seeds", _text), _words("rule, k")]
+    columns += [_words("cut after layer")] * (base == "cut")
+    columns += [Column(f"{what}: test accuracy (%)", _number(".2f", 100)) for what in ("exit", name)]
     columns += [Column("change (points)", lambda value: "–" if value is None or pd.isna(value) else _points(value))]
     columns += [Column("95 % interval", lambda pair: "–" if None in pair else _signed_range(pair))]
-    columns += [Column("MACs saved (%)", _number(".1f", 100))]
-    columns += [Column("95 % interval", lambda pair: "–" if None in pair else _range(".1f", 100)(pair))]
-    columns += [Column(f"time saved, batch {batch} (%)", _number(".1f", 100)) for batch in (1, 32, 512)]
-    choice = frame["choice"].dropna().iloc[0] if len(frame) and frame["choice"].notna().any() else ""
-    note = f"Chosen on validation ({choice}), reported on test; change is against full depth; means over seeds."
-    return _table("Early-exit operating points", columns, rows, note if rows else "no run has an operating point")
+    columns += [Column("MACs saved (%)", _number(".2f", 100))]
+    columns += [Column("95 % interval", lambda pair: "–" if None in pair else _range(".2f", 100)(pair))]
+    columns += [Column(f"time saved, batch {batch} (%)", _number(".1f", 100)) for batch in EXIT_BATCHES]
+    return _table(caption, columns, rows, note)
+
+
+def _cut_table(early_exit: pd.DataFrame) -> str:
+    """Every network cut, so that the reader can choose another reference."""
+    rows = []
+    cuts = _in_order(early_exit[early_exit["rule"] == "static"])
+    for key, cell in cuts.groupby(["dataset", "layers", "recipe", "depth"], sort=False):
+        val, test = (cell[cell["split"] == split] for split in ("val", "test"))
+        costs = ["macs_saved_share_vs_full"] + [f"time_saved_share_vs_full_batch_{batch}" for batch in EXIT_BATCHES]
+        row = [*key[:3], f"{key[3]:.0f}", len(test), val["accuracy"].mean(), test["accuracy"].mean()]
+        rows.append([*row, int(test["is_reference_cut"].sum()), *(1 - test[column].mean() for column in costs)])
+    times = (f"time, batch {batch}" for batch in EXIT_BATCHES)
+    columns = [_words("dataset"), _words("network"), _words("recipe"), Column("cut after layer", _text)]
+    columns += [Column("seeds", _text)]
+    columns += [Column(f"{split} accuracy (%)", _number(".2f", 100)) for split in ("validation", "test")]
+    columns += [Column("seeds that take it as the cut", _text)]
+    columns += [Column(f"{what} (% of full depth)", _number(".1f", 100)) for what in ("MACs", *times)]
+    return _table("Network cuts", columns, rows, "Layers 1 to d answer by head d alone; the last is full depth.")
 
 
 def _rule(rule: str, k: float) -> str:
@@ -558,7 +626,7 @@ def _rule(rule: str, k: float) -> str:
 def _latency_tables(tables: Mapping[str, pd.DataFrame]) -> str:
     latency = _in_order(tables["latency"])
     rows = []
-    for key, cell in latency.groupby(["dataset", "layers", "recipe", "device", "path"], sort=False):
+    for key, cell in latency.groupby(["dataset", "layers", "recipe", "device", "threads", "path"], sort=False):
         for batch in sorted({cell["batch_size"].min(), cell["batch_size"].max()}):
             part = cell[cell["batch_size"] == batch]
             rows.append(
@@ -569,22 +637,29 @@ def _latency_tables(tables: Mapping[str, pd.DataFrame]) -> str:
                     part["p5_ms"].mean(),
                     part["p95_ms"].mean(),
                     (part["low_ms"].min(), part["high_ms"].max()),
-                    part["throughput_per_s"].mean(),
+                    part["throughput_synchronised_per_s"].mean(),
+                    part["throughput_queued_per_s"].mean(),
                     len(part),
                 )
             )
-    columns = [_words("dataset"), _words("network"), _words("recipe"), _words("device"), _words("path")]
+    columns = [_words("dataset"), _words("network"), _words("recipe"), _words("device"), Column("CPU threads", _text)]
     columns += [
+        _words("path"),
         Column("batch size", _text),
         Column("median (ms)", _number(".4g")),
         Column("p5 (ms)", _number(".4g")),
     ]
     columns += [Column("p95 (ms)", _number(".4g")), Column("95 % interval of the median (ms)", _range(".4g"))]
-    columns += [Column("samples/s", _number(",.0f")), Column("seeds", _text)]
+    columns += [
+        Column("samples/s, each batch waited for", _number(",.0f")),
+        Column("samples/s, queued", _number(",.0f")),
+    ]
+    columns += [Column("seeds", _text)]
     note = (
         "Latency of a whole batch, smallest and largest batch size (all are in latency.csv). Means over "
         "seeds; the interval is the widest bootstrap interval of a seed's median. deploy: inputs already on "
-        "the device; end_to_end: with their transfer."
+        "the device; end_to_end: with their transfer. Queued: batches handed over back to back, one wait at the end; "
+        "a path that ends in host memory waits for each batch and has none."
     )
     text = _table("Inference time", columns, rows, note if rows else "no run has been measured")
     gone = tables["devices"][tables["devices"]["available"] == 0].drop_duplicates("device")
@@ -592,8 +667,11 @@ def _latency_tables(tables: Mapping[str, pd.DataFrame]) -> str:
         text += f"<p class='none'>{html.escape(f'{row.device} was not measured: {row.reason}')}.</p>"
     wins = _in_order(tables["gpu_wins"].dropna(subset=["batch_size"]))
     if len(wins):
-        rows = [(r.dataset, r.layers, r.recipe, r.device, r.path, r.batch_size) for r in wins.itertuples()]
+        rows = [
+            (r.dataset, r.layers, r.recipe, r.device, r.path, r.cpu_threads, r.batch_size) for r in wins.itertuples()
+        ]
         columns = [_words("dataset"), _words("network"), _words("recipe"), _words("device"), _words("path")]
+        columns += [Column("against CPU threads", _number(".0f"))]
         columns += [Column("faster than the CPU from batch size", _number(".0f"))]
         note = "The interval of the speed-up lies above 1 at this batch size and at every larger one."
         text += _table("Where the GPU starts to win", columns, rows, note)
@@ -609,29 +687,28 @@ def _latency_tables(tables: Mapping[str, pd.DataFrame]) -> str:
 
 
 def _energy_tables(tables: Mapping[str, pd.DataFrame]) -> str:
-    latency = _in_order(tables["latency"].dropna(subset=["gross_mj_per_sample"]))
+    energy = _in_order(tables["inference_energy"].dropna(subset=["gross_mj_per_sample"]))
     rows = []
-    for key, cell in latency.groupby(["dataset", "layers", "recipe", "device"], sort=False):
+    for key, cell in energy[energy["is_total"] == 1].groupby(
+        ["dataset", "layers", "recipe", "device", "threads", "rail"], sort=False
+    ):
         for batch in sorted({cell["batch_size"].min(), cell["batch_size"].max()}):
             part = cell[cell["batch_size"] == batch]
-            means = part[["power_mw", "idle_mw", "gross_mj_per_sample", "net_mj_per_sample"]].mean()
-            rows.append((*key, batch, *means, len(part)))
-    columns = [
-        _words("dataset"),
-        _words("network"),
-        _words("recipe"),
-        _words("device"),
-        Column("batch size", _text),
-    ]
+            power, idle, gross, net = part[["power_mw", "idle_mw", "gross_mj_per_sample", "net_mj_per_sample"]].mean()
+            ends = [(part[f"{kind}_low"].min(), part[f"{kind}_high"].max()) for kind in ("gross", "net")]
+            windows = int(part["n_windows"].min())
+            rows.append((*key[:5], batch, key[5], power, idle, gross, ends[0], net, ends[1], windows, len(part)))
+    columns = [_words("dataset"), _words("network"), _words("recipe"), _words("device"), Column("CPU threads", _text)]
+    columns += [Column("batch size", _text), _words("rail")]
     columns += [Column("power (W)", _number(".2f", 1e-3)), Column("idle (W)", _number(".2f", 1e-3))]
-    columns += [Column("gross (mJ/sample)", _number(".3g")), Column("net (mJ/sample)", _number(".3g"))]
-    columns += [Column("seeds", _text)]
-    return _table(
-        "Energy of inference",
-        columns,
-        rows,
-        "Net is above idle; smallest and largest batch size." if rows else "no power sensor could be read",
+    columns += [Column("gross (mJ/sample)", _number(".3g")), Column("95 % interval", _range(".3g"))]
+    columns += [Column("net (mJ/sample)", _number(".3g")), Column("95 % interval", _range(".3g"))]
+    columns += [Column("windows", _text), Column("seeds", _text)]
+    note = (
+        "Net is above idle, which has windows of its own; smallest and largest batch size. Means over seeds; the "
+        "interval is the widest of a seed's (Student t over its windows). Each rail is in inference_energy.csv."
     )
+    return _table("Energy of inference", columns, rows, note if rows else "no power sensor could be read")
 
 
 FAMILY_TABLES: dict[str, Callable[[Mapping[str, pd.DataFrame]], str]] = {

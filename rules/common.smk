@@ -110,6 +110,7 @@ TABLES = [
         "gpu_wins",
         "agreement",
         "energy",
+        "inference_energy",
         "missing",
     ),
 ]

@@ -284,10 +284,13 @@ def _class(classes: Sequence[Any], index: int) -> str:
 
 
 def evaluation_summary(evaluation: Mapping[str, Any], early_exit: Mapping[str, Any]) -> dict[str, Any]:
-    """Scores of the deepest readouts, and the early-exit operating point as `early_exit/<split>/<name>`."""
-    point = flattened(early_exit.get("operating_point") or {})
+    """Scores of the deepest readouts, the early-exit operating point as `early_exit/<split>/<name>`, and beside it the
+    network cut that it has to beat as `early_exit/cut/<split>/<name>`."""
     out = split_scores(evaluation.get("readouts") or [])
-    out |= {f"early_exit/{name.replace('.', '/')}": value for name, value in point.items()}
+    depth = (early_exit.get("reference_cut") or {}).get("depth")
+    cuts = [cut for cut in early_exit.get("static_cuts") or [] if cut.get("depth") == depth]
+    point = dict(early_exit.get("operating_point") or {}) | ({"cut": cuts[0]} if cuts else {})
+    out |= {f"early_exit/{name.replace('.', '/')}": value for name, value in flattened(point).items()}
     return present({name: value for name, value in out.items() if not isinstance(value, (list, dict))})
 
 
@@ -303,6 +306,7 @@ def timing_rows(samples: Iterable[Mapping[str, Any]], width: int) -> list[dict[s
         line = {
             "width": width,
             "device": row.get("device"),
+            "threads": number(row.get("threads")),
             "path": row.get("path"),
             "batch_size": batch_size,
         }
@@ -315,24 +319,30 @@ def timing_rows(samples: Iterable[Mapping[str, Any]], width: int) -> list[dict[s
 
 
 def timing_statistics(devices: Mapping[str, Mapping[str, Any]], width: int) -> list[dict[str, Any]]:
-    """One row per device, path and batch size, for the table `latency_stats_table`; `devices` maps the stem of each
-    variance/<device>.json to its content."""
+    """One row per device, CPU threads, path and batch size, for the table `latency_stats_table`; `devices` maps the
+    stem of each variance/<device>.json to its content."""
     out = []
     for stem, content in devices.items():
         device = (content.get("device") or {}).get("kind") or stem
         for batch in content.get("batches") or []:
-            energy = batch.get("energy") or {}
-            latency, throughput = batch.get("latency_ms") or {}, batch.get("throughput_per_s") or {}
+            energy = (batch.get("energy") or {}).get("total") or {}
+            latency = batch.get("latency_ms") or {}
+            throughput = {
+                f"throughput{kind}_{name}": value
+                for kind, field in (("", "throughput_synchronised_per_s"), ("_queued", "throughput_queued_per_s"))
+                for name, value in (batch.get(field) or {}).items()
+                if name in ("median", "low", "high")
+            }
             out.append(
                 {"width": width, "device": device}
-                | {name: batch.get(name) for name in ("path", "batch_size", "n_repeats")}
+                | {name: batch.get(name) for name in ("threads", "path", "batch_size", "n_repeats")}
                 | {f"latency_{name}_ms": value for name, value in latency.items()}
-                | {f"throughput_{name}": value for name, value in throughput.items()}
+                | throughput
                 | {
                     "memory_mb": batch.get("peak_memory_mb"),
-                    "energy_per_sample_mj": energy.get("gross_mj_per_sample"),
-                    "net_energy_per_sample_mj": energy.get("net_mj_per_sample"),
-                    "avg_power_mw": energy.get("power_mw"),
+                    "energy_per_sample_mj": (energy.get("gross_mj_per_sample") or {}).get("mean"),
+                    "net_energy_per_sample_mj": (energy.get("net_mj_per_sample") or {}).get("mean"),
+                    "avg_power_mw": (energy.get("power_mw") or {}).get("mean"),
                 }
             )
     return out

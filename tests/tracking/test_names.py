@@ -60,15 +60,18 @@ def test_published_names_of_scores(tmp_path):
 
 def test_published_names_of_timings():
     batch = {"path": "deploy", "batch_size": 8, "n_repeats": 3, "latency_ms": {"median": 2.0, "p95": 2.5}}
-    batch |= {"throughput_per_s": {"median": 4000.0}, "peak_memory_mb": 12.5}
-    energy = {"gross_mj_per_sample": 3.0, "net_mj_per_sample": 1.0, "power_mw": 5000.0}
+    batch |= {"throughput_synchronised_per_s": {"median": 4000.0, "n": 3}, "peak_memory_mb": 12.5, "threads": 2}
+    batch["throughput_queued_per_s"] = {"median": 5000.0}
+    total = {"gross_mj_per_sample": {"mean": 3.0}, "net_mj_per_sample": {"mean": 1.0}, "power_mw": {"mean": 5000.0}}
+    energy = {"total": total, "rails": {}}
     devices = {
         "cuda_1": {"device": {"kind": "cuda"}, "batches": [batch | {"energy": energy}]},
         "cpu": {"batches": [batch]},
     }
     gpu, cpu = names.timing_statistics(devices, 100)
     common = {"width": 100, "path": "deploy", "batch_size": 8, "n_repeats": 3, "memory_mb": 12.5}
-    common |= {"latency_median_ms": 2.0, "latency_p95_ms": 2.5, "throughput_median": 4000.0}
+    common |= {"latency_median_ms": 2.0, "latency_p95_ms": 2.5, "threads": 2}
+    common |= {"throughput_median": 4000.0, "throughput_queued_median": 5000.0}
     measured = {"energy_per_sample_mj": 3.0, "net_energy_per_sample_mj": 1.0, "avg_power_mw": 5000.0}
     assert gpu == common | measured | {"device": "cuda"}
     assert cpu == common | dict.fromkeys(measured) | {"device": "cpu"}

@@ -74,6 +74,7 @@ def test_track_mirrors_each_part_once_and_equals_the_files(tmp_path):
     run, config, _, summary, tables, _ = read_back(by_id[ids["evaluation"]])
     assert (run["job_type"], config["run_id"]) == ("eval", ids["train"])
     assert (summary["test/accuracy"], summary["early_exit/test/accuracy"]) == (0.9, 0.89)
+    assert (summary["early_exit/cut/depth"], summary["early_exit/cut/test/accuracy"]) == (1, 0.81)
     per_class = {"split": "test", "readout": "head", "depth": 2, "class": 0, "n": 10}
     assert tables["per_class"] == [per_class | {"precision": 1.0, "recall": 0.9, "f1": 0.95}]
     assert [row["count"] for row in tables["confusion"]] == [9, 1, 0, 10]
@@ -88,7 +89,11 @@ def test_track_mirrors_each_part_once_and_equals_the_files(tmp_path):
     assert history[3]["throughput_samples_sec"] == 8000 / float(timed[3]["latency_ms"])
     assert "device_ms" not in history[3]
     assert tables["latency_stats_table"][0]["latency_median_ms"] == 17.0
-    assert tables["latency_stats_table"][0]["energy_per_sample_mj"] is None
+    assert tables["latency_stats_table"][0]["threads"] == 2
+    assert tables["latency_stats_table"][0]["throughput_median"] == 470.0
+    assert tables["latency_stats_table"][0]["throughput_queued_median"] == 940.0
+    assert tables["latency_stats_table"][0]["energy_per_sample_mj"] == 3.5
+    assert tables["latency_stats_table"][0]["net_energy_per_sample_mj"] is None
     assert summary["agreement/available"] is False
 
     run, _, history, _, tables, text = read_back(by_id[ids["figures"]])

@@ -155,19 +155,32 @@ def add_evaluation(folder, model=MODEL):
     row = {"model": model, "rule": "logit", "k": 1.0, "accuracy": 0.89}
     write_csv(folder / "early_exit.csv", list(row), [row])
     point = {"rule": "logit", "k": 1.0, "choice": "c", "val": {"accuracy": 0.88}, "test": {"accuracy": 0.89}}
-    write_json(folder / "early_exit.json", {"schema": 1, "run": RUN | {"model": model}, "operating_point": point})
+    cuts = [{"depth": d, "val": {"accuracy": 0.86 + d / 100}, "test": {"accuracy": 0.8 + d / 100}} for d in (1, 2)]
+    write_json(
+        folder / "early_exit.json",
+        {
+            "schema": 1,
+            "run": RUN | {"model": model},
+            "operating_point": point,
+            "static_cuts": cuts,
+            "reference_cut": {"depth": 1},
+        },
+    )
 
 
 def add_timings(folder):
     rows = [
-        {"model": MODEL, "device": "cpu", "path": "deploy", "batch_size": b, "repeat": i, "order": i,
+        {"model": MODEL, "device": "cpu", "threads": 2, "path": "deploy", "batch_size": b, "repeat": i, "order": i,
          "latency_ms": 2.0 * b + i, "device_ms": None}
         for b in (1, 8)
         for i in range(3)
     ]  # fmt: skip
     write_csv(folder / "variance/cpu.csv", list(rows[0]), rows)
-    batch = {"path": "deploy", "batch_size": 8, "n_repeats": 3, "latency_ms": {"median": 17.0, "p5": 16.0}}
-    batch |= {"throughput_per_s": {"median": 470.0}, "peak_memory_mb": 12.5, "energy": None}
+    batch = {"threads": 2, "path": "deploy", "batch_size": 8, "n_repeats": 3}
+    batch |= {"latency_ms": {"median": 17.0, "p5": 16.0}, "peak_memory_mb": 12.5}
+    batch["throughput_synchronised_per_s"] = {"median": 470.0}
+    batch["throughput_queued_per_s"] = {"median": 940.0, "method": "bootstrap BCa", "windows": [{"order": 1}]}
+    batch["energy"] = {"total": {"gross_mj_per_sample": {"mean": 3.5}, "net_mj_per_sample": None}, "rails": {}}
     device = {"name": "a processor", "kind": "cpu", "available": True, "reason": None}
     write_json(folder / "variance/cpu.json", {"schema": 1, "run": RUN, "device": device, "batches": [batch]})
     agreement = {
