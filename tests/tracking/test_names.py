@@ -55,6 +55,10 @@ def test_published_names_of_scores(tmp_path):
         assert summary[f"{name}/accuracy"] == deepest["accuracy"]
         assert summary[f"{name}/f1_score"] == deepest["macro_f1"]
         assert summary[f"{name}/error"] == deepest["error"]
+        goodness = next(
+            r for r in metrics["results"] if (r["split"], r["readout"], r["depth"]) == (split, "goodness", 2)
+        )
+        assert summary[f"{name}/goodness_accuracy"] == goodness["accuracy"] != deepest["accuracy"]
     assert "peak_memory_mb/device" not in summary
 
 

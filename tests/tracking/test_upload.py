@@ -74,7 +74,7 @@ def test_track_mirrors_each_part_once_and_equals_the_files(tmp_path):
     run, config, _, summary, tables, _ = read_back(by_id[ids["evaluation"]])
     assert (run["job_type"], config["run_id"]) == ("eval", ids["train"])
     assert (summary["test/accuracy"], summary["early_exit/test/accuracy"]) == (0.9, 0.89)
-    assert (summary["early_exit/cut/depth"], summary["early_exit/cut/test/accuracy"]) == (1, 0.81)
+    assert (summary["early_exit/cut/depth"], summary["early_exit/cut/test/accuracy"]) == (2, 0.5)
     per_class = {"split": "test", "readout": "head", "depth": 2, "class": 0, "n": 10}
     assert tables["per_class"] == [per_class | {"precision": 1.0, "recall": 0.9, "f1": 0.95}]
     assert [row["count"] for row in tables["confusion"]] == [9, 1, 0, 10]

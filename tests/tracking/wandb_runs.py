@@ -51,9 +51,9 @@ def make_run(results, accuracy=0.9, model=MODEL):
     """A run folder with every file that is mirrored, in the formats that ff writes."""
     folder = results / RUN["name"]
     rows = [
-        scores(s, r, d, accuracy - 0.1 / d + shift)
+        scores(s, r, d, accuracy - 0.1 / d + shift - less)
         for s, shift in (("train", 0.02), ("val", 0.01), ("test", 0.0))
-        for r in ("head", "goodness")
+        for r, less in (("head", 0.0), ("goodness", 0.03))
         for d in (1, 2)
     ]
     metrics = {
@@ -155,7 +155,7 @@ def add_evaluation(folder, model=MODEL):
     row = {"model": model, "rule": "logit", "k": 1.0, "accuracy": 0.89}
     write_csv(folder / "early_exit.csv", list(row), [row])
     point = {"rule": "logit", "k": 1.0, "choice": "c", "val": {"accuracy": 0.88}, "test": {"accuracy": 0.89}}
-    cuts = [{"depth": d, "val": {"accuracy": 0.86 + d / 100}, "test": {"accuracy": 0.8 + d / 100}} for d in (1, 2)]
+    cuts = [{"depth": d, "val": {"accuracy": 0.86 + d / 100}, "test": {"accuracy": d / 4}} for d in (1, 2)]
     write_json(
         folder / "early_exit.json",
         {
@@ -163,7 +163,7 @@ def add_evaluation(folder, model=MODEL):
             "run": RUN | {"model": model},
             "operating_point": point,
             "static_cuts": cuts,
-            "reference_cut": {"depth": 1},
+            "reference_cut": {"depth": 2},
         },
     )
 
@@ -270,6 +270,7 @@ def check_training_run(directory, folder, expected_id):
     assert epochs[0]["phase"] == "representation"
     assert epochs[0]["goodness/positive_1"] == 1.5
     assert epochs[2]["sample_val_accuracy"] == 0.8
+    assert (epochs[0]["epoch_seconds"], epochs[0]["validation_seconds"]) == (0.125, 0.01)
     hardware = [row for row in history if "hardware_seconds" in row]
     assert hardware == [names.hardware_row(row, 10.0) for row in unstamped(folder / "hardware.csv")]
     assert not [row for row in history if any(name.endswith("model") for name in row)]
