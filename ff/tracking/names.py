@@ -203,11 +203,14 @@ def split_scores(readouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def energy_summary(hardware: Mapping[str, Any]) -> dict[str, Any]:
-    """`energy/<phase>/gross_mj`, `.../net_mj` from hardware.json, where they were measured."""
+    """`energy/<phase>/gross_mj`, `.../net_mj` and the ends of their intervals from hardware.json, where they were
+    measured; `energy/run/...` of the whole run, and whether something else ran on the device (`shared`)."""
     out: dict[str, Any] = {}
-    for phase, energy in (hardware.get("energy") or {}).items():
+    parts = dict(hardware.get("energy") or {}) | {"run": hardware.get("run_energy")}
+    for phase, energy in parts.items():
         total = (energy or {}).get("total") or {}
-        out |= {f"energy/{phase}/{kind}": total.get(kind) for kind in ("gross_mj", "net_mj")}
+        wanted = {name: value for name, value in total.items() if name.endswith("_mj") or name == "shared"}
+        out |= {f"energy/{phase}/{name}": value for name, value in wanted.items()}
     return present(out)
 
 

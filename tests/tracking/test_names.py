@@ -62,6 +62,26 @@ def test_published_names_of_scores(tmp_path):
     assert "peak_memory_mb/device" not in summary
 
 
+def test_energy_is_mirrored_with_its_interval():
+    total = {
+        "rail": "VDD_IN",
+        "gross_mj": 12.5,
+        "gross_low_mj": 12.0,
+        "net_mj": 3.5,
+        "net_low_mj": None,
+        "shared": True,
+    }
+    hardware = {"energy": {"softmax": {"total": total}, "load": {"total": None}}, "run_energy": {"total": total}}
+    for name in ("energy/softmax", "energy/run"):
+        found = {key: value for key, value in names.energy_summary(hardware).items() if key.startswith(name)}
+        assert found == {
+            f"{name}/gross_mj": 12.5,
+            f"{name}/gross_low_mj": 12.0,
+            f"{name}/net_mj": 3.5,
+            f"{name}/shared": True,
+        }
+
+
 def test_published_names_of_timings():
     batch = {"path": "deploy", "batch_size": 8, "n_repeats": 3, "latency_ms": {"median": 2.0, "p95": 2.5}}
     batch |= {"throughput_synchronised_per_s": {"median": 4000.0, "n": 3}, "peak_memory_mb": 12.5, "threads": 2}
