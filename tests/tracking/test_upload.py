@@ -304,26 +304,21 @@ def test_the_command_line_of_ff_track():
 # ---------------------------------------------------------------- the rule
 
 
-def test_the_rule_mirrors_the_results_of_a_workflow(tmp_path):
-    add_evaluation(make_run(Path("results")))
+def run_rule(mode):
+    """The target `track` on results/ with a workflow of nothing else; gives the finished process."""
     for path in ("rules/tracking.smk", "workflow/scripts/track.py"):
         write_text(path, (ROOT / path).read_text())
     write_text("envs/cpu.yaml", "channels: [conda-forge]\n")
     given = f'RESULTS, LOGS = "results", "logs"\nfinished = lambda collection: "results/{RUN["name"]}/metrics.json"\n'
-    text = f'{given}include: "rules/tracking.smk"\n'
-    write_text("Snakefile", text)
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "track",
-        "--cores",
-        "1",
-        "--config",
-        "wandb={mode: offline}",
-    ]
+    write_text("Snakefile", f'{given}include: "rules/tracking.smk"\n')
+    command = [sys.executable, "-m", "snakemake", "track", "--cores", "1", "--config", f"wandb={{mode: {mode}}}"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_rule_mirrors_the_results_of_a_workflow():
+    add_evaluation(make_run(Path("results")))
+    done = run_rule("offline")
     assert done.returncode == 0, done.stderr
     report = read_json("results/tracking.json")
     assert [(line["part"], line["state"]) for line in report["parts"]] == [
@@ -331,3 +326,12 @@ def test_the_rule_mirrors_the_results_of_a_workflow(tmp_path):
         ("evaluation", "offline"),
     ]
     assert len(offline_directories()) == 2
+
+
+def test_the_rule_ends_with_a_sentence_where_online_was_asked_for_without_a_key():
+    make_run(Path("results"))
+    done = run_rule("online")
+    assert done.returncode == 1
+    assert "ff: W&B mode online was asked for, but online needs WANDB_API_KEY" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not Path("results/tracking.json").exists()
