@@ -102,14 +102,9 @@ def _config_file(path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings and recipe blocks of a YAML file; dashes and underscores in names are the same."""
     if path is None:
         return {}, {}
-    import yaml
+    from ff.files import read_yaml
 
-    try:
-        content = yaml.safe_load(Path(path).read_text()) or {}
-    except OSError as error:
-        raise FFError(f"cannot read config file {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FFError(f"config file {path} is not valid YAML: {str(error).splitlines()[0]}") from error
+    content = read_yaml(path, "config file") or {}
     if not isinstance(content, dict):
         raise FFError(f"config file {path} must hold settings as 'name: value'")
     values = {str(key).replace("-", "_"): value for key, value in content.items()}
@@ -158,21 +153,25 @@ def _train(args: argparse.Namespace) -> int:
     execution = _execution(values)
     names = {field.name for field in dataclasses.fields(ExecutionConfig)}
     config, warnings = make_run_config({k: v for k, v in values.items() if k not in names}, recipes)
-    from ff.files import read_json
     from ff.phases import process_start_s
     from ff.progress import Progress
-    from ff.run import HARDWARE_LOG_STATE, SAME, run_folder, standing_result, train
-    from ff.tracking import open_tracker
+    from ff.run import HARDWARE_LOG_STATE, NOTHING, run_folder, standing_result, train
+    from ff.tracking.live import agent_run, open_tracker
     from ff.trainer import Epoch, history_rows
 
+    agent = agent_run()
+    if agent and "out" not in values:
+        # Runs of a sweep may differ in settings that are no part of a run's path.
+        execution = dataclasses.replace(execution, out=str(Path(execution.out, "sweeps", *filter(None, agent))))
     folder = run_folder(config, execution.out)
-    if not args.overwrite and standing_result(folder, config, execution) == SAME:
+    if not args.overwrite and standing_result(folder, config, execution) != NOTHING:
+        # Says that it is finished, or refuses: nothing is trained, so there is nothing to mirror.
         train(config, execution, say=_say)
         _print_result(config.name, folder)
         return 0
     mode = "disabled" if args.no_wandb else "auto"
     log = folder / HARDWARE_LOG_STATE
-    tracker = open_tracker(mode, execution.project, config.name, config=config.as_dict(), hardware_log=log)
+    tracker = open_tracker(mode, execution.project, config.as_dict(), hardware_log=log)
 
     def on_epoch(epoch: Epoch, total: int) -> None:
         progress.epoch(epoch, total)
@@ -188,7 +187,7 @@ def _train(args: argparse.Namespace) -> int:
             overwrite=args.overwrite,
             started_s=process_start_s(),
         )
-        tracker.finish(read_json(folder / "metrics.json"), folder / "model.safetensors")
+        tracker.finish(folder)
     for warning in tracker.warnings:
         _say(f"warning: {warning}")
     _print_result(config.name, folder)
@@ -276,7 +275,7 @@ def _opened_runs(args: argparse.Namespace, execution: ExecutionConfig):
 
 def _evaluate(args: argparse.Namespace) -> int:
     if args.from_wandb:
-        from ff.wandb_fetch import fetch_models
+        from ff.tracking.fetch import fetch_models
 
         args.runs += fetch_models(args.from_wandb, Path(args.out))
     execution = _execution(_settings(args, (ExecutionConfig,))[0])
@@ -434,8 +433,8 @@ COMMANDS: dict[str, tuple[str, Any]] = {
     ),
     "measure": ("measure latency, throughput and energy of trained runs", (_measure_arguments, _measure)),
     "figures": ("write tables, figures and the report of a results folder", (_figures_arguments, _figures)),
-    "sweep": ("run a W&B sweep file, with or without W&B", "ff.sweeps"),
-    "track": ("mirror finished runs to Weights & Biases", "ff.tracking"),
+    "sweep": ("run a W&B sweep file, with or without W&B", "ff.tracking.sweeps.command"),
+    "track": ("mirror finished runs to Weights & Biases", "ff.tracking.upload"),
     "monitor": ("watch the hardware, or replay a tegrastats log", "ff.hardware.monitor"),
     "doctor": ("say what this machine has and whether training can run", "ff.doctor"),
 }

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ff.errors import FFError
-from ff.wandb_session import resolve_access, unreachable, within
+from ff.tracking.session import resolve_access, unreachable, within
 
 CHECK_S = 30.0
 LOW_DISK_MB, LOW_MEMORY_MB = 2000, 1000

@@ -142,6 +142,24 @@ def read_json(path: str | os.PathLike) -> Any:
         raise FFError(f"{path} is not valid JSON ({error}); delete it and run again") from error
 
 
+def read_yaml(path: str | os.PathLike, what: str) -> Any:
+    """Read a YAML file in UTF-8; `what` it is begins the sentence of the FFError for one that cannot be read."""
+    import yaml
+
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FFError(f"cannot read {what} {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        reason = f"byte {error.start + 1} is no UTF-8; save it as UTF-8"
+        raise FFError(f"{what} {path} is not valid YAML: {reason}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        reason = (getattr(error, "problem", None) or str(error) or "nested too deeply").splitlines()[0]
+        raise FFError(f"{what} {path} is not valid YAML{where}: {reason}") from error
+
+
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     """Rows as CSV text with a header line; None and NaN become empty cells, for what was not measured."""
     buffer = io.StringIO()

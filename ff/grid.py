@@ -94,6 +94,8 @@ def check_target(path: str, results: str, recipes: Iterable[str], files: Sequenc
         _check_dataset(path, path.removeprefix("data/prepared/").removesuffix(".safetensors"))
     prefix = f"{results}/"
     parts = path.removeprefix(prefix).rstrip("/").split("/")
+    if path.startswith(prefix) and parts[0] == "sweeps":
+        raise FFError(f"{path} cannot be made: it is of a sweep; name its file too: --config sweep=FILE")
     if not path.startswith(prefix) or (len(parts) < 5 and parts[0] not in DATASETS):
         return
     _check_dataset(path, parts[0])

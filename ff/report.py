@@ -23,9 +23,9 @@ from ff.early_exit_text import verdict
 from ff.errors import FFError
 from ff.figures import FIGURES, FigureSpec
 from ff.files import read_json, write_text
+from ff.recipe_order import controls_of, is_control, place
 from ff.tables import (
     KEYS,
-    RECIPE_ORDER,
     TABLES,
     Run,
     find_runs,
@@ -76,7 +76,8 @@ def write_report(
     if unknown:
         raise FFError(f"there is no figure called {unknown[0]!r}; the figures are: {', '.join(FIGURES)}")
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    page = _page(tables, Path(results_root), Path(figures_dir), names, question, title, written_at or now)
+    with controls_of(tables["runs"]):
+        page = _page(tables, Path(results_root), Path(figures_dir), names, question, title, written_at or now)
     write_text(out_path, page)
     return Path(out_path)
 
@@ -128,10 +129,11 @@ def _runs_sentence(runs: pd.DataFrame) -> str:
 
 
 def best_on_validation(summary: pd.DataFrame, dataset: str) -> pd.Series | None:
-    """The row (split val, head) of the network and recipe with the best mean validation accuracy, bp left
-    out."""
+    """The row (split val, head) of the network and recipe with the best mean validation accuracy; controls are left
+    out where there is anything else."""
     rows = summary[(summary["dataset"] == dataset) & (summary["split"] == "val") & (summary["readout"] == "head")]
-    rows = rows[rows["recipe"] != "bp"] if (rows["recipe"] != "bp").any() else rows
+    control = rows["recipe"].map(is_control).astype(bool)
+    rows = rows if control.all() else rows[~control]
     rows = rows.dropna(subset=["mean"])
     return rows.loc[rows["mean"].idxmax()] if len(rows) else None
 
@@ -147,8 +149,8 @@ def _accuracy_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
         for row in test[test["readout"] == "head"].itertuples():
             ends = f"{_interval(row.low, row.high, _percent, row.n_seeds, 'seed', row.method)}; {_over_images(row)}"
             what = f"the Forward-Forward network that is best on validation, {row.layers} with recipe {row.recipe},"
-            if row.recipe == "bp":
-                what = f"{row.layers} trained by backprop (bp)"
+            if is_control(row.recipe):
+                what = f"{row.layers} trained by backprop ({row.recipe})"
             sentences.append(f"{dataset}: {what} reaches a test accuracy of {_percent(row.mean)} ({ends}).")
     return sentences
 
@@ -462,7 +464,7 @@ def _in_order(frame: pd.DataFrame) -> pd.DataFrame:
     keys = {"_d": frame["dataset"].map(datasets), "_l": frame["layers"].map(layer_sizes)}
     by = ["_d", "_l"]
     if "recipe" in frame:
-        keys["_r"] = frame["recipe"].map(lambda name: (RECIPE_ORDER.get(name, 1), name))
+        keys["_r"] = frame["recipe"].map(place)
         by.append("_r")
     return frame.assign(**keys).sort_values(by, kind="stable").drop(columns=by)
 

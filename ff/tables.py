@@ -22,6 +22,7 @@ import pandas as pd
 from ff import statistics
 from ff.errors import FFError
 from ff.files import read_csv, read_json, write_through
+from ff.recipe_order import controls_of, place
 from ff.stamps import COLUMN, model_of, stamp_of, stamp_of_rows, why_stale
 
 
@@ -206,18 +207,13 @@ def recipes(accuracy: pd.DataFrame, split: str = "test") -> pd.DataFrame:
             recipe: dict(zip(part["seed"], 100 * part["accuracy"], strict=True))
             for recipe, part in cell.groupby("recipe", sort=False)
         }
-        names = sorted(by_recipe, key=lambda name: (RECIPE_ORDER.get(name, 1), name))
+        names = sorted(by_recipe, key=place)
         for position, first in enumerate(names):
             for second in names[position + 1 :]:
                 a, b = by_recipe[first], by_recipe[second]
                 interval = statistics.paired_difference(a, b, at_most=100)
                 rows.append((*key, first, second, *interval, len(a.keys() ^ b.keys())))
     return _typed(pd.DataFrame(rows, columns=list(RECIPES)))
-
-
-RECIPE_ORDER = {"ff": 0, "edgeff": 2, "bp": 3}
-"""ff first, then recipes of a user's own, then the published one and the control: a minus b reads 'ff minus
-bp'."""
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -242,7 +238,7 @@ LAYERS = KEYS + _columns(
     "depth width sparsity dead_units goodness_positive_mean goodness_negative_mean goodness_neutral_mean "
     "separation_auc paired_share"
 )
-RUNS = KEYS + _columns("finished started_at git_commit git_dirty python torch machine warnings")
+RUNS = KEYS + _columns("method finished started_at git_commit git_dirty python torch machine warnings")
 
 
 def training(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
@@ -326,8 +322,8 @@ def layers(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def provenance(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
-    """A row per expected run: finished (1) or not (0), commit, versions, machine, warnings joined with ';
-    '."""
+    """A row per expected run: how it learned (method), finished (1) or not (0), commit, versions, machine, warnings
+    joined with '; '."""
     rows = _Rows(RUNS)
     for run in runs:
         metrics = _json(run, results_root, "metrics.json")
@@ -337,6 +333,7 @@ def provenance(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
             run,
             {
                 **{key: facts.get(key) for key in ("started_at", "git_commit", "python")},
+                "method": (((metrics or {}).get("config") or {}).get("recipe_settings") or {}).get("method"),
                 "finished": int(metrics is not None),
                 "git_dirty": None if dirty is None else int(dirty),
                 "torch": (facts.get("packages") or {}).get("torch"),
@@ -758,7 +755,8 @@ def write_all(
     tables: dict[str, pd.DataFrame] = {"runs": provenance(results_root, runs)}
     tables["accuracy"] = accuracy(results_root, runs)
     tables["accuracy_summary"] = accuracy_summary(tables["accuracy"])
-    tables["recipes"] = recipes(tables["accuracy"])
+    with controls_of(tables["runs"]):
+        tables["recipes"] = recipes(tables["accuracy"])
     measured: Sequence[Callable] = (latency, devices, agreement, energy, inference_energy)
     for build in (training, history, layers, early_exit, operating_points, *measured):
         tables[build.__name__] = build(results_root, runs)

@@ -36,36 +36,19 @@ def load_grids():
             # --config KEY=false comes as a word.
             config[key] = value == "true"
     check_config(config, ROOT / "workflow/schemas/config.schema.json")
-    block = config["grid"]
     if config.get("sweep"):
-        from ff.sweeps import grid as sweep_grid
+        from ff.tracking.sweeps.cells import in_place_of_the_grid
 
-        sweep = sweep_grid(
-            config["sweep"],
-            config.get("sweep_count"),
-            config.get("sweep_seed", 0),
-            config["recipes"],
-        )
-        config["train"] = {**config["train"], **sweep["train"]}
-        config["train_by_dataset"] = {}
-        config["train_by_recipe"] = {
-            **config.get("train_by_recipe", {}),
-            **sweep["train_by_recipe"],
-        }
-        config["recipes"] = {**config["recipes"], **sweep["recipes"]}
-        config.update(sweep["config"])
+        sweep, keys = in_place_of_the_grid(config)
+        config.update(keys)
         grid = Grid(config)
-        grid.warnings += sweep["warnings"]
+        grid.warnings += sweep.warnings
         runs = [
-            grid.run(
-                run["dataset"],
-                "-".join(map(str, run["layers"])),
-                run["recipe"],
-                run["seed"],
-            )
-            for run in sweep["runs"]
+            grid.run(run.dataset, run.layers_name, run.recipe, run.seed)
+            for run in sweep.runs
         ]
         return grid, {"": runs, "demo/": []}
+    block = config["grid"]
     grid = Grid(config)
     import yaml
 

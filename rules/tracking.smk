@@ -7,9 +7,9 @@ rule track:
     input:
         finished(""),
     output:
-        report=f"{RESULTS}/tracking.json",
+        f"{RESULTS}/tracking.json",
     log:
-        "logs/tracking.log",
+        f"{LOGS}/tracking.log",
     localrule: True
     conda:
         "../envs/cpu.yaml"

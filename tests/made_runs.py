@@ -141,11 +141,12 @@ def _metrics(folder: Path, run: Run, sizes: Sequence[int]) -> None:
                 value = _accuracy_at(run, split, readout, depth)
                 row = {"split": split, "readout": readout, "depth": depth, "n": n, "accuracy": value}
                 results.append({**row, "macro_f1": round(value - 0.001, 6), "error": round(1 - value, 6)})
+    method = "backprop" if run.recipe == "bp" else "forward-forward"
     seconds = {name: end - start for name, start, end in phases(sizes)}
     macs = sum(a * b for a, b in pairwise(sizes))
     metrics = {
         "schema": 1,
-        "config": {**run._asdict(), "rep_epochs": 10, "softmax_epochs": 10, "recipe_settings": {}},
+        "config": {**run._asdict(), "rep_epochs": 10, "softmax_epochs": 10, "recipe_settings": {"method": method}},
         "run": _head(run),
         "provenance": {
             "git_commit": "0123456789abcdef0123456789abcdef01234567",

@@ -31,10 +31,10 @@ class FigureSpec(NamedTuple):
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """Summary tables that the figure needs; raw frames choose their runs by runs and accuracy."""
+        """Summary tables that the figure needs; runs says how recipes learned, raw frames choose runs by accuracy."""
         direct = [name for name in self.frames if not name.startswith("raw:")]
-        chosen = ["runs", "accuracy"] if self.run_files else []
-        return tuple(dict.fromkeys(direct + chosen))
+        chosen = ["accuracy"] if self.run_files else []
+        return tuple(dict.fromkeys([*direct, "runs", *chosen]))
 
 
 FIGURES: dict[str, FigureSpec] = {
@@ -252,10 +252,13 @@ def build(name: str, summary_dir: str | Path, results_root: str | Path) -> "Figu
         raise FFError(f"there is no figure called {name!r}; the figures are: {', '.join(FIGURES)}")
     spec = FIGURES[name]
     from ff.figures.frames import load
+    from ff.recipe_order import controls_of
 
     module, function = spec.function.split(":")
     draw = getattr(importlib.import_module(f"ff.figures.{module}"), function)
-    return draw(*(load(frame, Path(summary_dir), Path(results_root)) for frame in spec.frames))
+    summary, results = Path(summary_dir), Path(results_root)
+    with controls_of(load("runs", summary, results)):
+        return draw(*(load(frame, summary, results) for frame in spec.frames))
 
 
 def save(figure: "Figure", path_without_suffix: str | Path) -> tuple[Path, Path]:

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from ff.files import write_bytes
+from ff.recipe_order import place
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
@@ -70,7 +71,6 @@ _LOOKS = (
     Look(YELLOW, "*", (0, (8, 2)), "ooo"),
 )
 RECIPES = {"ff": _LOOKS[0], "edgeff": _LOOKS[1], "bp": _LOOKS[2]}
-RECIPE_ORDER = {"ff": 0, "edgeff": 2, "bp": 3}
 
 
 def looks(names: Iterable[str], fixed: dict[str, Look] | None = None) -> dict[str, Look]:
@@ -84,8 +84,8 @@ def looks(names: Iterable[str], fixed: dict[str, Look] | None = None) -> dict[st
 
 
 def recipe_looks(recipes: Iterable[str]) -> dict[str, Look]:
-    """Looks of recipes, ordered ff, a user's own, edgeff, bp; a recipe looks the same in every figure."""
-    ordered = sorted(set(recipes), key=lambda name: (RECIPE_ORDER.get(name, 1), name))
+    """Looks of recipes, ordered ff, a user's own, edgeff, controls; a recipe looks the same in every figure."""
+    ordered = sorted(set(recipes), key=place)
     return looks(ordered, RECIPES)
 
 

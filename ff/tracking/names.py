@@ -8,10 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-from ff.files import read_csv, read_json
 
 HARDWARE_STEP = "hardware_seconds"
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
@@ -131,29 +128,34 @@ def run_config(metrics: Mapping[str, Any]) -> dict[str, Any]:
     if layers:
         config |= {"layers": layers, "width": layers[1] if len(layers) > 1 else 0}
     config["representation_epochs"] = config.get("rep_epochs")
+    config["model"] = run.get("model")
     provenance = metrics.get("provenance") or {}
     for name in ("git_commit", "git_dirty", "python", "packages", "machine", "code_hash", "started_at"):
         config[name] = provenance.get(name)
     return present(config)
 
 
-def labels(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Group (the cell: data set, layers, recipe) and tags of a run {dataset, layers, recipe, seed}."""
-    method = "backprop" if run["recipe"] == "bp" else "forward-forward"
-    return {
-        "group": f"{run['dataset']}/{run['layers']}/{run['recipe']}"[:128],
-        "tags": [method, str(run["dataset"]).lower(), str(run["recipe"])[:64]],
-    }
+def labels(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Name, group (the cell: data set, layers, recipe) and tags of a run from the `config` of its metrics.json.
+
+    The first tag is how it learned, which its settings say: a recipe of any name may be backpropagation.
+    """
+    cell = f"{config['dataset']}/{str(config['layers']).replace(',', '-')}/{config['recipe']}"
+    method = (config.get("recipe_settings") or {}).get("method")
+    tags = [method, str(config["dataset"]).lower(), str(config["recipe"])[:64]]
+    return {"name": f"{cell}/seed{config['seed']}", "group": cell[:128], "tags": [tag for tag in tags if tag]}
 
 
-def run_id(job_type: str, metrics: Mapping[str, Any]) -> str:
+def run_id(job_type: str, metrics: Mapping[str, Any], sweep: str | None = None) -> str:
     """A W&B run id that is the same whenever the same training is mirrored.
 
-    It depends on the settings of the run and on the machine that it ran on, not on its results: what is
-    trained again updates its run, and the same cell of another machine is a run of its own.
+    It depends on the settings of the run, on the machine that it ran on and on the sweep that it was trained for here,
+    not on its results: what is trained again updates its run, and the same cell of another machine, or of the grid and
+    of a sweep, is a run of its own.
     """
     machine = (metrics.get("provenance") or {}).get("machine") or {}
-    return identifier(job_type, metrics.get("config") or metrics.get("run") or {}, machine_parts(machine))
+    config = metrics.get("config") or metrics.get("run") or {}
+    return identifier(job_type, config, machine_parts(machine), *([sweep] if sweep else []))
 
 
 def machine_parts(machine: Mapping[str, Any]) -> list[Any]:
@@ -181,8 +183,8 @@ def training_summary(metrics: Mapping[str, Any]) -> dict[str, Any]:
     for section in ("seconds", "samples_per_s", "peak_memory_mb", "macs_per_sample"):
         for name, value in flattened(metrics.get(section) or {}).items():
             out[f"{section}/{name}"] = value
-    out["parameters"] = metrics.get("parameters")
-    out["resumed_from_epoch"] = metrics.get("resumed_from_epoch")
+    for name in ("parameters", "shared_by_seeds", "resumed_from_epoch"):
+        out[name] = metrics.get(name)
     return present({name: number(value) for name, value in out.items()})
 
 
@@ -201,33 +203,38 @@ def split_scores(readouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def energy_summary(hardware: Mapping[str, Any]) -> dict[str, Any]:
-    """`energy/<phase>/gross_mj`, `.../net_mj` from hardware.json, where they were measured."""
+    """`energy/<phase>/gross_mj`, `.../net_mj` and the ends of their intervals from hardware.json, where they were
+    measured; `energy/run/...` of the whole run, and whether something else ran on the device (`shared`)."""
     out: dict[str, Any] = {}
-    for phase, energy in (hardware.get("energy") or {}).items():
+    parts = dict(hardware.get("energy") or {}) | {"run": hardware.get("run_energy")}
+    for phase, energy in parts.items():
         total = (energy or {}).get("total") or {}
-        out |= {f"energy/{phase}/{kind}": total.get(kind) for kind in ("gross_mj", "net_mj")}
+        wanted = {name: value for name, value in total.items() if name.endswith("_mj") or name == "shared"}
+        out |= {f"energy/{phase}/{name}": value for name, value in wanted.items()}
     return present(out)
 
 
 def logged_metrics() -> set[str]:
-    """Names that the summary of every training run holds: what a sweep's `metric` may be.
-
-    Goodness readouts are missing from runs of recipe `bp`, so they are listed by `conditional_metrics`
-    instead.
-    """
+    """Names that every training run logs: what a sweep's `metric` may be."""
     names = {f"final/{split}_accuracy" for split in ("train", "val", "test")}
     names |= {f"{split}/{score}" for split in SPLITS.values() for score in _SCORES.values()}
-    names |= {f"seconds/{phase}" for phase in ("load", "representation", "softmax", "evaluation", "total")}
-    names |= {"samples_per_s/representation", "samples_per_s/softmax", "peak_memory_mb/host", "parameters"}
-    names |= {f"macs_per_sample/{kind}" for kind in ("train_step", "head_readout")}
-    return names | {"epoch", "loss", "sample_val_accuracy", "learning_rate", "epoch_seconds"}
+    parts = ("import", "load", "validation", "evaluation", "write", "idle", "other", "total")
+    names |= {f"seconds/{part}" for part in parts}
+    names |= {"peak_memory_mb/host", "parameters", "shared_by_seeds"}
+    names |= {f"macs_per_sample/{kind}" for kind in ("train_step", "head_readout", "goodness_readout")}
+    names |= {"epoch", "loss", "sample_val_accuracy", "learning_rate", "epoch_seconds", "validation_seconds"}
+    return names
 
 
-def conditional_metrics() -> set[str]:
-    """Names that some runs log: goodness readouts (not recipe `bp`) and device memory (only on a GPU)."""
-    names = {f"final/{split}_goodness_accuracy" for split in ("train", "val", "test")}
-    names |= {f"{split}/goodness_{score}" for split in SPLITS.values() for score in _SCORES.values()}
-    return names | {"peak_memory_mb/device", "macs_per_sample/goodness_readout"}
+def conditional_metrics() -> dict[str, str]:
+    """Names that some runs log, each with the method of these runs, or `gpu` for those that were on one."""
+    scores = {f"{split}/goodness_{score}" for split in SPLITS.values() for score in _SCORES.values()}
+    scores |= {f"final/{split}_goodness_accuracy" for split in ("train", "val", "test")}
+    costs = ("seconds", "samples_per_s")
+    forward = scores | {f"{cost}/{phase}" for cost in costs for phase in ("representation", "softmax")}
+    backprop = {f"{cost}/backprop" for cost in costs}
+    names = dict.fromkeys(forward, "forward-forward") | dict.fromkeys(backprop, "backprop")
+    return names | {"peak_memory_mb/device": "gpu"}
 
 
 Table = tuple[list[str], list[list[Any]]]
@@ -247,17 +254,17 @@ def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = Non
     return columns, data
 
 
-def training_tables(folder: Path) -> dict[str, Table]:
-    """Tables of a training run: `readouts` from metrics.json and `phases` from phases.csv."""
-    tables = {"readouts": table(read_json(folder / "metrics.json").get("results") or [])}
-    if (folder / "phases.csv").is_file():
-        tables["phases"] = table(read_csv(folder / "phases.csv"))
+def training_tables(metrics: Mapping[str, Any], phases: Sequence[Mapping[str, Any]]) -> dict[str, Table]:
+    """Tables of a training run: `readouts` from metrics.json and `phases`, the rows of phases.csv."""
+    tables = {"readouts": table(metrics.get("results") or []), "phases": table(phases)}
     return {name: content for name, content in tables.items() if content[1]}
 
 
-def evaluation_tables(folder: Path) -> dict[str, Table]:
-    """Tables of an evaluation: `readouts`, `per_class`, `confusion`, `layers`, `confidence`, and the CSV files'."""
-    evaluation = read_json(folder / "evaluation.json")
+def evaluation_tables(
+    evaluation: Mapping[str, Any], files: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> dict[str, Table]:
+    """Tables of an evaluation: `readouts`, `per_class`, `confusion`, `layers`, `confidence` of evaluation.json, and
+    the rows of CSV files under the names given with them."""
     readouts, classes = evaluation.get("readouts") or [], evaluation.get("classes") or []
     keys = ("split", "readout", "depth")
     scalars = [{k: v for k, v in row.items() if not isinstance(v, (list, dict))} for row in readouts]
@@ -271,9 +278,7 @@ def evaluation_tables(folder: Path) -> dict[str, Table]:
     tables = {"readouts": table(scalars), "per_class": table(per_class), "confusion": table(confusion)}
     for name in ("layers", "confidence"):
         tables[name] = table(flattened(row) for row in evaluation.get(name) or [])
-    for name in ("early_exit", "distributions"):
-        if (folder / f"{name}.csv").is_file():
-            tables[name] = table(read_csv(folder / f"{name}.csv"))
+    tables |= {name: table(rows) for name, rows in files.items()}
     return {name: content for name, content in tables.items() if content[1]}
 
 
@@ -281,57 +286,47 @@ def _class(classes: Sequence[Any], index: int) -> str:
     return str(classes[index]) if index < len(classes) else str(index)
 
 
-def evaluation_summary(folder: Path) -> dict[str, Any]:
-    """Scores of the deepest readouts, and the early-exit operating point as `early_exit/<split>/<name>`."""
-    out = split_scores(read_json(folder / "evaluation.json").get("readouts") or [])
-    if (folder / "early_exit.json").is_file():
-        point = read_json(folder / "early_exit.json").get("operating_point") or {}
-        out |= {f"early_exit/{name}": value for name, value in flattened(_dots_to_slashes(point)).items()}
+def evaluation_summary(evaluation: Mapping[str, Any], early_exit: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores of the deepest readouts, the early-exit operating point as `early_exit/<split>/<name>`, and beside it the
+    network cut that it has to beat as `early_exit/cut/<split>/<name>`."""
+    out = split_scores(evaluation.get("readouts") or [])
+    depth = (early_exit.get("reference_cut") or {}).get("depth")
+    cuts = [cut for cut in early_exit.get("static_cuts") or [] if cut.get("depth") == depth]
+    point = dict(early_exit.get("operating_point") or {}) | ({"cut": cuts[0]} if cuts else {})
+    out |= {f"early_exit/{name.replace('.', '/')}": value for name, value in flattened(point).items()}
     return present({name: value for name, value in out.items() if not isinstance(value, (list, dict))})
 
 
-def _dots_to_slashes(point: Mapping[str, Any]) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for name, value in flattened(point).items():
-        out[name.replace(".", "/")] = value
-    return out
-
-
-def timing_rows(folder: Path, width: int) -> list[dict[str, Any]]:
-    """One row per timed repeat of variance/<device>.csv, under the published names.
+def timing_rows(samples: Iterable[Mapping[str, Any]], width: int) -> list[dict[str, Any]]:
+    """One row per timed repeat (a row of variance/<device>.csv), under the published names.
 
     `latency_per_sample_ms` and `throughput_samples_sec` are the batch's latency and size put the published
     way.
     """
     out = []
-    for path in sorted((folder / "variance").glob("*.csv")):
-        if path.stem in ("hardware", "phases"):
-            continue
-        for row in read_csv(path):
-            batch_size, latency_ms = number(row.get("batch_size")), number(row.get("latency_ms"))
-            line = {
-                "width": width,
-                "device": row.get("device"),
-                "threads": number(row.get("threads")),
-                "path": row.get("path"),
-                "batch_size": batch_size,
-            }
-            line |= {name: number(row.get(name)) for name in ("repeat", "latency_ms", "device_ms")}
-            if batch_size and latency_ms:
-                line["latency_per_sample_ms"] = latency_ms / batch_size
-                line["throughput_samples_sec"] = 1000 * batch_size / latency_ms
-            out.append(present(line))
+    for row in samples:
+        batch_size, latency_ms = number(row.get("batch_size")), number(row.get("latency_ms"))
+        line = {
+            "width": width,
+            "device": row.get("device"),
+            "threads": number(row.get("threads")),
+            "path": row.get("path"),
+            "batch_size": batch_size,
+        }
+        line |= {name: number(row.get(name)) for name in ("repeat", "latency_ms", "device_ms")}
+        if batch_size and latency_ms:
+            line["latency_per_sample_ms"] = latency_ms / batch_size
+            line["throughput_samples_sec"] = 1000 * batch_size / latency_ms
+        out.append(present(line))
     return out
 
 
-def timing_statistics(folder: Path, width: int) -> list[dict[str, Any]]:
-    """One row per device, CPU threads, path and batch size of variance/<device>.json: table `latency_stats_table`."""
+def timing_statistics(devices: Mapping[str, Mapping[str, Any]], width: int) -> list[dict[str, Any]]:
+    """One row per device, CPU threads, path and batch size, for the table `latency_stats_table`; `devices` maps the
+    stem of each variance/<device>.json to its content."""
     out = []
-    for path in sorted((folder / "variance").glob("*.json")):
-        if path.stem in ("hardware", "agreement"):
-            continue
-        content = read_json(path)
-        device = (content.get("device") or {}).get("kind") or path.stem
+    for stem, content in devices.items():
+        device = (content.get("device") or {}).get("kind") or stem
         for batch in content.get("batches") or []:
             energy = (batch.get("energy") or {}).get("total") or {}
             latency = batch.get("latency_ms") or {}
@@ -356,16 +351,11 @@ def timing_statistics(folder: Path, width: int) -> list[dict[str, Any]]:
     return out
 
 
-def variance_summary(folder: Path) -> dict[str, Any]:
+def variance_summary(devices: Mapping[str, Mapping[str, Any]], agreement: Mapping[str, Any]) -> dict[str, Any]:
     """`agreement/...` from variance/agreement.json, and for each device whether it was there."""
-    out: dict[str, Any] = {}
-    for path in sorted((folder / "variance").glob("*.json")):
-        content = read_json(path)
-        if path.stem == "agreement":
-            for name in ("available", "n", "same_predictions_share", "max_logit_difference"):
-                out[f"agreement/{name}"] = content.get(name)
-        elif path.stem != "hardware":
-            device = content.get("device") or {}
-            out[f"device/{path.stem}/available"] = device.get("available")
-            out[f"device/{path.stem}/name"] = device.get("name")
+    wanted = ("available", "n", "same_predictions_share", "max_logit_difference")
+    out = {f"agreement/{name}": agreement.get(name) for name in wanted}
+    for stem, content in devices.items():
+        device = content.get("device") or {}
+        out |= {f"device/{stem}/{name}": device.get(name) for name in ("available", "name")}
     return present(out)

@@ -39,7 +39,10 @@ _MODE_WORDS = {
 
 @dataclass(frozen=True)
 class Access:
-    """How this process may use W&B: `mode` is online, offline or disabled, `reason` says why in a few words."""
+    """How this process may use W&B: `mode` is online, offline or disabled, `reason` says why in a few words.
+
+    `warning` is set where that is less than what was asked for.
+    """
 
     mode: str
     reason: str
@@ -47,6 +50,7 @@ class Access:
     base_url: str = DEFAULT_URL
     entity: str | None = None
     project: str | None = None
+    warning: str | None = None
 
     def offline(self, reason: str) -> "Access":
         """The same access after W&B turned out to be out of reach."""
@@ -56,8 +60,9 @@ class Access:
 def resolve_access(mode: str = "auto", folder: str | os.PathLike | None = None) -> Access:
     """Decide the mode. `auto`: WANDB_MODE if set, else online with a key and offline without one.
 
-    `folder` is where the search for `.env` begins (default: the working directory). Raises FFError for an
-    unknown mode; never asks for anything.
+    `folder` is where the search for `.env` begins (default: the working directory). Where `online` was asked for and is
+    not possible, the access is a lesser one with a warning. Raises FFError for an unknown mode; never asks for
+    anything.
     """
     if mode not in MODES:
         raise FFError(f"unknown W&B mode {mode!r}; allowed: {', '.join(MODES)}")
@@ -77,11 +82,14 @@ def resolve_access(mode: str = "auto", folder: str | os.PathLike | None = None) 
             mode, why = "online", "an API key was found"
         else:
             mode, why = "offline", "no WANDB_API_KEY in the environment or in .env"
+    asked, warning = mode, None
     if mode != "disabled" and importlib.util.find_spec("wandb") is None:
         mode, why = "disabled", "wandb is not installed"
     if mode == "online" and not key:
         mode, why = "offline", "online needs WANDB_API_KEY in the environment or in .env, and there is none"
-    return Access(mode, why, **common)
+    if asked == "online" != mode:
+        warning = f"W&B mode online was asked for, but {why}"
+    return Access(mode, why, **common, warning=warning)
 
 
 def dotenv_settings(folder: str | os.PathLike | None = None) -> dict[str, str]:

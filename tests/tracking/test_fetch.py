@@ -1,6 +1,5 @@
 """Models of a W&B sweep become run folders; the client's boundary is replaced, everything behind it is real."""
 
-import os
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,23 +7,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ff import checkpoint, wandb_fetch
+from ff import checkpoint
 from ff.config import make_run_config
 from ff.errors import FFError
 from ff.files import write_json, write_text
 from ff.network import Network
+from ff.tracking import fetch
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 SPEC = "team/edgeff/sweeps/abc123"
-
-
-@pytest.fixture(autouse=True)
-def no_account(tmp_path, monkeypatch):
-    for name in list(os.environ):
-        if name.startswith("WANDB_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
 
 
 def make_artifact(folder, seed=0, scale=1.0):
@@ -39,8 +30,8 @@ def make_artifact(folder, seed=0, scale=1.0):
     )
     folder = Path(folder)
     folder.mkdir(parents=True)
-    checkpoint.save(folder / "model.safetensors", network, 0, config)
-    write_json(folder / "metrics.json", {"schema": 1, "run": {"name": config.name}})
+    model = checkpoint.save(folder / "model.safetensors", network, 0, config)
+    write_json(folder / "metrics.json", {"schema": 1, "run": {"name": config.name, "model": model}})
     write_text(folder / "history.csv", "phase,epoch\n")
     metadata = {"layers": list(config.layers), "dataset": "DIGITS", "recipe": "ff", "seed": seed}
     return folder, metadata
@@ -90,20 +81,20 @@ class Api:
     ],
 )
 def test_specs(spec, parts):
-    assert wandb_fetch.parse_spec(spec) == parts
+    assert fetch.parse_spec(spec) == parts
 
 
 @pytest.mark.parametrize("spec", ["", "abc123", "team/edgeff/abc123", "team/edgeff/sweeps/", "a/b/c/d/e"])
 def test_other_specs_are_refused(spec):
     with pytest.raises(FFError, match="ENTITY/PROJECT/sweeps/ID"):
-        wandb_fetch.parse_spec(spec)
+        fetch.parse_spec(spec)
 
 
 def test_models_become_run_folders(tmp_path):
     sources = [make_artifact(tmp_path / f"a{seed}", seed) for seed in (0, 1)]
     code = Artifact(tmp_path, kind="code")
     api = Api(*[[code, Artifact(*source)] for source in sources])
-    folders = wandb_fetch.fetch_models(SPEC, "results", api)
+    folders = fetch.fetch_models(SPEC, "results", api)
     assert folders == [Path(f"results/DIGITS/784-6-4/ff/seed{seed}") for seed in (0, 1)]
     assert api.asked == ["team/edgeff/abc123"]
     for folder, (source, _) in zip(folders, sources, strict=True):
@@ -120,16 +111,20 @@ def test_models_become_run_folders(tmp_path):
 
 def test_fetching_again_leaves_the_folder_alone(tmp_path):
     api = Api([Artifact(*make_artifact(tmp_path / "a"))])
-    (folder,) = wandb_fetch.fetch_models(SPEC, "results", api)
+    (folder,) = fetch.fetch_models(SPEC, "results", api)
     before = (folder / "model.safetensors").stat().st_mtime_ns
-    assert wandb_fetch.fetch_models(SPEC, "results", api) == [folder]
+    assert fetch.fetch_models(SPEC, "results", api) == [folder]
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_two_models_cannot_have_one_folder(tmp_path):
-    api = Api([Artifact(*make_artifact(tmp_path / "a"))], [Artifact(*make_artifact(tmp_path / "b", scale=2.0))])
-    with pytest.raises(FFError, match="already holds another model"):
-        wandb_fetch.fetch_models(SPEC, "results", api)
+def test_two_models_of_one_cell_keep_folders_of_their_own(tmp_path):
+    sources = [make_artifact(tmp_path / name, scale=scale) for name, scale in (("a", 1.0), ("b", 2.0))]
+    api = Api(*[[Artifact(*source)] for source in sources])
+    folders = fetch.fetch_models(SPEC, "results", api)
+    assert folders == [Path("results/DIGITS/784-6-4/ff/seed0"), Path("results/run1/DIGITS/784-6-4/ff/seed0")]
+    for folder, (source, _) in zip(folders, sources, strict=True):
+        assert (folder / "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
+    assert fetch.fetch_models(SPEC, "results", api) == folders
 
 
 class Bomb:
@@ -144,11 +139,11 @@ def test_pickled_models_are_refused_and_never_loaded(tmp_path, capsys):
     published.mkdir()
     (published / "temp_").write_bytes(pickle.dumps(Bomb()))
     good = Artifact(*make_artifact(tmp_path / "a"))
-    folders = wandb_fetch.fetch_models(SPEC, "results", Api([Artifact(published, {"seed": 0})], [good]))
+    folders = fetch.fetch_models(SPEC, "results", Api([Artifact(published, {"seed": 0})], [good]))
     assert len(folders) == 1
     assert "run run0 is passed over: its model is a pickle (temp_)" in capsys.readouterr().err
     with pytest.raises(FFError, match="has a model that ff can use"):
-        wandb_fetch.fetch_models(SPEC, "others", Api([Artifact(published)]))
+        fetch.fetch_models(SPEC, "others", Api([Artifact(published)]))
     assert not Path("exploded").exists()
 
 
@@ -162,8 +157,8 @@ def test_pickled_models_are_refused_and_never_loaded(tmp_path, capsys):
         (lambda folder, metadata: (folder / "model.safetensors").unlink(), "no model.safetensors"),
         (lambda folder, metadata: write_text(folder / "metrics.json", "{"), "damaged"),
         (
-            lambda folder, metadata: write_json(folder / "metrics.json", {"run": {"name": "x"}}),
-            "metrics.json is of x",
+            lambda folder, metadata: write_json(folder / "metrics.json", {"run": {"model": "0" * 16}}),
+            "metrics.json is stale: it belongs to model 0000000000000000",
         ),
     ],
 )
@@ -171,7 +166,7 @@ def test_what_does_not_fit_together_is_passed_over(tmp_path, capsys, change, sen
     folder, metadata = make_artifact(tmp_path / "a")
     change(folder, metadata)
     with pytest.raises(FFError, match="has a model that ff can use"):
-        wandb_fetch.fetch_models(SPEC, "results", Api([Artifact(folder, metadata)]))
+        fetch.fetch_models(SPEC, "results", Api([Artifact(folder, metadata)]))
     assert sentence in capsys.readouterr().err
     assert not list(Path("results").rglob("*.safetensors"))
 
@@ -179,7 +174,7 @@ def test_what_does_not_fit_together_is_passed_over(tmp_path, capsys, change, sen
 def test_runs_without_models_and_lost_downloads_are_passed_over(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     api = Api([], [Artifact(None)], [Artifact(*make_artifact(tmp_path / "a"))])
-    assert len(wandb_fetch.fetch_models(SPEC, "results", api)) == 1
+    assert len(fetch.fetch_models(SPEC, "results", api)) == 1
     err = capsys.readouterr().err
     assert "run0 is passed over: it has no artifact of type model" in err
     assert "run1 is passed over: its model cannot be fetched" in err
@@ -188,21 +183,21 @@ def test_runs_without_models_and_lost_downloads_are_passed_over(tmp_path, capsys
 
 def test_a_single_run_can_be_fetched(tmp_path):
     api = Api([Artifact(*make_artifact(tmp_path / "a"))])
-    assert len(wandb_fetch.fetch_models("team/edgeff/runs/r1", "results", api)) == 1
+    assert len(fetch.fetch_models("team/edgeff/runs/r1", "results", api)) == 1
     assert api.asked == ["team/edgeff/r1"]
 
 
 def test_an_unknown_sweep_is_one_sentence_without_the_key(monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     with pytest.raises(FFError) as caught:
-        wandb_fetch.fetch_models("team/edgeff/sweeps/absent", "results", Api())
+        fetch.fetch_models("team/edgeff/sweeps/absent", "results", Api())
     assert str(caught.value).endswith("Could not find sweep, key (key)")
 
 
 def test_fetching_needs_a_key_and_a_server(monkeypatch):
     with pytest.raises(FFError, match="needs WANDB_API_KEY"):
-        wandb_fetch.fetch_models(SPEC, "results")
+        fetch.fetch_models(SPEC, "results")
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     with pytest.raises(FFError, match="cannot be reached"):
-        wandb_fetch.fetch_models(SPEC, "results")
+        fetch.fetch_models(SPEC, "results")

@@ -16,10 +16,12 @@ from typing import Any
 
 from ff.errors import FFError
 from ff.files import read_json
-from ff.wandb_session import Access, redacted, resolve_access, unreachable, used_environment, within
+from ff.staging import begin, carry_on, publish
+from ff.stamps import model_of, stamp_of, why_stale
+from ff.tracking.parts import TRAINING_FILES
+from ff.tracking.session import Access, redacted, resolve_access, unreachable, used_environment, within
 
 SPEC = re.compile(r"(?:https?://[^/]+/)?([^/\s]+)/([^/\s]+)/(sweeps|runs)/([^/\s?]+)/?")
-FILES = ("model.safetensors", "metrics.json", "history.csv", "phases.csv", "hardware.csv", "hardware.json")
 REQUIRED = ("model.safetensors", "metrics.json")
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin")
 FETCH_S = 600.0
@@ -37,9 +39,10 @@ def fetch_models(spec: str, directory: str | os.PathLike, api: Any = None) -> li
     """Fetch the models of a sweep into `directory`/<dataset>/<layers>/<recipe>/seed<seed>/; gives those
     folders.
 
-    Runs without a usable model are passed over with a line on stderr; folders that hold the very same model
-    are left alone. `api` stands for `wandb.Api()`. Raises FFError when the sweep cannot be had, when none of
-    its runs has a usable model, and when two different models claim one folder.
+    Runs without a usable model are passed over with a line on stderr. A folder that holds the very same model is left
+    alone; a model whose folder holds another one, since their settings or devices differed, goes below
+    `directory`/<run id>/. `api` stands for `wandb.Api()`. Raises FFError when the sweep cannot be had and when none of
+    its runs has a usable model.
     """
     parse_spec(spec)
     access = resolve_access("auto")
@@ -92,10 +95,10 @@ def _fetch_run(run: Any, directory: Path) -> Path:
             downloaded = Path(within(FETCH_S, lambda: models[-1].download(root=temporary)))
         except Exception as error:
             raise _Unusable(f"its model cannot be fetched ({type(error).__name__}: {error})") from None
-        return _place(downloaded, dict(models[-1].metadata or {}), directory)
+        return _place(downloaded, dict(models[-1].metadata or {}), directory, run.id)
 
 
-def _place(downloaded: Path, metadata: dict[str, Any], directory: Path) -> Path:
+def _place(downloaded: Path, metadata: dict[str, Any], directory: Path, run_id: str) -> Path:
     """Check a downloaded artifact and move its files to their run folder."""
     names = {path.name for path in downloaded.rglob("*") if path.is_file()}
     if "model.safetensors" not in names:
@@ -111,8 +114,8 @@ def _place(downloaded: Path, metadata: dict[str, Any], directory: Path) -> Path:
     from ff import checkpoint
 
     try:
-        config = checkpoint.config(checkpoint.load(downloaded / "model.safetensors")[1])
-        metrics = read_json(downloaded / "metrics.json")
+        meta = checkpoint.load(downloaded / "model.safetensors")[1]
+        config, metrics = checkpoint.config(meta), read_json(downloaded / "metrics.json")
     except (FFError, KeyError, TypeError, ValueError) as error:
         raise _Unusable(f"its model is damaged ({error})") from None
     stated = {
@@ -124,19 +127,23 @@ def _place(downloaded: Path, metadata: dict[str, Any], directory: Path) -> Path:
     for name, value in stated.items():
         if name in metadata and metadata[name] != value:
             raise _Unusable(f"its metadata says {name} {metadata[name]}, its model {value}")
-    if (metrics.get("run") or {}).get("name") != config.name:
-        raise _Unusable(f"its metrics.json is of {(metrics.get('run') or {}).get('name')}, its model of {config.name}")
-    folder = directory / config.name
-    model = folder / "model.safetensors"
-    if model.is_file():
-        if model.read_bytes() == (downloaded / "model.safetensors").read_bytes():
+    stale = why_stale(stamp_of(metrics), meta["model"])
+    if stale:
+        raise _Unusable(f"its metrics.json is {stale}")
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", run_id):
+        raise _Unusable("its id is no name for a folder")
+    for folder in (directory / config.name, directory / run_id / config.name):
+        carry_on(folder)
+        if not (folder / "model.safetensors").is_file():
+            break
+        if model_of(folder) == meta["model"]:
             return folder
-        raise FFError(f"{folder} already holds another model; fetch into a results folder of its own")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
+    else:
+        raise _Unusable(f"{folder} holds another model")
+    staged = begin(folder)
+    for name in TRAINING_FILES:
         if (downloaded / name).is_file():
-            # Made anew, not moved: as outputs of the DAG they must be newer than the data they were trained
-            # on.
-            shutil.copyfile(downloaded / name, folder / f".{name}.tmp")
-            (folder / f".{name}.tmp").replace(folder / name)
+            # Made anew, not moved: as outputs of the DAG they must be newer than the data they were trained on.
+            shutil.copyfile(downloaded / name, staged / name)
+    publish(folder)
     return folder

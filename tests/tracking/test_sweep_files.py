@@ -3,24 +3,26 @@
 import argparse
 import dataclasses
 import json
-import os
-import re
-import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ff import sweeps
+from ff.cli import main
 from ff.config import RECIPES, RunConfig, resolve_recipe
 from ff.errors import FFError
 from ff.files import read_json, write_text
+from ff.tracking.sweeps import command
+from ff.tracking.sweeps.cells import read_sweep, workflow_keys
+from ff.tracking.sweeps.checking import check
+from ff.tracking.sweeps.files import load, schema_problems
+from ff.tracking.sweeps.remote import create
+from ff.tracking.sweeps.values import expand, quantile
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "config/sweeps"
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
@@ -42,15 +44,6 @@ parameters:
 """
 
 
-@pytest.fixture(autouse=True)
-def no_account(tmp_path, monkeypatch):
-    for name in list(os.environ):
-        if name.startswith("WANDB_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-
-
 def sweep_file(content, name="sweep.yaml"):
     write_text(name, content if isinstance(content, str) else yaml.safe_dump(content))
     return name
@@ -66,27 +59,27 @@ def of(method="grid", **parameters):
 
 def test_the_published_grid_is_168_runs_and_84_trainings():
     path = EXAMPLES / "datasets.yaml"
-    found = sweeps.check(path)
+    found = check(path)
     assert (found.problems, found.method, found.runs) == ([], "grid", 168)
     assert any("3072" in text for text in found.warnings)
-    drawn = sweeps.expand(path)
+    drawn = expand(path)
     assert len(drawn) == len({json.dumps(run, sort_keys=True) for run in drawn}) == 168
     assert {run["no_cuda"] for run in drawn} == {True, False}
-    grid = sweeps.grid(path)
-    assert len(grid["runs"]) == 84
-    assert {run["layers"][0] for run in grid["runs"] if run["dataset"] in ("SVHN", "CIFAR10")} == {3072}
-    assert {run["layers"][0] for run in grid["runs"] if run["dataset"] in ("MNIST", "FMNIST")} == {784}
-    assert {run["recipe"] for run in grid["runs"]} == {"ff"}
-    assert (grid["recipes"], grid["train_by_recipe"]) == ({}, {})
-    assert (grid["train"]["rep_epochs"], grid["train"]["train_batch_size"]) == (20, 512)
-    assert grid["train"]["val_size"] == RunConfig.val_size
-    assert any("no_cuda" in text for text in grid["warnings"])
+    sweep = read_sweep(path)
+    assert len(sweep.runs) == 84
+    assert {run.layers[0] for run in sweep.runs if run.dataset in ("SVHN", "CIFAR10")} == {3072}
+    assert {run.layers[0] for run in sweep.runs if run.dataset in ("MNIST", "FMNIST")} == {784}
+    assert {run.recipe for run in sweep.runs} == {"ff"}
+    assert (sweep.recipes, sweep.train_by_recipe) == ({}, {})
+    assert (sweep.train["rep_epochs"], sweep.train["train_batch_size"]) == (20, 512)
+    assert sweep.train["val_size"] == RunConfig.val_size
+    assert any("no_cuda" in text for text in sweep.warnings)
 
 
 def test_the_other_published_shape_means_the_same_settings():
     path = sweep_file(REFACTORED)
-    assert sweeps.check(path).problems == []
-    assert sweeps.expand(path)[1] == {
+    assert check(path).problems == []
+    assert expand(path)[1] == {
         "dataset": "MNIST",
         "layers": "784,80000,10",
         "no_cuda": False,
@@ -95,19 +88,19 @@ def test_the_other_published_shape_means_the_same_settings():
         "softmax_epochs": 20,
         "train_batch_size": 512,
     }
-    assert sweeps.grid(path)["execution"] == {"no_cuda": False}
+    assert read_sweep(path).execution == {"no_cuda": False}
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
 def test_examples_are_sound(path):
-    assert sweeps.check(path, count=4).problems == []
-    assert sweeps.grid(path, count=4)["runs"]
+    assert check(path, count=4).problems == []
+    assert read_sweep(path, count=4).runs
 
 
 def test_enable_hw_monitor_is_passed_on():
-    grid = sweeps.grid(of(enable_hw_monitor={"value": False}, no_cuda={"value": True}, hw_interval_ms={"value": 100}))
-    assert grid["execution"] == {"enable_hw_monitor": False, "hw_interval_ms": 100, "no_cuda": True}
-    assert grid["config"] == {"device": "cpu", "sidecar": "off", "hw_interval_ms": 100}
+    sweep = read_sweep(of(enable_hw_monitor={"value": False}, no_cuda={"value": True}, hw_interval_ms={"value": 100}))
+    assert sweep.execution == {"enable_hw_monitor": False, "hw_interval_ms": 100, "no_cuda": True}
+    assert workflow_keys(sweep.execution) == {"device": "cpu", "sidecar": "off", "hw_interval_ms": 100}
 
 
 # ---------------------------------------------------------------- values
@@ -147,52 +140,52 @@ REFERENCE = [
 
 @pytest.mark.parametrize(("entry", "values"), REFERENCE, ids=lambda case: str(case)[:40])
 def test_quantiles_are_those_of_wandb(entry, values):
-    found = [sweeps.quantile(entry, u) for u in (0.1, 0.37, 0.81)]
+    found = [quantile(entry, u) for u in (0.1, 0.37, 0.81)]
     assert found == (pytest.approx(values) if isinstance(values[0], float) else values)
     assert [type(value) for value in found] == [type(value) for value in values]
 
 
 @given(st.integers(-50, 50), st.integers(1, 50), st.floats(0, 1, exclude_max=True))
 def test_whole_numbers_stay_within_their_bounds(low, width, u):
-    value = sweeps.quantile({"min": low, "max": low + width}, u)
+    value = quantile({"min": low, "max": low + width}, u)
     assert isinstance(value, int)
     assert low <= value <= low + width
 
 
 def test_grid_takes_whole_ranges_and_steps():
     path = of(seed={"min": 1, "max": 3}, alpha={"distribution": "q_uniform", "min": 1, "max": 3, "q": 0.5})
-    assert [run["alpha"] for run in sweeps.expand(path)[::3]] == [1, 1.5, 2, 2.5]
-    assert sweeps.check(path).runs == 12
+    assert [run["alpha"] for run in expand(path)[::3]] == [1, 1.5, 2, 2.5]
+    assert check(path).runs == 12
 
 
 def test_repeated_values_count_once():
-    assert len(sweeps.expand(of(seed={"values": [1, 1, 2]}))) == 2
+    assert len(expand(of(seed={"values": [1, 1, 2]}))) == 2
 
 
 @pytest.mark.parametrize("entry", [{"min": 0.1, "max": 0.5}, {"values": [1.0], "probabilities": [1.0]}])
 def test_grid_refuses_what_has_no_end(entry):
     path = of(alpha=entry)
     with pytest.raises(FFError, match="use method random"):
-        sweeps.expand(path)
-    assert any("use method random" in text for text in sweeps.check(path).problems)
+        expand(path)
+    assert any("use method random" in text for text in check(path).problems)
 
 
 def test_random_draws_are_fixed_by_the_seed():
     path = EXAMPLES / "learning_rate.yaml"
-    first = sweeps.expand(path, count=20, seed=1)
-    assert first == sweeps.expand(path, count=20, seed=1)
-    assert first != sweeps.expand(path, count=20, seed=2)
-    assert first[:5] == sweeps.expand(path, count=5, seed=1)
+    first = expand(path, count=20, seed=1)
+    assert first == expand(path, count=20, seed=1)
+    assert first != expand(path, count=20, seed=2)
+    assert first[:5] == expand(path, count=5, seed=1)
     assert all(0.001 <= run["learning_rate"] <= 0.05 for run in first)
     with pytest.raises(FFError, match="--count"):
-        sweeps.expand(path)
+        expand(path)
 
 
 def test_count_and_run_cap_limit_a_grid():
     path = sweep_file({"method": "grid", "run_cap": 3, "parameters": {"seed": {"values": [1, 2, 3, 4]}}})
-    assert [run["seed"] for run in sweeps.expand(path)] == [1, 2, 3]
-    assert [run["seed"] for run in sweeps.expand(path, count=2)] == [1, 2]
-    assert sweeps.check(path).runs == 3
+    assert [run["seed"] for run in expand(path)] == [1, 2, 3]
+    assert [run["seed"] for run in expand(path, count=2)] == [1, 2]
+    assert check(path).runs == 3
 
 
 def test_nested_parameters_and_flags_of_the_command_are_settings():
@@ -206,11 +199,11 @@ def test_nested_parameters_and_flags_of_the_command_are_settings():
             },
         }
     )
-    assert sweeps.check(path).problems == []
-    assert sweeps.expand(path)[0] == {"rep_epochs": "3", "dataset": "DIGITS", "alpha": 61.0, "seed": 1}
-    grid = sweeps.grid(path)
-    assert grid["train"]["rep_epochs"] == 3
-    assert {run["recipe"] for run in grid["runs"]} == {"ff.alpha_61", "ff.alpha_62"}
+    assert check(path).problems == []
+    assert expand(path)[0] == {"rep_epochs": "3", "dataset": "DIGITS", "alpha": 61.0, "seed": 1}
+    sweep = read_sweep(path)
+    assert sweep.train["rep_epochs"] == 3
+    assert {run.recipe for run in sweep.runs} == {"ff.alpha_61", "ff.alpha_62"}
 
 
 # ---------------------------------------------------------------- cells of the DAG
@@ -222,24 +215,24 @@ def test_settings_that_are_no_part_of_a_path_become_recipes():
         learning_rate={"values": [RECIPES["ff"].learning_rate, 0.00321]},
         recipe={"values": ["ff", "edgeff"]},
     )
-    grid = sweeps.grid(path)
-    assert len(grid["runs"]) == 8
-    names = {run["recipe"] for run in grid["runs"]}
+    sweep = read_sweep(path)
+    assert len(sweep.runs) == 8
+    names = {run.recipe for run in sweep.runs}
     assert "ff.rep_epochs_3" in names
     assert "ff.learning_rate_0.00321.rep_epochs_5" in names
-    assert grid["train_by_recipe"]["ff.learning_rate_0.00321.rep_epochs_5"] == {"rep_epochs": 5}
-    assert "rep_epochs" not in grid["train"]
-    settings = resolve_recipe("edgeff.learning_rate_0.00321.rep_epochs_5", None, grid["recipes"])
+    assert sweep.train_by_recipe["ff.learning_rate_0.00321.rep_epochs_5"] == {"rep_epochs": 5}
+    assert "rep_epochs" not in sweep.train
+    settings = resolve_recipe("edgeff.learning_rate_0.00321.rep_epochs_5", None, sweep.recipes)
     assert settings == dataclasses.replace(RECIPES["edgeff"], learning_rate=0.00321)
-    assert resolve_recipe("ff.rep_epochs_3", None, grid["recipes"]) == RECIPES["ff"]
+    assert resolve_recipe("ff.rep_epochs_3", None, sweep.recipes) == RECIPES["ff"]
 
 
 def test_recipes_of_the_configuration_can_be_swept():
     own = {"mine": {"base": "edgeff", "alpha": 3.0}}
-    grid = sweeps.grid(of(recipe={"value": "mine"}, schedule={"values": ["linear", "constant"]}), recipes=own)
-    assert {run["recipe"] for run in grid["runs"]} == {"mine", "mine.schedule_linear"}
+    sweep = read_sweep(of(recipe={"value": "mine"}, schedule={"values": ["linear", "constant"]}), recipes=own)
+    assert {run.recipe for run in sweep.runs} == {"mine", "mine.schedule_linear"}
     wanted = dataclasses.replace(RECIPES["edgeff"], alpha=3.0, schedule="linear")
-    assert resolve_recipe("mine.schedule_linear", None, own | grid["recipes"]) == wanted
+    assert resolve_recipe("mine.schedule_linear", None, own | sweep.recipes) == wanted
 
 
 def test_long_and_close_variants_keep_names_of_their_own():
@@ -249,11 +242,11 @@ def test_long_and_close_variants_keep_names_of_their_own():
         head_learning_rate={"values": [0.002, 0.003]},
         threshold={"value": 1.25},
     )
-    grid = sweeps.grid(path)
-    names = [run["recipe"] for run in grid["runs"]]
+    sweep = read_sweep(path)
+    names = [run.recipe for run in sweep.runs]
     assert len(set(names)) == 4
     assert max(map(len, names)) <= 64
-    assert sorted({grid["recipes"][name]["learning_rate"] for name in names}) == rates
+    assert sorted({sweep.recipes[name]["learning_rate"] for name in names}) == rates
 
 
 @given(
@@ -270,8 +263,8 @@ def test_long_and_close_variants_keep_names_of_their_own():
 )
 def test_every_training_has_one_cell(axes):
     path = sweep_file({"method": "grid", "parameters": {name: {"values": values} for name, values in axes.items()}})
-    grid = sweeps.grid(path)
-    cells = [tuple(run.values()) for run in grid["runs"]]
+    sweep = read_sweep(path)
+    cells = [run.name for run in sweep.runs]
     assert len(set(cells)) == len(cells)
     wanted = 1
     for name, values in axes.items():
@@ -332,18 +325,18 @@ def test_every_training_has_one_cell(axes):
     ],
 )
 def test_check_names_the_problem(content, sentence):
-    problems = sweeps.check(sweep_file(content)).problems
+    problems = check(sweep_file(content)).problems
     assert any(sentence in text for text in problems), problems
 
 
 def test_check_warns_of_metrics_that_some_runs_lack():
     parameters = {"recipe": {"values": ["ff", "bp"]}}
     path = sweep_file({"method": "grid", "metric": {"name": "test/goodness_accuracy"}, "parameters": parameters})
-    found = sweeps.check(path)
+    found = check(path)
     assert found.problems == []
-    assert any("recipe bp" in text for text in found.warnings)
+    assert any("method backprop lack it" in text for text in found.warnings)
     path = sweep_file({"method": "grid", "metric": {"name": "VDD_IN_power_mw"}, "parameters": parameters})
-    assert any("sensor" in text for text in sweeps.check(path).warnings)
+    assert any("sensor" in text for text in check(path).warnings)
 
 
 def test_check_says_what_bayes_needs():
@@ -354,26 +347,72 @@ def test_check_says_what_bayes_needs():
             "parameters": {"alpha": {"min": 1.0, "max": 9.0}},
         }
     )
-    found = sweeps.check(path)
+    found = check(path)
     assert (found.problems, found.runs) == ([], None)
     assert any("agent" in text for text in found.warnings)
     with pytest.raises(FFError, match=r"method bayes of sweep\.yaml is steered by W&B's server"):
-        sweeps.expand(path)
+        expand(path)
 
 
 def test_unreadable_files_are_named():
     with pytest.raises(FFError, match="cannot read sweep file absent"):
-        sweeps.load("absent.yaml")
+        load("absent.yaml")
     with pytest.raises(FFError, match="not valid YAML in line"):
-        sweeps.load(sweep_file("method: grid\nparameters: [1\n"))
+        load(sweep_file("method: grid\nparameters: [1\n"))
     with pytest.raises(FFError, match="must hold"):
-        sweeps.load(sweep_file("- 1"))
+        load(sweep_file("- 1"))
+
+
+@pytest.mark.parametrize("content", [b"method: gr\xe9", "method: grid".encode("utf-16"), b"a: \x00", b"a: 2024-13-45"])
+def test_a_file_that_is_no_text_in_utf8_ends_with_one_sentence(content, capsys):
+    Path("sweep.yaml").write_bytes(content)
+    for words in (["--check"], ["--local"], []):
+        Path("Snakefile").touch()
+        assert main(["sweep", "sweep.yaml", *words]) == 1
+        captured = capsys.readouterr()
+        assert captured.err.startswith("ff: sweep file sweep.yaml is not valid YAML")
+        assert len(captured.err.splitlines()) == 1
+
+
+KEYS = st.sampled_from(
+    ["value", "values", "min", "max", "distribution", "q", "probabilities", "parameters", "x", 1, True]
+)
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4), st.dates())
+VALUES = st.recursive(
+    SCALARS | st.sampled_from(["grid", "random", "DIGITS", "784,20", "uniform", "normal", "q_uniform", "bp"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=2), inner, max_size=3),
+    max_leaves=6,
+)
+SETTINGS = st.sampled_from(
+    ["layers", "seed", "recipe", "alpha", "dataset", "no-cuda", "method", "out", "rep_epochs", 7]
+)
+FIELDS = {
+    "method": st.sampled_from(["grid", "random", "bayes"]) | VALUES,
+    "parameters": st.dictionaries(SETTINGS, st.dictionaries(KEYS, VALUES, max_size=3) | VALUES, max_size=3) | VALUES,
+    "metric": st.dictionaries(st.sampled_from(["name", "goal"]), VALUES, max_size=2) | VALUES,
+    "command": st.lists(VALUES, max_size=3) | VALUES,
+    "program": VALUES,
+    "run_cap": VALUES,
+}
+
+
+@given(st.fixed_dictionaries({}, optional=FIELDS), st.none() | st.integers(1, 3))
+def test_whatever_the_file_holds_there_is_an_answer(content, count):
+    path = sweep_file(yaml.safe_dump(content))
+    try:
+        found = check(path, count)
+    except FFError:
+        return
+    try:
+        read_sweep(path, count)
+    except FFError:
+        assert found.problems or found.runs is None or found.method == "bayes"
 
 
 def test_the_schema_is_the_published_one():
-    schema = read_json(ROOT / "ff/schemas/wandb_sweep.json")
+    schema = read_json(ROOT / "ff/tracking/sweeps/schema/wandb_sweep.json")
     assert schema["title"] == "SweepConfig"
-    assert "MIT License" in (ROOT / "ff/schemas/wandb_sweep.LICENSE").read_text()
+    assert "MIT License" in (ROOT / "ff/tracking/sweeps/schema/wandb_sweep.LICENSE").read_text()
 
 
 # ---------------------------------------------------------------- the command line
@@ -381,8 +420,8 @@ def test_the_schema_is_the_published_one():
 
 def command_line(*words):
     parser = argparse.ArgumentParser()
-    sweeps.add_arguments(parser)
-    return sweeps.run(parser.parse_args(list(map(str, words))))
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(list(map(str, words))))
 
 
 def test_check_on_the_command_line(capsys):
@@ -392,67 +431,6 @@ def test_check_on_the_command_line(capsys):
     assert "locally 84 trainings" in out
     assert command_line("--check", of(rep_epoch={"value": 1})) == 1
     assert "problem: parameter 'rep_epoch' is not a setting" in capsys.readouterr().out
-
-
-SNAKEFILE = """
-import sys
-sys.path.insert(0, {root!r})
-from ff import sweeps
-grid = sweeps.grid(config["sweep"], config.get("sweep_count"), int(config.get("sweep_seed", 0)))
-rule train:
-    output: "results/{{dataset}}/{{layers}}/{{recipe}}/seed{{seed}}/metrics.json"
-    shell: "echo '{{{{\\"final\\": {{{{\\"val_accuracy\\": 0.{{wildcards.seed}}}}}}}}}}' > {{output}}"
-"""
-
-
-def test_local_runs_the_grid_through_snakemake(capfd):
-    path = sweep_file(
-        {
-            "method": "grid",
-            "metric": {"name": "final/val_accuracy", "goal": "maximize"},
-            "parameters": {
-                "seed": {"values": [3, 5, 4]},
-                "dataset": {"value": "DIGITS"},
-                "layers": {"value": "784,20,10"},
-            },
-        }
-    )
-    write_text("Snakefile", SNAKEFILE.format(root=str(ROOT)))
-    write_text("config/config.yaml", "results: results\n")
-    assert command_line(path, "--local", "--cores", 1) == 0
-    made = sorted(str(p) for p in Path("results").rglob("metrics.json"))
-    assert made == [f"results/DIGITS/784-20-10/ff/seed{seed}/metrics.json" for seed in (3, 4, 5)]
-    out = capfd.readouterr().out
-    assert "3 trainings" in out
-    assert out.index("0.5000  DIGITS/784-20-10/ff/seed5") < out.index("0.4000  DIGITS/784-20-10/ff/seed4")
-
-
-def test_the_projects_own_workflow_expands_the_published_grid():
-    code = "import sys; from ff.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, "sweep", str(EXAMPLES / "datasets.yaml"), "--local", "--dry-run"]
-    done = subprocess.run(
-        [*command, "--cores", "1"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "84 trainings" in done.stdout
-    text = done.stdout + done.stderr
-    # Snakemake's table of jobs: as many trainings as cells, and each of the four data sets prepared once.
-    jobs = dict(line.split() for line in text.splitlines() if re.fullmatch(r"\w+ +\d+", line))
-    assert jobs["train"] == "84"
-    assert jobs["prepare"] == "4"
-
-
-def test_local_needs_the_projects_folder_and_no_account():
-    with pytest.raises(FFError, match="no Snakefile here"):
-        command_line(of(seed={"value": 1}), "--local")
-
-
-def test_the_snakemake_command_has_its_targets_before_the_settings():
-    runs = sweeps.grid(of(seed={"value": 1}))["runs"]
-    words = sweeps.local_command("s.yaml", runs, "config/config.yaml", 5, 7, "2", dry_run=True)
-    assert words[:3] == [sys.executable, "-m", "snakemake"]
-    assert words[3] == "results/MNIST/784-100-100-100/ff/seed1/metrics.json"
-    assert words[-4:] == ["--config", "sweep=s.yaml", "sweep_seed=7", "sweep_count=5"]
 
 
 # ---------------------------------------------------------------- on W&B (its client replaced)
@@ -474,45 +452,45 @@ class Client:
 def test_creating_a_sweep_sends_ff_train_in_place_of_the_program():
     client = Client()
     path = sweep_file(REFACTORED)
-    assert sweeps.create(path, entity="team", client=client) == ("abc123", "team/edgeff-refactor/abc123")
+    assert create(path, entity="team", client=client) == ("abc123", "team/edgeff-refactor/abc123")
     ((config, entity, project),) = client.calls
     assert (entity, project) == ("team", "edgeff-refactor")
     assert config["command"] == ["${env}", "ff", "train", "${args}"]
     assert config["parameters"]["rep-epochs"] == {"value": 20}
     assert config["metric"] == {"name": "final/test_accuracy", "goal": "maximize"}
     write_text("again.yaml", yaml.safe_dump(config))
-    assert sweeps.schema_problems(sweeps.load("again.yaml")) == []
-    assert sweeps.expand("again.yaml") == sweeps.expand(path)
+    assert schema_problems(load("again.yaml")) == []
+    assert expand("again.yaml") == expand(path)
 
 
 def test_a_refusal_by_wandb_is_one_sentence_without_the_key(monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     with pytest.raises(FFError) as caught:
-        sweeps.create(of(seed={"value": 1}), client=Client(f"no access for {KEY}\nmore"))
+        create(of(seed={"value": 1}), client=Client(f"no access for {KEY}\nmore"))
     assert str(caught.value) == "W&B did not take the sweep sweep.yaml: no access for (key)"
 
 
 def test_creating_a_sweep_needs_a_key_and_a_server(monkeypatch):
     path = of(seed={"value": 1})
     with pytest.raises(FFError, match="needs WANDB_API_KEY"):
-        sweeps.create(path)
+        create(path)
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     with pytest.raises(FFError, match="cannot be reached") as caught:
-        sweeps.create(path)
+        create(path)
     assert KEY not in str(caught.value)
 
 
 def test_run_agent_starts_an_agent_that_finds_ff(monkeypatch):
     started = []
 
-    def record(command, **options):
-        started.append((command, options))
-        return SimpleNamespace(returncode=3)
+    def record(words, environment):
+        started.append((words, environment))
+        return 3
 
-    monkeypatch.setattr(sweeps, "create", lambda *_: ("abc", "team/p/abc"))
-    monkeypatch.setattr(subprocess, "run", record)
+    monkeypatch.setattr(command, "create", lambda *_: ("abc", "team/p/abc"))
+    monkeypatch.setattr(command, "_done", record)
     assert command_line(of(seed={"value": 1}), "--run-agent", "--count", 2) == 3
-    command, options = started[0]
-    assert command == [sys.executable, "-m", "wandb", "agent", "--count", "2", "team/p/abc"]
-    assert options["env"]["PATH"].startswith(str(Path(sys.executable).parent))
+    ((words, environment),) = started
+    assert words == [sys.executable, "-m", "wandb", "agent", "--count", "2", "team/p/abc"]
+    assert environment["PATH"].startswith(str(Path(sys.executable).parent))
