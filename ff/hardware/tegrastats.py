@@ -231,6 +231,7 @@ class Tegrastats:
     """
 
     name = "tegrastats"
+    method = "power as printed"
 
     def __init__(self, interval_ms: int = 500, root: str | os.PathLike = "/"):
         self.interval_ms = interval_ms

@@ -7,8 +7,8 @@ import pytest
 from fake_boards import SAMPLES, wait_until
 
 from ff.errors import FFError
+from ff.hardware.log import read_log
 from ff.hardware.monitor import _lines, main, run
-from ff.hardware.summary import read_log
 from ff.hardware.tegrastats import parse_line
 
 

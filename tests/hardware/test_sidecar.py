@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fake_boards import FakeTree, follow_curve, install_fake_tegrastats, wait_until
 
-from ff.hardware.summary import read_log
+from ff.hardware.log import read_log
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from fake_boards import BOARDS, FakeTree, curve_mw, follow_curve, install_fake_t
 from ff.hardware import SensorMissing
 from ff.hardware.host import Host
 from ff.hardware.ina3221 import Ina3221
-from ff.hardware.nvml import Nvml, visible
 from ff.hardware.rapl import Rapl
 from ff.hardware.sources import choose, is_jetson, open_power_source
 from ff.hardware.tegrastats import Tegrastats
@@ -121,86 +120,6 @@ def test_rapl_without_permission_says_what_would_help(tmp_path, monkeypatch):
 def test_a_machine_without_rapl_says_so(tmp_path):
     with pytest.raises(SensorMissing, match="no RAPL"):
         Rapl(tmp_path).open()
-
-
-class FakeNvml(types.ModuleType):
-    """As much of pynvml as is used; GPU 1 supports next to nothing."""
-
-    NVML_CLOCK_SM, NVML_TEMPERATURE_GPU = 1, 0
-
-    class NVMLError(Exception):
-        pass
-
-    def __init__(self):
-        super().__init__("pynvml")
-        self.energy = 5000
-
-    def nvmlInit(self):
-        pass
-
-    nvmlShutdown = nvmlInit
-
-    def nvmlDeviceGetCount(self):
-        return 2
-
-    def nvmlDeviceGetHandleByIndex(self, index):
-        return index
-
-    def nvmlDeviceGetUUID(self, handle):
-        return ["GPU-aaaa1111", "GPU-bbbb2222"][handle]
-
-    def nvmlDeviceGetPowerUsage(self, handle):
-        return 70000 + handle
-
-    def _only_first(self, handle, value):
-        if handle:
-            raise self.NVMLError("not supported")
-        return value
-
-    def nvmlDeviceGetTotalEnergyConsumption(self, handle):
-        self.energy += 100
-        return self._only_first(handle, self.energy)
-
-    def nvmlDeviceGetUtilizationRates(self, handle):
-        return self._only_first(handle, types.SimpleNamespace(gpu=42))
-
-    def nvmlDeviceGetClockInfo(self, handle, kind):
-        return self._only_first(handle, 1980)
-
-    def nvmlDeviceGetMemoryInfo(self, handle):
-        return self._only_first(handle, types.SimpleNamespace(used=2**30))
-
-    def nvmlDeviceGetTemperature(self, handle, kind):
-        return self._only_first(handle, 33)
-
-
-def test_nvml_reads_the_gpus_of_the_job(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pynvml", FakeNvml())
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    source = Nvml()
-    source.open()
-    first, second = source.sample()
-    assert first["power_mw"] == {"gpu0": 70000}
-    assert first["energy_mj"]["gpu0"] > 0
-    assert (first["gpu_percent"], first["gpu_freq_mhz"], first["gpu_memory_used_mb"]) == (42, [1980], 1024.0)
-    assert first["temperature_c"] == {"gpu0": 33}
-    assert second["power_mw"] == {"gpu1": 70001}
-    assert "gpu_percent" not in second
-    source.close()
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    source.open()
-    assert [reading["gpu"] for reading in source.sample()] == [1]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(SensorMissing, match="CUDA_VISIBLE_DEVICES"):
-        Nvml().open()
-
-
-@pytest.mark.parametrize(
-    ("setting", "expected"),
-    [(None, [0, 1]), ("", []), ("1,0", [1, 0]), ("GPU-bb", [1]), ("0,-1,1", [0]), ("7", []), ("GPU-", [])],
-)
-def test_visible_devices(setting, expected):
-    assert visible(["GPU-aaaa1111", "GPU-bbbb2222"], setting) == expected
 
 
 def test_the_host_is_read():
