@@ -25,11 +25,12 @@ from pathlib import Path
 from statistics import median
 
 from ff.errors import FFError
-from ff.files import read_csv, write_csv, write_json
+from ff.files import write_csv, write_json
 from ff.hardware import energy
 from ff.hardware.attribution import Attribution, power_series
 from ff.hardware.log import Attempt, number, read_log
-from ff.phases import Phase, read_phases
+from ff.phases import Phase, model_of_phases, read_phases
+from ff.stamps import COLUMN
 
 _MAX_GAPS = 100
 _MAX_NOTES = 200
@@ -46,24 +47,17 @@ def summarise(
     Both name the model that phases.csv names. A log or phase file that is not there is no error: the summary then says
     that there are 0 samples, or holds no energy. Raises FFError when an output cannot be written.
     """
-    phases: list[Phase] = []
-    model = None
-    if phases_path is not None and Path(phases_path).exists():
-        phases = read_phases(phases_path)
-        model = _model(read_csv(phases_path))
+    there = phases_path is not None and Path(phases_path).exists()
+    phases = read_phases(phases_path) if there else []
+    model = model_of_phases(phases_path) if there else None
     attempts = _of_this_job(read_log(log_path), phases)
-    summary = _summary(attempts, phases, model)
+    summary = {"schema": 1, "model": model, **_summary(attempts, phases)}
     if csv_path is not None:
-        rows = [{"model": model, **flat_row(sample)} for attempt in attempts for sample in attempt.samples]
-        write_csv(csv_path, _columns(rows), rows)
+        rows = [flat_row(sample) for attempt in attempts for sample in attempt.samples]
+        write_csv(csv_path, [COLUMN, *_columns(rows)], [{COLUMN: model, **row} for row in rows])
     if json_path is not None:
         write_json(json_path, summary)
     return summary
-
-
-def _model(rows: list[dict[str, str]]) -> str | None:
-    """The model that the job made: the last that its phases name; None where it made none."""
-    return next((row["model"] for row in reversed(rows) if row.get("model")), None)
 
 
 def _of_this_job(attempts: list[Attempt], phases: list[Phase]) -> list[Attempt]:
@@ -79,7 +73,7 @@ def _of_this_job(attempts: list[Attempt], phases: list[Phase]) -> list[Attempt]:
     return kept or attempts
 
 
-def _summary(attempts: list[Attempt], phases: list[Phase], model: str | None) -> dict:
+def _summary(attempts: list[Attempt], phases: list[Phase]) -> dict:
     notes = [_note_text(note) for attempt in attempts for note in attempt.notes if note.get("event") != "end"]
     sources = _sources(attempts)
     periods_s = [source["period_s"] for source in sources["power"] if source["period_s"] is not None]
@@ -87,8 +81,6 @@ def _summary(attempts: list[Attempt], phases: list[Phase], model: str | None) ->
     if not attempts:
         notes.append("there is no hardware log: the job ran without a recorder, or it could not write")
     return {
-        "schema": 1,
-        "model": model,
         "machine": attempts[-1].header.get("machine") if attempts else None,
         "sources": sources,
         "attempts": [_attempt_row(attempt) for attempt in attempts],
@@ -169,7 +161,6 @@ def _note_text(note: dict) -> str:
 # ---------------------------------------------------------------------- hardware.csv
 
 _LEADING = (
-    "model",
     "monotonic_s",
     "unix_s",
     "source",
