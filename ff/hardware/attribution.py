@@ -19,7 +19,8 @@ Intervals, with P_i the mean power of window i, n windows and T the seconds that
 
 For a whole run the phases' gross spreads are added in quadrature; idle power is the same for all of them, so its part
 is times the seconds of the run. A phase of one window adds no spread, which the method says. The sum is missing where
-a phase was not measured: a part of it would pass for the whole.
+a phase was not measured: a part of it would pass for the whole. The start of the program, the phase `import`, is no
+part of the run: a recorder in the process begins after it.
 """
 
 import math
@@ -31,11 +32,11 @@ from typing import NamedTuple
 from ff.hardware import energy
 from ff.hardware.idle import IDLE
 from ff.hardware.log import Attempt, number
-from ff.phases import Phase
+from ff.phases import START, Phase
 
 PERIODS = 20
 """A window shorter than so many periods of its sensor says little."""
-_MOST_PARTS = 10
+_MOST_PARTS = 5
 _INTERVALS_PER_PART = 4
 
 NO_SPREAD = "one window, no interval"
@@ -159,6 +160,7 @@ class Attribution:
         self._rails = list(dict.fromkeys(rail for one in series.values() for rail in one))
         self._total = energy.total_rails(self._rails)
         work = [phase for phase in phases if phase.name not in IDLE]
+        self._idle_spreads: dict[tuple[str, ...], _Spread] = {}
         self._integrals: dict[tuple[str, Phase], energy.Integral] = {}
         self._rows = {name: [row for row in work if row.name == name] for name in dict.fromkeys(p.name for p in work)}
         self._idle = self._idle_windows([phase for phase in phases if phase.name in IDLE])
@@ -216,6 +218,12 @@ class Attribution:
         whole = [parts for parts in by_window.values() if len(parts) == len(rails)]
         return [sum(values) for parts in whole for values in zip(*parts, strict=True)]
 
+    def _idle_spread(self, rails: Sequence[str]) -> _Spread:
+        key = tuple(rails)
+        if key not in self._idle_spreads:
+            self._idle_spreads[key] = _spread(self._idle_parts(rails))
+        return self._idle_spreads[key]
+
     def _describe_idle(self) -> dict:
         by_name: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in IDLE}
         for rail, windows in self._idle.items():
@@ -238,13 +246,13 @@ class Attribution:
         parts = self._idle_parts(rails)
         if not parts:
             return None
-        mean, spread = sum(parts) / len(parts), _spread(parts)
+        mean, spread = sum(parts) / len(parts), self._idle_spread(rails)
         return {"power_mw": round(mean, 3), **_ends(mean, spread, "mw"), "n": len(parts), "method": spread.method}
 
     # ------------------------------------------------------------------ phases
 
     def _phase(self, name: str, rows: Sequence[Phase]) -> dict:
-        seconds = sum(row.end_monotonic_s - row.start_monotonic_s for row in rows)
+        seconds = sum(row.seconds for row in rows)
         foreign = {row.boot_id for row in rows} - set(self._series)
         if foreign:
             self.notes.append(f"phase {name} ran during another boot than the samples, its energy is not known")
@@ -265,13 +273,16 @@ class Attribution:
             total = None
         return self._described(rows, parts, total)
 
-    def _run(self) -> dict:
-        """The same for all phases but idle together."""
-        rows = [row for rows in self._rows.values() for row in rows]
-        parts = {rail: self._sum([rail]) for rail in self._rails}
-        measured = all(phase["total"] is not None for phase in self.energy.values())
-        total = self._sum(self._total[1]) if measured else None
-        return {"phases": list(self._rows), **self._described(rows, parts, total)}
+    def _run(self) -> dict | None:
+        """The same for the phases of the run together."""
+        names = [name for name in self._rows if name != START]
+        if not names:
+            return None
+        rows = [row for name in names for row in self._rows[name]]
+        parts = {rail: self._sum([rail], names) for rail in self._rails}
+        measured = all(self.energy[name]["total"] is not None for name in names)
+        total = self._sum(self._total[1], names) if self._total and measured else None
+        return {"phases": names, **self._described(rows, parts, total)}
 
     def _described(self, rows: Sequence[Phase], parts: dict[str, _Part | None], total: _Part | None) -> dict:
         covered_s = [part.covered_s for part in parts.values() if part is not None]
@@ -280,7 +291,7 @@ class Attribution:
         if total is not None:
             whole = {"rail": self._total[0], "rails": self._total[1], **self._numbers(self._total[1], rows, total)}
         return {
-            "seconds": round(sum(row.end_monotonic_s - row.start_monotonic_s for row in rows), 3),
+            "seconds": round(sum(row.seconds for row in rows), 3),
             "covered_s": round(min(covered_s), 3) if covered_s else 0.0,
             "windows": len(rows),
             "rails": {rail: self._numbers([rail], rows, part) for rail, part in parts.items()},
@@ -304,13 +315,13 @@ class Attribution:
         }
 
     def _net_spread(self, rails: Sequence[str], part: _Part) -> _Spread:
-        idle = _spread(self._idle_parts(rails)).times(part.covered_s)
+        idle = self._idle_spread(rails).times(part.covered_s)
         # The more the idle machine draws, the less is left for the work.
         return _Spread(_quadrature([part.spread.below, idle.above]), _quadrature([part.spread.above, idle.below]), "")
 
     def _part(self, rails: Sequence[str], rows: Sequence[Phase]) -> _Part | None:
         """What the rails took together; None when one of them is not covered well enough."""
-        seconds = sum(row.end_monotonic_s - row.start_monotonic_s for row in rows)
+        seconds = sum(row.seconds for row in rows)
         columns = [[self._integral(rail, row) for rail in rails] for row in rows]
         covered = [sum(integral.covered_s for integral in of_rail) for of_rail in zip(*columns, strict=True)]
         if not covered or min(covered) < energy.MIN_COVERED * seconds:
@@ -326,8 +337,8 @@ class Attribution:
         net = gross - sum(level * seconds for level, seconds in idle) if known else None
         return _Part(gross, net, min(covered), _spread(powers).times(min(covered)))
 
-    def _sum(self, rails: Sequence[str]) -> _Part | None:
-        parts = {name: self._part(rails, rows) for name, rows in self._rows.items()}
+    def _sum(self, rails: Sequence[str], names: Sequence[str]) -> _Part | None:
+        parts = {name: self._part(rails, self._rows[name]) for name in names}
         if None in parts.values():
             return None
         known = {name: part for name, part in parts.items() if part.spread.below is not None}

@@ -126,7 +126,7 @@ class Attempt:
     @property
     def end_s(self) -> float | None:
         """When the last was heard of it, on its boot's monotonic clock."""
-        records = [self.header, *self.samples, *self.notes]
+        records = [self.header, *self.sources, *self.samples, *self.notes]
         return max((time for one in records if (time := number(one.get("monotonic_s"))) is not None), default=None)
 
 

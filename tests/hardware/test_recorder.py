@@ -28,7 +28,7 @@ from ff.hardware.recorder import Recorder, record
 from ff.hardware.sources import Choice, choose
 from ff.hardware.summary import summarise
 from ff.hardware.tegrastats import Tegrastats
-from ff.phases import PhaseLog
+from ff.phases import PhaseLog, read_phases
 
 
 @pytest.fixture(autouse=True)
@@ -86,8 +86,8 @@ def run_boards(tmp_path, recorders):
 def check_energy(tmp_path, board, source):
     summary = summarise(tmp_path / f"{board}.jsonl", tmp_path / "phases.csv", tmp_path / f"{board}.csv")
     assert summary["sources"]["used"] == [source]
-    (row,) = (tmp_path / "phases.csv").read_text().splitlines()[1:]
-    start, end = (float(value) for value in row.split(",")[1:3])
+    (phase,) = read_phases(tmp_path / "phases.csv")
+    start, end = phase.start_monotonic_s, phase.end_monotonic_s
     energy = summary["energy"]["representation"]
     assert energy["seconds"] == pytest.approx(end - start, abs=0.001)
     total = energy["total"]
