@@ -213,7 +213,8 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
 TRAINING = KEYS + _columns(
     "parameters seconds_load seconds_representation seconds_softmax seconds_evaluation seconds_total "
     "samples_per_s_representation samples_per_s_softmax peak_memory_mb peak_memory_device_mb "
-    "macs_train_step macs_head_readout macs_goodness_readout energy_gross_mj energy_net_mj energy_seconds"
+    "macs_train_step macs_head_readout macs_goodness_readout energy_gross_mj energy_net_mj energy_seconds "
+    "energy_gross_low_mj energy_gross_high_mj energy_net_low_mj energy_net_high_mj energy_method shared"
 )
 HISTORY = KEYS + _columns(
     "phase epoch loss validation_accuracy validation_readout learning_rate seconds validation_seconds"
@@ -228,8 +229,8 @@ RUNS = KEYS + _columns("finished started_at git_commit git_dirty python torch ma
 def training(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
     """A row per finished run: seconds per phase, samples/s, peak memory (MB), MACs, energy (mJ, all phases).
 
-    Energy is the sum over the phases that were measured; `energy_seconds` says how long those lasted, so
-    that an energy which covers less than `seconds_total` is seen.
+    Energy is that of the whole run (`ff.hardware.attribution`), and missing where one of its phases was not
+    measured; `energy_seconds` says how long they lasted. `shared` is 1 where something else ran on the device.
     """
     rows = _Rows(TRAINING)
     for run in runs:
@@ -243,20 +244,23 @@ def training(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
         values |= {f"macs_{kind}": value for kind, value in macs.items()}
         values |= {"peak_memory_mb": memory.get("host"), "peak_memory_device_mb": memory.get("device")}
         hardware = _json(run, results_root, "hardware.json") or {}
-        values |= _energy_sum(hardware.get("energy") or metrics.get("energy") or {})
+        values |= _run_energy(hardware.get("run_energy") or {})
         rows.add(run, {**values, "parameters": metrics.get("parameters")})
-    return rows.frame()
+    return _flagged(rows.frame(), "shared")
 
 
-def _energy_sum(energy: Mapping[str, Any]) -> dict[str, float | None]:
-    phases = [phase for phase in energy.values() if isinstance(phase, Mapping) and phase.get("total")]
-    gross = [phase["total"].get("gross_mj") for phase in phases]
-    net = [phase["total"].get("net_mj") for phase in phases]
-    return {
-        "energy_gross_mj": sum(gross) if gross and None not in gross else None,
-        "energy_net_mj": sum(net) if net and None not in net else None,
-        "energy_seconds": sum(phase.get("seconds") or 0 for phase in phases) if phases else None,
-    }
+def _flagged(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The frame with true, false and not known in `column` as 1, 0 and nothing."""
+    return frame.assign(**{column: frame[column].map({True: 1, False: 0}).astype("Int64")})
+
+
+def _run_energy(run: Mapping[str, Any]) -> dict[str, Any]:
+    total = run.get("total")
+    if not total:
+        return {}
+    numbers = {f"energy_{name}": value for name, value in total.items() if name.endswith("_mj")}
+    about = {"energy_seconds": run.get("seconds"), "energy_method": total.get("method")}
+    return {**numbers, **about, "shared": total.get("shared")}
 
 
 def history(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
@@ -383,6 +387,7 @@ AGREEMENT = KEYS + _columns(
     "devices available reason n same_predictions_share max_logit_difference n_differing largest_differing_margin"
 )
 ENERGY = KEYS + _columns("job phase rail is_total gross_mj net_mj seconds")
+ENERGY += _columns("gross_low_mj gross_high_mj net_low_mj net_high_mj method shared")
 
 
 def _device_files(results_root: str | Path, runs: Iterable[Run]) -> Iterator[tuple[Run, str, dict]]:
@@ -546,6 +551,7 @@ def agreement(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
 def energy(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
     """A row per run, job (train, measure), phase and rail, in mJ; `is_total` 1 marks the whole machine's row.
 
+    Idle windows are no phases here. `shared` is 1 where something else ran on what the rail feeds.
     Totals name the rail that they were read from, or "sum of rails": adding them to the rails counts twice.
     """
     rows = _Rows(ENERGY)
@@ -558,9 +564,8 @@ def energy(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
                     rows.add(run, {**base, **(values or {}), "rail": rail, "is_total": 0})
                 total = part.get("total")
                 if total:
-                    used = total.get("rail_used") or total.get("rail") or "sum of rails"
-                    rows.add(run, {**base, **total, "rail": used, "is_total": 1})
-    return rows.frame()
+                    rows.add(run, {**base, **total, "is_total": 1})
+    return _flagged(rows.frame(), "shared")
 
 
 # ----------------------------------------------------------------------------------------------- missing
@@ -634,8 +639,14 @@ def _why_absent(path: Path, model: str | None) -> str | None:
 
 
 def _why_no_energy(content: Mapping[str, Any]) -> str | None:
-    if any((phase or {}).get("total") for phase in (content.get("energy") or {}).values()):
+    """Why the energy of the whole run is not known; None where it is."""
+    if (content.get("run_energy") or {}).get("total"):
         return None
+    phases = content.get("energy") or {}
+    if any(phase.get("total") for phase in phases.values()):
+        wanted = (content.get("run_energy") or {}).get("phases") or phases
+        gone = [name for name in wanted if not phases[name].get("total")]
+        return f"the run's energy is not known: it was not measured of the phases {', '.join(gone)}"
     sources = (content.get("sources") or {}).get("missing") or []
     reasons = "; ".join(f"{source.get('source')}: {source.get('reason')}" for source in sources)
     return "no energy was measured" + (f" ({reasons})" if reasons else "")

@@ -7,7 +7,7 @@ by a retry. The process that runs the shell is this one, and the sidecar is told
 in params would make every call look like another workflow.
 """
 
-os.environ["FF_WORKFLOW_PID"] = str(os.getpid())
+os.environ.update(FF_WORKFLOW_PID=str(os.getpid()))
 
 
 localrules:

@@ -4,8 +4,11 @@ import math
 from itertools import pairwise
 
 import pytest
-from made_logs import header, powered, sample, source, steps, summary_of
+from made_logs import MODEL, header, powered, sample, source, steps, summary_of
 from scipy import stats
+
+from ff import tables
+from ff.files import write_json
 
 QUARTILE_975 = {n: stats.t.ppf(0.975, n - 1) for n in range(2, 12)}
 
@@ -443,3 +446,24 @@ def test_a_source_that_takes_over_continues_its_rails(tmp_path):
     assert summary["energy"]["load"]["total"]["gross_mj"] == 2000.0
     assert summary["sources"]["used"] == ["ina3221", "tegrastats"]
     assert summary["sources"]["missing"] == []
+
+
+# -- in the tables ----
+
+
+def test_the_tables_have_what_the_summary_found(tmp_path):
+    entries, phases, *_ = run_log()
+    run = tables.Run("MNIST", "784-10", "ff", 1)
+    folder = run.folder(tmp_path)
+    summary = summary_of(folder, entries, phases)
+    write_json(folder / "metrics.json", {"run": {"model": MODEL}})
+    row = tables.training(tmp_path, [run]).iloc[0]
+    total = summary["run_energy"]["total"]
+    for name in ("gross_mj", "gross_low_mj", "gross_high_mj", "net_mj", "net_low_mj", "net_high_mj", "method"):
+        assert row[f"energy_{name}"] == total[name]
+    assert row["energy_seconds"] == summary["run_energy"]["seconds"]
+    assert row.isna()["shared"], "the samples do not say who else ran"
+    energy = tables.energy(tmp_path, [run]).set_index(["phase", "is_total"])
+    assert energy.loc[("softmax", 1), "rail"] == "VDD_IN"
+    assert energy.loc[("softmax", 1), "net_low_mj"] == summary["energy"]["softmax"]["total"]["net_low_mj"]
+    assert energy.loc[("softmax", 0), "method"] == "Student t"
