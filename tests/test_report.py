@@ -103,8 +103,8 @@ def test_result_sentences_carry_their_numbers_and_intervals(written):
     assert sentences[0].startswith("9 of 10 expected runs finished; the section Missing")
     assert (
         "MNIST: the Forward-Forward network that is best on validation, 784-200-200-10 with recipe ff, "
-        f"reaches a test accuracy of 97.80{NBSP}% (95 % interval 97.55{NBSP}% to 98.05{NBSP}%, Student t, 3 "
-        "seeds)."
+        f"reaches a test accuracy of 97.80{NBSP}% (95 % interval 97.54{NBSP}% to 98.04{NBSP}%, Wilson with Student t, "
+        f"3 seeds; over seeds and test images 97.39{NBSP}% to 98.15{NBSP}%, 10,000 images)."
     ) in sentences
     paired = next(sentence for sentence in sentences if "above edgeff" in sentence)
     assert "recipe ff is 5.28 points above edgeff on test (paired over seeds; 95 % interval +5.21 to +5.36" in paired
@@ -156,7 +156,7 @@ def test_one_run_without_sensor_or_gpu_says_what_is_not_known(tmp_path):
     page = report.write_everything(tmp_path)
     text = page.read_text()
     assert page == tmp_path / "report.html"
-    assert f"97.70{NBSP}% (1 seed, no interval)" in text
+    assert (f"97.70{NBSP}% (1 seed, no interval; over test images 97.39{NBSP}% to 97.98{NBSP}%, 10,000 images)") in text
     assert "Nothing was measured on cuda: no CUDA device on this machine." in text
     assert "No energy was measured" in text
     assert not re.search(r"\bnan\b|\bNone\b", re.sub(r"data:[^']*", "", text))
@@ -174,10 +174,10 @@ def test_energy_has_an_interval_and_says_who_shared_the_device(tmp_path):
     total = read_json(path)["run_energy"]["total"]
     joules = {name: f"{value / 1000:,.0f}" for name, value in total.items() if name.endswith("_mj")}
     said = (
-        f"a training run takes {joules['gross_mj']} J (95 % interval {joules['gross_low_mj']} to "
-        f"{joules['gross_high_mj']}, Student t over the parts of the run, 1 seed) gross, {joules['net_mj']} J (95 % "
-        f"interval {joules['net_low_mj']} to {joules['net_high_mj']}, Student t over the parts of the run, 1 seed) "
-        "above idle."
+        f"a training run takes {joules['gross_mj']} J gross (95 % interval {joules['gross_low_mj']} to "
+        f"{joules['gross_high_mj']}, Student t over the parts of the run, 1 seed), {joules['net_mj']} J above idle "
+        f"(95 % interval {joules['net_low_mj']} to {joules['net_high_mj']}, Student t over the parts of the run, "
+        "1 seed)."
     )
     text = page()
     assert said in text
@@ -187,7 +187,7 @@ def test_energy_has_an_interval_and_says_who_shared_the_device(tmp_path):
     document["run_energy"]["total"] |= {"shared": True, "net_mj": None}
     write_json(path, document)
     text = page()
-    assert "gross; idle was not measured. In 1 of 1 runs something else ran on the device" in text
+    assert "; idle was not measured. In 1 of 1 runs something else ran on the device" in text
     assert "<td>1 of 1 runs</td>" in text
 
 

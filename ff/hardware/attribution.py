@@ -305,12 +305,14 @@ class Attribution:
         if part is None:
             return {**dict.fromkeys(_NUMBERS), "method": None, "shared": shared}
         net = self._net_spread(rails, part)
+        # No machine gives energy back; net of idle it may look so.
+        cut = part.spread.below is not None and part.spread.below > part.gross_mj
         return {
             "gross_mj": round(part.gross_mj, 3),
             **_ends(part.gross_mj, part.spread, "mj", "gross_", lowest=0.0),
             "net_mj": None if part.net_mj is None else round(part.net_mj, 3),
             **_ends(part.net_mj, net, "mj", "net_"),
-            "method": part.spread.method,
+            "method": f"{part.spread.method}, cut at the bound" if cut else part.spread.method,
             "shared": shared,
         }
 

@@ -222,6 +222,7 @@ def test_no_interval_reaches_below_no_energy(tmp_path):
     log = [header(), *powered(29, 52, {"VDD_IN": epoch_curve([100.0, 3000.0])})]
     total = summary_of(tmp_path, log, [("work", *row) for row in epochs(2)])["energy"]["work"]["total"]
     assert total["gross_low_mj"] == 0
+    assert total["method"] == "Student t, cut at the bound"
     assert total["gross_high_mj"] > 2 * total["gross_mj"]
 
 
