@@ -524,8 +524,8 @@ def _training_tables(tables: Mapping[str, pd.DataFrame]) -> str:
         _words("device shared"),
     ]
     note = (
-        "Means over seeds; – was not measured. Net energy is above idle; intervals are in training.csv. Seeds that were "
-        "trained together share time and energy in equal parts; peak memory and samples/s are those of all of them. "
+        "Means over seeds; – was not measured. Net energy is above idle; intervals are in training.csv. Seeds that "
+        "were trained together share time and energy in equal parts; peak memory and samples/s are those of all. "
         "Energy of a device that was shared is that of all who shared it."
     )
     return _table("Cost of training", columns, rows, note if rows else "no finished run")

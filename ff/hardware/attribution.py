@@ -258,10 +258,11 @@ class Attribution:
             self.notes.append(f"phase {name} ran during another boot than the samples, its energy is not known")
         parts = {rail: self._part([rail], rows) for rail in self._rails}
         for rail, part in parts.items():
-            if part is None and not foreign:
+            if part is None and not foreign and name != START:
                 missed_s = seconds - sum(self._integral(rail, row).covered_s for row in rows)
                 self.notes.append(f"phase {name}: {rail} was not read for {missed_s:.1f} s of {seconds:.1f} s")
-        if self._period_s is not None and seconds < PERIODS * self._period_s and not self._counted(rows):
+        short = self._period_s is not None and seconds < PERIODS * self._period_s
+        if short and name != START and not self._counted(rows):
             self.notes.append(
                 f"phase {name} lasted {seconds:.1f} s, less than {PERIODS} periods of the power sensor: its energy is "
                 "rough"
