@@ -1,15 +1,17 @@
 """Which energy a phase of a job took: per rail and in total, gross and net of idle, with 95 % intervals.
 
-A phase has one row of phases.csv, a window, for each epoch or other part; its energy is the sum over them.
+A phase has a row of phases.csv for each epoch or other part; its energy is the sum over them.
 
-    gross   sum over the windows of the rail's energy, by its counter or the integral of its power (`energy`)
-    net     gross less, for each window, idle power times the time that was measured
+    gross   sum over the rows of the rail's energy, by its counter or the integral of its power (`energy`)
+    net     gross less, for each row, idle power times the time that was measured
 
 Idle power is that of the windows idle_before and idle_after, all of them. Between two it is taken to go in a straight
 line, so that a level that drifts while a machine warms up does no harm; before the first and after the last, and in a
 boot without any, the nearest or the mean of all is held. A window in which something else ran is no baseline.
 
-Intervals, with P_i the mean power of window i, n windows and T the seconds that were measured in all:
+Intervals, with P_i the mean power of window i, n windows and T the seconds that were measured in all. A window is a
+row, or as many as it takes to be no shorter than the sensor's period and the sampling interval: below that, readings of
+neighbours are the same reading.
 
     gross   + - T t(0.975, n-1) s(P) / sqrt(n), Student's t interval of the mean power (`ff.statistics.mean_interval`,
             which takes a bootstrap instead for many windows); none for one window
@@ -159,6 +161,8 @@ class Attribution:
         self._period_s = period_s
         self._rails = list(dict.fromkeys(rail for one in series.values() for rail in one))
         self._total = energy.total_rails(self._rails)
+        intervals_s = [one.interval_s for rails in series.values() for one in rails.values()]
+        self._shortest_s = max([period_s or 0.0, *intervals_s])
         work = [phase for phase in phases if phase.name not in IDLE]
         self._idle_spreads: dict[tuple[str, ...], _Spread] = {}
         self._integrals: dict[tuple[str, Phase], energy.Integral] = {}
@@ -272,7 +276,7 @@ class Attribution:
             # As the counters of some virtual machines do; no machine draws nothing.
             self.notes.append(f"phase {name}: the power sensor says 0, so it does not measure")
             total = None
-        return self._described(rows, parts, total)
+        return self._described(rows, len(self._windows(rows)), parts, total)
 
     def _run(self) -> dict | None:
         """The same for the phases of the run together."""
@@ -283,9 +287,12 @@ class Attribution:
         parts = {rail: self._sum([rail], names) for rail in self._rails}
         measured = all(self.energy[name]["total"] is not None for name in names)
         total = self._sum(self._total[1], names) if self._total and measured else None
-        return {"phases": names, **self._described(rows, parts, total)}
+        windows = sum(self.energy[name]["windows"] for name in names)
+        return {"phases": names, **self._described(rows, windows, parts, total)}
 
-    def _described(self, rows: Sequence[Phase], parts: dict[str, _Part | None], total: _Part | None) -> dict:
+    def _described(
+        self, rows: Sequence[Phase], windows: int, parts: dict[str, _Part | None], total: _Part | None
+    ) -> dict:
         covered_s = [part.covered_s for part in parts.values() if part is not None]
         shared, names = self._shared(self._total[1] if self._total else self._rails, rows)
         whole = None
@@ -294,7 +301,7 @@ class Attribution:
         return {
             "seconds": round(sum(row.seconds for row in rows), 3),
             "covered_s": round(min(covered_s), 3) if covered_s else 0.0,
-            "windows": len(rows),
+            "windows": windows,
             "rails": {rail: self._numbers([rail], rows, part) for rail, part in parts.items()},
             "total": whole,
             "shared": shared,
@@ -325,20 +332,42 @@ class Attribution:
     def _part(self, rails: Sequence[str], rows: Sequence[Phase]) -> _Part | None:
         """What the rails took together; None when one of them is not covered well enough."""
         seconds = sum(row.seconds for row in rows)
-        columns = [[self._integral(rail, row) for rail in rails] for row in rows]
-        covered = [sum(integral.covered_s for integral in of_rail) for of_rail in zip(*columns, strict=True)]
-        if not covered or min(covered) < energy.MIN_COVERED * seconds:
+        covered = [sum(self._integral(rail, row).covered_s for row in rows) for rail in rails]
+        if min(covered) < energy.MIN_COVERED * seconds:
             return None
-        powers = [sum(i.energy_mj / i.covered_s for i in row) for row in columns if all(i.covered_s > 0 for i in row)]
-        gross = sum(integral.energy_mj for row in columns for integral in row)
-        idle = [
-            (self._level(rail, row.boot_id, (row.start_monotonic_s + row.end_monotonic_s) / 2), integral.covered_s)
-            for row, integrals in zip(rows, columns, strict=True)
-            for rail, integral in zip(rails, integrals, strict=True)
-        ]
-        known = all(level is not None for level, _ in idle)
-        net = gross - sum(level * seconds for level, seconds in idle) if known else None
+        powers = [power for window in self._windows(rows) if (power := self._power(rails, window)) is not None]
+        gross, idle = 0.0, []
+        for row in rows:
+            for rail in rails:
+                integral = self._integral(rail, row)
+                gross += integral.energy_mj
+                level = self._level(rail, row.boot_id, (row.start_monotonic_s + row.end_monotonic_s) / 2)
+                idle.append(None if level is None else level * integral.covered_s)
+        net = None if None in idle else gross - sum(idle)
         return _Part(gross, net, min(covered), _spread(powers).times(min(covered)))
+
+    def _windows(self, rows: Sequence[Phase]) -> list[list[Phase]]:
+        """The rows, neighbours put together that are shorter than the sensor can tell apart."""
+        windows: list[list[Phase]] = []
+        for row in rows:
+            if not windows or sum(part.seconds for part in windows[-1]) >= self._shortest_s:
+                windows.append([])
+            windows[-1].append(row)
+        if len(windows) > 1 and sum(part.seconds for part in windows[-1]) < self._shortest_s:
+            last = windows.pop()
+            windows[-1] += last
+        return windows
+
+    def _power(self, rails: Sequence[str], window: Sequence[Phase]) -> float | None:
+        """Mean power of the rails together in a window in mW; None where one was not read in it."""
+        total = 0.0
+        for rail in rails:
+            integrals = [self._integral(rail, row) for row in window]
+            covered_s = sum(integral.covered_s for integral in integrals)
+            if covered_s <= 0:
+                return None
+            total += sum(integral.energy_mj for integral in integrals) / covered_s
+        return total
 
     def _sum(self, rails: Sequence[str], names: Sequence[str]) -> _Part | None:
         parts = {name: self._part(rails, self._rows[name]) for name in names}

@@ -167,6 +167,29 @@ def test_windows_of_different_length_count_with_their_own_energy(tmp_path):
     assert gross_ends(total) == ends(total["gross_mj"], half_width(powers) * 10)
 
 
+@pytest.mark.parametrize(("period_s", "windows"), [(0.1, 6), (0.8, 3), (2.5, 1)])
+def test_rows_that_the_sensor_cannot_tell_apart_are_one_window(tmp_path, period_s, windows):
+    """Six epochs of half a second: each, two at a time, or all of them together."""
+    powers = [5000.0, 5000.0, 6000.0, 6000.0, 7000.0, 7000.0]
+    curve = steps(*[(10.5 + 0.5 * i, power) for i, power in enumerate(powers)])
+    entries = [header(), source(period_s), *sharp(powered(8, 15, {"VDD_IN": curve}))]
+    phase = summary_of(tmp_path, entries, [("work", 10 + 0.5 * i, 10.5 + 0.5 * i) for i in range(6)])["energy"]["work"]
+    assert phase["windows"] == windows
+    assert phase["total"]["gross_mj"] == pytest.approx(18000, rel=1e-5)
+    if windows == 1:
+        assert gross_ends(phase["total"]) == (None, None)
+        return
+    reach = half_width(powers if windows == 6 else powers[::2]) * 3
+    low, high = gross_ends(phase["total"])
+    assert (high - low) / 2 == pytest.approx(reach, rel=1e-4)
+
+
+def test_a_short_row_at_the_end_belongs_to_the_window_before(tmp_path):
+    log = [header(), source(0.5), *powered(29, 62, {"VDD_IN": 5000.0})]
+    phase = summary_of(tmp_path, log, [("work", 30, 32), ("work", 32, 34), ("work", 34, 34.2)])["energy"]["work"]
+    assert phase["windows"] == 2
+
+
 def test_the_interval_of_net_has_both_parts(tmp_path):
     """Idle windows of 10 s in two parts of 5 s (the sensor's period is 0.25 s), of 1.0, 1.2, 1.5 and 1.1 W."""
     levels, powers = [1000.0, 1200.0, 1500.0, 1100.0], [5000.0, 5200.0, 4900.0]
