@@ -195,12 +195,19 @@ def open_prepared(path: str | os.PathLike, verify: bool = True) -> Prepared:
         raise FFError(f"{path} does not exist; make it with: ff prepare {Path(path).stem}") from None
     except (SafetensorError, FFError, KeyError, TypeError, ValueError, OSError) as error:
         raise FFError(f"{path} is not a prepared data set ({error}); delete it and run: ff prepare") from error
-    if verify and not verified:
+    prepared = Prepared(name, *parts, content, verified, warnings)
+    _check_prepared(path, prepared, name, verify)
+    return prepared
+
+
+def _check_prepared(path: str | os.PathLike, prepared: Prepared, name: str, verify: bool) -> None:
+    if prepared.name != name:
+        raise FFError(f"{path} holds {prepared.name}, not {name}; delete it and run: ff prepare {name}")
+    if verify and not prepared.verified:
         raise FFError(
             f"{path} was made from files that are not the official bytes; "
             "allow it with verify: false (--verify false), or delete it and give the official files"
         )
-    return Prepared(name, *parts, content, verified, warnings)
 
 
 def prepare(
@@ -257,29 +264,36 @@ def open_or_prepare(
     path = prepared_path(name, prepared_dir)
     if path.exists():
         prepared = open_prepared(path, verify)
-        if prepared.name != name:
-            raise FFError(f"{path} holds {prepared.name}, not {name}; delete it and run: ff prepare {name}")
+        _check_prepared(path, prepared, name, verify)
         return prepared
     return prepare(name, data_dir, prepared_dir, verify, download)
 
 
 def status(name: str, data_dir: str | None = None, prepared_dir: str | os.PathLike = "data/prepared") -> dict[str, Any]:
-    """What is there of data set `name`: raw files present and missing, prepared or not, verified (None: unknown)."""
+    """What is there of data set `name`: raw files present and missing, prepared or not, verified (None: unknown).
+
+    `refused` is why a training, as it is set by default, would not take what is there; None where it would, and where
+    it would fetch what is missing. Raw files are held against their MD5 for that, unless the prepared set is used.
+    """
     folder, path = data_folder(data_dir), prepared_path(name, prepared_dir)
     present = [file for file in FACTS[name].files if _find(folder, file)]
-    verified = None
-    if path.exists():
-        try:
-            verified = open_prepared(path, verify=False).verified
-        except FFError:
-            verified = False
+    prepared = refused = None
+    try:
+        if path.exists():
+            prepared = open_prepared(path, verify=False)
+            _check_prepared(path, prepared, name, verify=True)
+        else:
+            _unofficial(name, folder, verify=True)
+    except FFError as error:
+        refused = str(error)
     return {
         "dataset": name,
         "folder": str(folder),
         "files_present": present,
         "files_missing": [file for file in FACTS[name].files if file not in present],
         "prepared": path.exists(),
-        "verified": verified,
+        "verified": prepared.verified if prepared is not None else False if path.exists() else None,
+        "refused": refused,
     }
 
 
@@ -322,13 +336,7 @@ def _read_official(name: str, folder: Path, verify: bool, download: bool, warnin
     # training file, can not.
     if missing and (verify or name != "CIFAR10" or len(missing) == len(facts.files) or facts.files[-1] in missing):
         raise _absent(name, folder, missing)
-    unofficial = [path for path, md5 in zip(paths, facts.md5, strict=True) if path is not None and _md5(path) != md5]
-    if verify and unofficial:
-        raise FFError(
-            f"{name}: {', '.join(map(str, unofficial))} "
-            f"{'is' if len(unofficial) == 1 else 'are'} not the official file (MD5 differs); delete it to fetch it "
-            "again, or accept it with verify: false (--verify false)"
-        )
+    unofficial = _unofficial(name, folder, verify)
     if unofficial:
         warnings.append(f"{name}: not the official bytes: {', '.join(path.name for path in unofficial)}")
     if missing:
@@ -341,6 +349,20 @@ def _read_official(name: str, folder: Path, verify: bool, download: bool, warnin
         # Damaged files make the libraries that read them fail in any way (assert, struct, zlib, their own types).
         why = _short(error)
         raise FFError(f"{name}: the files below {folder} cannot be read ({why}); fetch them again") from error
+
+
+def _unofficial(name: str, folder: Path, verify: bool) -> list[Path]:
+    """The raw files that are there but not the official bytes; FFError where there are some and `verify` is set."""
+    facts = FACTS[name]
+    paths = [_find(folder, file) for file in facts.files]
+    unofficial = [path for path, md5 in zip(paths, facts.md5, strict=True) if path is not None and _md5(path) != md5]
+    if verify and unofficial:
+        raise FFError(
+            f"{name}: {', '.join(map(str, unofficial))} "
+            f"{'is' if len(unofficial) == 1 else 'are'} not the official file (MD5 differs); delete it to fetch it "
+            "again, or accept it with verify: false (--verify false)"
+        )
+    return unofficial
 
 
 def _find(folder: Path, file: str) -> Path | None:

@@ -5,18 +5,20 @@ does not keep the others from speaking. Training can run when no row is `fail`.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
-import select
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ff.config import DATASETS
 from ff.errors import FFError
 from ff.tracking.session import resolve_access, unreachable, within
 
@@ -171,50 +173,53 @@ def check_memory() -> list[Row]:
 # ---------------------------------------------------------------- sensors
 
 
+_SENSORS = {"psutil": "psutil", "tegrastats": "tegrastats", "ina3221": "INA3221", "nvml": "NVML", "rapl": "RAPL"}
+
+
 def check_sensors(root: str | os.PathLike = "/") -> list[Row]:
-    """Each source of hardware readings: read once as this user, or why not and what would allow it."""
-    from ff.hardware.host import Host
-    from ff.hardware.ina3221 import Ina3221
-    from ff.hardware.nvml import Nvml
-    from ff.hardware.rapl import Rapl
-    from ff.hardware.sources import is_jetson
-    from ff.hardware.tegrastats import Tegrastats
+    """The sources that a training or a measurement here would read, each read once as this user; and which of them
+    gives the power."""
+    from ff.hardware.sources import choose, is_board
 
-    sources = [Host(), Tegrastats(200, root), Ina3221(root), Nvml(), Rapl(root)]
-    jetson = is_jetson(root)
-    rows, power = [], []
-    for source in sources:
-        row, rails = sensor_row(source, expected=jetson == (source.name in ("tegrastats", "ina3221")))
-        rows.append(row)
-        power += rails
-    if power:
-        rows.append(Row("power", "ok", f"measured: {', '.join(dict.fromkeys(power))}"))
+    rows: dict[str, Row] = {}
+    measured: dict[str, list[str]] = {}
+    board = is_board(root)
+    for group in choose(200, root):
+        if measured:
+            rows |= {s.name: _unused(s.name, f"{' and '.join(measured)} reads the power") for s in group}
+            continue
+        for source in group:
+            rows[source.name], rails = sensor_row(source)
+            if rails:
+                measured[source.name] = rails
+    why = "tegrastats and power monitors see the whole board" if board else "only Jetson boards have it"
+    found = [rows.get(name) or _unused(name, why) for name in _SENSORS]
+    if measured:
+        rails = "; ".join(f"{name}: {', '.join(rails)}" for name, rails in measured.items())
+        found.append(Row("power", "ok", f"measured by {rails}"))
     else:
-        rows.append(Row("power", "warn", "no sensor for it can be read; energy will be missing, not 0"))
-    return rows
+        found.append(Row("power", "warn", "no sensor for it can be read; energy will be missing, not 0"))
+    return found
 
 
-def sensor_row(source: Any, expected: bool) -> tuple[Row, list[str]]:
-    """A source opened and sampled: its row, and the power rails it reads. `expected`: this kind of machine has it."""
+def _unused(name: str, why: str) -> Row:
+    return Row(_SENSORS[name], "ok", f"not used: {why}")
+
+
+def sensor_row(source: Any) -> tuple[Row, list[str]]:
+    """A source opened and sampled: its row, and the power rails it reads."""
     from ff.hardware import SensorMissing
+    from ff.hardware.sources import first_readings, power_rails
 
-    name = {"nvml": "NVML", "rapl": "RAPL", "ina3221": "INA3221"}.get(source.name, source.name)
+    name = _SENSORS[source.name]
     try:
         source.open()
-        readings = source.sample()
-        if source.fd is not None and not readings:
-            # A program that prints: the first line takes an interval.
-            select.select([source.fd], [], [], 2.0)
-            readings = source.sample()
-        elif not any(reading.get("power_mw") for reading in readings):
-            # A counter of energy gives power from its second reading on.
-            select.select([], [], [], 0.05)
-            readings += source.sample()
+        readings = first_readings(source)
     except SensorMissing as error:
         text, _, advice = str(error).partition(" it with: ")
         text = text.removesuffix("; allow").removesuffix("; install")
         denied = bool(advice) or "ermission" in text or "root" in text
-        return Row(name, "warn" if denied and expected else "ok", f"not used: {text}", advice), []
+        return Row(name, "warn" if denied else "ok", f"not used: {text}", advice), []
     except OSError as error:
         advice = f"sudo chmod a+r {error.filename}" if isinstance(error, PermissionError) and error.filename else ""
         return Row(name, "warn", f"cannot be read: {_line(error)}", advice), []
@@ -222,33 +227,33 @@ def sensor_row(source: Any, expected: bool) -> tuple[Row, list[str]]:
         source.close()
     if not readings:
         return Row(name, "warn", "it starts but gives no reading"), []
-    rails = [rail for reading in readings for rail in reading.get("power_mw") or {}]
     fields = sorted({field for reading in readings for field in reading if field not in ("raw", "timestamp")})
-    return Row(name, "ok", f"reads {', '.join(fields)}"), rails
+    rails = power_rails(readings)
+    return Row(name, "ok", f"reads {', '.join(fields)}" + (f"; {source.method}" if rails else "")), rails
 
 
 # ---------------------------------------------------------------- data, disk, W&B, profile
 
 
-def check_datasets(data_dir: str | None = None) -> list[Row]:
-    """For each data set whether its files are there, prepared and verified."""
+def check_dataset(name: str, data_dir: str | None = None) -> list[Row]:
+    """Whether the files of a data set are there, and whether a training would take them: its own checks are made."""
     from ff import datasets
-    from ff.config import DATASETS
 
-    rows = []
-    for name in DATASETS:
-        found = datasets.status(name, data_dir)
-        verified = {True: "verified", False: "not the official bytes", None: ""}[found["verified"]]
-        if found["prepared"]:
-            rows.append(Row(name, "ok", ", ".join(filter(None, ["prepared", verified]))))
-        elif found["files_missing"]:
-            absent = len(found["files_missing"])
-            text = f"{absent} of {absent + len(found['files_present'])} files are not in {found['folder']}"
-            advice = f"ff prepare {name} (downloads), or --data-dir; DIGITS needs no files"
-            rows.append(Row(name, "warn", text, advice))
-        else:
-            rows.append(Row(name, "ok", "bundled" if name == "DIGITS" else f"files in {found['folder']}, not prepared"))
-    return rows
+    found = datasets.status(name, data_dir)
+    if found["refused"]:
+        text, _, advice = found["refused"].removeprefix(f"{name}: ").partition("; ")
+        return [Row(name, "warn", f"training refuses it: {text}", advice)]
+    if found["prepared"]:
+        return [Row(name, "ok", "prepared, verified")]
+    if found["files_missing"]:
+        absent = len(found["files_missing"])
+        text = f"{absent} of {absent + len(found['files_present'])} files are not in {found['folder']}"
+        return [Row(name, "warn", text, f"ff prepare {name} (downloads), or --data-dir; DIGITS needs no files")]
+    if name == "DIGITS":
+        if not importlib.util.find_spec("sklearn"):
+            return [Row(name, "warn", "scikit-learn, which has it, is not installed", "pip install scikit-learn")]
+        return [Row(name, "ok", "bundled")]
+    return [Row(name, "ok", f"the official files are in {found['folder']}, not prepared")]
 
 
 def check_disk(folder: str | os.PathLike = ".") -> list[Row]:
@@ -322,7 +327,8 @@ def checks(data_dir: str | None = None) -> list[tuple[str, Callable[[], list[Row
         ("CUDA", check_cuda),
         ("memory", check_memory),
         ("sensors", check_sensors),
-        ("data sets", lambda: check_datasets(data_dir)),
+        # Each by itself: holding large files against their checksums takes seconds.
+        *((name, partial(check_dataset, name, data_dir)) for name in DATASETS),
         ("disk", check_disk),
         ("Snakemake", check_snakemake),
         ("W&B", check_wandb),

@@ -11,6 +11,7 @@ import base64
 import datetime
 import html
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -302,18 +303,35 @@ def _energy_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
         if best is None:
             continue
         cell = part[(part["layers"] == best["layers"]) & (part["recipe"] == best["recipe"])]
-        gross = statistics.mean_interval(cell["energy_gross_mj"] / 1000, at_least=0)
+        gross, net = _energy_interval(cell, "gross"), _energy_interval(cell, "net")
         if gross.estimate is None:
             continue
-        net = statistics.mean_interval(cell["energy_net_mj"] / 1000)
-        ends = _interval(gross.low, gross.high, lambda value: f"{value:,.0f}", gross.n, "seed", gross.method)
-        text = f"{dataset}, {best['layers']}, {best['recipe']}: a training run takes "
-        text += f"{gross.estimate:,.0f} J gross ({ends})"
-        text += f", {net.estimate:,.0f} J above idle" if net.estimate is not None else ""
+        text = f"{dataset}, {best['layers']}, {best['recipe']}: a training run takes {_joules(gross, 'gross')}"
+        text += f", {_joules(net, 'above idle')}." if net.estimate is not None else "; idle was not measured."
+        shared = int((cell["shared"] == 1).sum())
+        if shared:
+            text += f" In {shared} of {len(cell)} runs something else ran on the device, and its energy is in there."
         together = int(cell["shared_by_seeds"].max())
-        text += f"; its equal part of what the {together} seeds trained together took" if together > 1 else ""
-        sentences.append(f"{text}.")
+        if together > 1:
+            text += f" This is its equal part of what the {together} seeds trained together took."
+        sentences.append(text)
     return sentences
+
+
+def _energy_interval(cell: pd.DataFrame, kind: str) -> statistics.Interval:
+    """Energy of a run in J, its mean and interval over seeds; over the windows of the run where there is one seed."""
+    joules = cell[f"energy_{kind}_mj"] / 1000
+    interval = statistics.mean_interval(joules, at_least=0 if kind == "gross" else -math.inf)
+    if interval.n != 1:
+        return interval
+    row = cell[joules.notna()].iloc[0]
+    low, high = (row[f"energy_{kind}_{end}_mj"] / 1000 for end in ("low", "high"))
+    return interval._replace(low=low, high=high, method=f"{row['energy_method']} over the parts of the run")
+
+
+def _joules(energy: statistics.Interval, kind: str) -> str:
+    ends = _interval(energy.low, energy.high, lambda value: f"{value:,.0f}", energy.n, "seed", energy.method)
+    return f"{energy.estimate:,.0f} J {kind} ({ends})"
 
 
 def _percent(value: float) -> str:
@@ -542,6 +560,7 @@ def _training_tables(tables: Mapping[str, pd.DataFrame]) -> str:
                 means["peak_memory_mb"],
                 means["energy_gross_mj"],
                 means["energy_net_mj"],
+                _runs_that_shared(cell["shared"]),
             )
         )
     columns = [_words("dataset"), _words("network"), _words("recipe"), Column("seeds", _text)]
@@ -551,12 +570,19 @@ def _training_tables(tables: Mapping[str, pd.DataFrame]) -> str:
     columns += [
         Column("gross energy (J)", _number(",.1f", 1e-3)),
         Column("net energy (J)", _number(",.1f", 1e-3)),
+        _words("device shared"),
     ]
     note = (
-        "Means over seeds; – was not measured. Net energy is above idle. Seeds that were trained together share time "
-        "and energy in equal parts; peak memory and samples/s are those of all of them."
+        "Means over seeds; – was not measured. Net energy is above idle; intervals are in training.csv. Seeds that "
+        "were trained together share time and energy in equal parts; peak memory and samples/s are those of all. "
+        "Energy of a device that was shared is that of all who shared it."
     )
     return _table("Cost of training", columns, rows, note if rows else "no finished run")
+
+
+def _runs_that_shared(shared: pd.Series) -> str | None:
+    known = shared.dropna()
+    return f"{int((known == 1).sum())} of {len(known)} runs" if len(known) else None
 
 
 def _early_exit_tables(tables: Mapping[str, pd.DataFrame]) -> str:

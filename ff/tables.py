@@ -229,7 +229,8 @@ TRAINING = KEYS + _columns(
     "shared_by_seeds parameters seconds_import seconds_load seconds_representation seconds_softmax seconds_backprop "
     "seconds_validation seconds_evaluation seconds_write seconds_idle seconds_other seconds_total "
     "samples_per_s_representation samples_per_s_softmax samples_per_s_backprop peak_memory_mb peak_memory_device_mb "
-    "macs_train_step macs_head_readout macs_goodness_readout energy_gross_mj energy_net_mj energy_seconds"
+    "macs_train_step macs_head_readout macs_goodness_readout energy_gross_mj energy_net_mj energy_seconds "
+    "energy_gross_low_mj energy_gross_high_mj energy_net_low_mj energy_net_high_mj energy_method shared"
 )
 HISTORY = KEYS + _columns(
     "shared_by_seeds phase epoch loss validation_accuracy validation_readout learning_rate seconds validation_seconds"
@@ -244,10 +245,11 @@ RUNS = KEYS + _columns("method finished started_at git_commit git_dirty python t
 def training(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
     """A row per finished run: seconds per phase, samples/s, peak memory (MB), MACs, energy (mJ, all phases).
 
-    Energy is the sum over the phases that were measured; `energy_seconds` says how long those lasted, so
-    that an energy which covers less than `seconds_total` is seen. Seeds that were trained as one group share its
-    seconds and its energy in equal parts (`shared_by_seeds` says how many they are). Memory is not shared out: it is
-    the group's peak. Neither is samples/s: the group's samples in the group's seconds.
+    Energy is that of the whole run (`ff.hardware.attribution`), and missing where one of its phases was not
+    measured; `energy_seconds` says how long they lasted. `shared` is 1 where something else ran on the device. Seeds
+    that were trained as one group share its seconds and its energy in equal parts (`shared_by_seeds` says how many
+    they are). Memory is not shared out: it is the group's peak. Neither is samples/s: the group's samples in the
+    group's seconds.
     """
     rows = _Rows(TRAINING)
     for run in runs:
@@ -261,12 +263,12 @@ def training(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
         values |= {f"macs_{kind}": value for kind, value in macs.items()}
         values |= {"peak_memory_mb": memory.get("host"), "peak_memory_device_mb": memory.get("device")}
         hardware = _json(run, results_root, "hardware.json") or {}
-        values |= _energy_sum(hardware.get("energy") or metrics.get("energy") or {})
+        values |= _run_energy(hardware.get("run_energy") or {})
         shared = shared_by_seeds(metrics)
         rows.add(
             run, {**_each_seeds(values, shared), "shared_by_seeds": shared, "parameters": metrics.get("parameters")}
         )
-    return rows.frame()
+    return _flagged(rows.frame(), "shared")
 
 
 def shared_by_seeds(metrics: Mapping[str, Any] | None) -> int:
@@ -286,15 +288,18 @@ def _each_seeds(values: Mapping[str, Any], shared: int) -> dict[str, Any]:
 _COST = re.compile(r"(^|_)(seconds|mj)(_|$)")
 
 
-def _energy_sum(energy: Mapping[str, Any]) -> dict[str, float | None]:
-    phases = [phase for phase in energy.values() if isinstance(phase, Mapping) and phase.get("total")]
-    gross = [phase["total"].get("gross_mj") for phase in phases]
-    net = [phase["total"].get("net_mj") for phase in phases]
-    return {
-        "energy_gross_mj": sum(gross) if gross and None not in gross else None,
-        "energy_net_mj": sum(net) if net and None not in net else None,
-        "energy_seconds": sum(phase.get("seconds") or 0 for phase in phases) if phases else None,
-    }
+def _flagged(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The frame with true, false and not known in `column` as 1, 0 and nothing."""
+    return frame.assign(**{column: frame[column].map({True: 1, False: 0}).astype("Int64")})
+
+
+def _run_energy(run: Mapping[str, Any]) -> dict[str, Any]:
+    total = run.get("total")
+    if not total:
+        return {}
+    numbers = {f"energy_{name}": value for name, value in total.items() if name.endswith("_mj")}
+    about = {"energy_seconds": run.get("seconds"), "energy_method": total.get("method")}
+    return {**numbers, **about, "shared": total.get("shared")}
 
 
 def history(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
@@ -437,6 +442,7 @@ AGREEMENT = KEYS + _columns(
     "devices available reason n same_predictions_share max_logit_difference n_differing largest_differing_margin"
 )
 ENERGY = KEYS + _columns("job phase rail is_total gross_mj net_mj seconds shared_by_seeds")
+ENERGY += _columns("gross_low_mj gross_high_mj net_low_mj net_high_mj method shared")
 
 
 def _device_files(results_root: str | Path, runs: Iterable[Run]) -> Iterator[tuple[Run, str, dict]]:
@@ -641,8 +647,9 @@ def agreement(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
 def energy(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
     """A row per run, job (train, measure), phase and rail, in mJ; `is_total` 1 marks the whole machine's row.
 
-    Totals name the rail that they were read from, or "sum of rails": adding them to the rails counts twice. The
-    training of a group is shared out equally among its seeds; a measurement is of one run.
+    Idle windows are no phases here. `shared` is 1 where something else ran on what the rail feeds. Totals name the rail
+    that they were read from, or "sum of rails": adding them to the rails counts twice. The training of a group is
+    shared out equally among its seeds; a measurement is of one run.
     """
     rows = _Rows(ENERGY)
     for run in runs:
@@ -656,9 +663,8 @@ def energy(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
                     rows.add(run, {**base, **_each_seeds(values or {}, shared), "rail": rail, "is_total": 0})
                 total = part.get("total")
                 if total:
-                    used = total.get("rail_used") or total.get("rail") or "sum of rails"
-                    rows.add(run, {**base, **_each_seeds(total, shared), "rail": used, "is_total": 1})
-    return rows.frame()
+                    rows.add(run, {**base, **_each_seeds(total, shared), "is_total": 1})
+    return _flagged(rows.frame(), "shared")
 
 
 # ----------------------------------------------------------------------------------------------- missing
@@ -732,8 +738,14 @@ def _why_absent(path: Path, model: str | None) -> str | None:
 
 
 def _why_no_energy(content: Mapping[str, Any]) -> str | None:
-    if any((phase or {}).get("total") for phase in (content.get("energy") or {}).values()):
+    """Why the energy of the whole run is not known; None where it is."""
+    if (content.get("run_energy") or {}).get("total"):
         return None
+    phases = content.get("energy") or {}
+    if any(phase.get("total") for phase in phases.values()):
+        wanted = (content.get("run_energy") or {}).get("phases") or phases
+        gone = [name for name in wanted if not phases[name].get("total")]
+        return f"the run's energy is not known: it was not measured of the phases {', '.join(gone)}"
     sources = (content.get("sources") or {}).get("missing") or []
     reasons = "; ".join(f"{source.get('source')}: {source.get('reason')}" for source in sources)
     return "no energy was measured" + (f" ({reasons})" if reasons else "")

@@ -3,8 +3,11 @@
 The service form holds for these reasons (measured on Snakemake 9.27): `threads: 0`, or one core is not enough for
 a job and its sidecar; no output but the service file, or the samples of a failed job are deleted; `exec`, or the
 process outlives the job. The samples go to a file of their own, named in params: files named in `log:` are emptied
-by a retry.
+by a retry. The process that runs the shell is this one, and the sidecar is told which that is by a variable: a number
+in params would make every call look like another workflow.
 """
+
+os.environ.update(FF_WORKFLOW_PID=str(os.getpid()))
 
 
 localrules:
@@ -27,8 +30,8 @@ rule sidecar:
         interval_ms=config["hw_interval_ms"],
         python=sys.executable,
     shell:
-        "exec {params.python:q} -m ff.hardware.sidecar --ready {output.ready:q} --log {params.samples:q}"
-        " --interval-ms {params.interval_ms} 2> {log:q}"
+        'exec {params.python:q} -m ff.hardware.sidecar --parent "$FF_WORKFLOW_PID"'
+        " --ready {output.ready:q} --log {params.samples:q} --interval-ms {params.interval_ms} 2> {log:q}"
 
 
 rule hardware_of_training:

@@ -220,10 +220,9 @@ def _hardware(folder: Path, run: Run, marks: Sequence, power: bool) -> None:
             row |= {"power_mw.VDD_IN": total, "power_mw.VDD_CPU": 1000 + (total - IDLE_MW) / 2}
         samples.append(row)
     write_csv(folder / "hardware.csv", list(samples[0]), samples)
-    energy, missing = {}, []
+    energy, missing = None, []
     if power:
-        for name, start, end in marks:
-            energy[name] = _energy(end - start, BUSY_MW[name])
+        energy = {name: _energy(end - start, BUSY_MW[name]) for name, start, end in marks}
     else:
         missing = [
             {"source": "nvml", "reason": "no NVIDIA driver"},
@@ -233,7 +232,8 @@ def _hardware(folder: Path, run: Run, marks: Sequence, power: bool) -> None:
         "schema": 1,
         "model": stamp(run),
         "machine": {"cpu": "Made Processor 9000"},
-        "sources": {"used": ["tegrastats"] if power else ["psutil"], "missing": missing},
+        "sources": {"used": ["tegrastats"] if power else ["psutil"], "power": [], "missing": missing},
+        "attempts": [],
         "samples": len(samples),
         "duration_s": len(samples) * 0.5,
         "gaps": [],
@@ -241,22 +241,48 @@ def _hardware(folder: Path, run: Run, marks: Sequence, power: bool) -> None:
         "idle": {
             "before": {"VDD_IN": IDLE_MW} if power else None,
             "after": {"VDD_IN": IDLE_MW} if power else None,
+            "windows": 2 if power else 0,
+            "rails": {},
+            "total": None,
         },
         "energy": energy,
+        "run_energy": _run_energy(energy) if energy else None,
         "notes": [],
     }
     write_json(folder / "hardware.json", document)
 
 
 def _energy(seconds: float, power_mw: float) -> dict:
-    """mW x s = mJ; the CPU rail takes 1000 mW and half of what is above idle, VDD_IN all."""
-    whole = {"gross_mj": power_mw * seconds, "net_mj": (power_mw - IDLE_MW) * seconds}
-    cpu = {
-        "gross_mj": (1000 + (power_mw - IDLE_MW) / 2) * seconds,
-        "net_mj": (power_mw - IDLE_MW) / 2 * seconds,
+    """mW x s = mJ; the CPU rail takes 1000 mW and half of what is above idle, VDD_IN all; intervals reach 1 % up and
+    down."""
+    above = power_mw - IDLE_MW
+    rails = {
+        "VDD_IN": (power_mw * seconds, above * seconds),
+        "VDD_CPU": ((1000 + above / 2) * seconds, above / 2 * seconds),
     }
-    rails = {"VDD_IN": whole, "VDD_CPU": cpu}
-    return {"seconds": seconds, "rails": rails, "total": {"rail_used": "VDD_IN", **whole}}
+    return _part(seconds, {rail: _numbers(gross, net, 0.01 * gross) for rail, (gross, net) in rails.items()})
+
+
+def _run_energy(energy: dict[str, dict]) -> dict:
+    """All phases together, with an interval as wide as that of the widest."""
+    rails = {}
+    for rail in ("VDD_IN", "VDD_CPU"):
+        parts = [part["rails"][rail] for part in energy.values()]
+        gross, net = (sum(part[name] for part in parts) for name in ("gross_mj", "net_mj"))
+        rails[rail] = _numbers(gross, net, 0.01 * max(part["gross_mj"] for part in parts))
+    return {"phases": list(energy), **_part(sum(part["seconds"] for part in energy.values()), rails)}
+
+
+def _numbers(gross: float, net: float, reach: float) -> dict:
+    numbers = {"gross_mj": gross, "gross_low_mj": gross - reach, "gross_high_mj": gross + reach}
+    numbers |= {"net_mj": net, "net_low_mj": net - reach, "net_high_mj": net + reach}
+    return {**numbers, "method": "Student t", "shared": False}
+
+
+def _part(seconds: float, rails: dict[str, dict]) -> dict:
+    total = {"rail": "VDD_IN", "rails": ["VDD_IN"], **rails["VDD_IN"]}
+    about = {"seconds": seconds, "covered_s": seconds, "windows": 2}
+    return {**about, "rails": rails, "total": total, "shared": False, "shared_with": []}
 
 
 def _moments(mean: float, std: float) -> dict:
@@ -455,7 +481,7 @@ def _variance(folder, run: Run, sizes, devices, repeats: int, power: bool, rng) 
     if power:
         windows = {f"energy:cpu:1:{batch}": _energy(10.0, 9000.0) for batch in (1, 512)}
         document = {"schema": 1, "model": stamp(run), "sources": {}, "energy": windows}
-        write_json(folder / "variance" / "hardware.json", document)
+        write_json(folder / "variance" / "hardware.json", {**document, "run_energy": _run_energy(windows)})
 
 
 def _times(middle: float, count: int, rng) -> np.ndarray:

@@ -4,16 +4,19 @@ import argparse
 import builtins
 import json
 import os
+import shutil
 import sys
 import time
 from importlib.metadata import PackageNotFoundError
 from types import SimpleNamespace
 
+import made_raw_data
 import pytest
 import torch
 
-from ff import doctor
+from ff import datasets, doctor
 from ff.doctor import Row
+from ff.errors import FFError
 from ff.files import write_text
 from ff.hardware import SensorMissing
 
@@ -123,7 +126,6 @@ def test_an_old_python_is_refused(monkeypatch):
 
 def test_torchvision_is_reported_either_way(monkeypatch):
     from ff import torchvision_ops
-    from ff.errors import FFError
 
     (row,) = doctor.check_torchvision()
     assert row.state == "ok"
@@ -194,7 +196,7 @@ def test_little_memory_is_pointed_out(monkeypatch):
 
 
 class Sensor:
-    fd = None
+    fd, method = None, "energy counter"
 
     def __init__(self, name="rapl", fault=None, readings=({"power_mw": {"package": 5.0}},)):
         self.name, self.fault, self.readings, self.closed = name, fault, list(readings), False
@@ -212,27 +214,27 @@ class Sensor:
 
 def test_a_sensor_that_reads_names_its_rails():
     sensor = Sensor()
-    row, rails = doctor.sensor_row(sensor, expected=True)
-    assert (row, set(rails)) == (Row("RAPL", "ok", "reads power_mw"), {"package"})
+    row, rails = doctor.sensor_row(sensor)
+    assert (row, rails) == (Row("RAPL", "ok", "reads power_mw; energy counter"), ["package"])
     assert sensor.closed
 
 
 def test_a_sensor_that_may_not_be_read_says_what_would_allow_it():
     fault = SensorMissing("the counters may be read by root only; allow it with: sudo chmod a+r /sys/x")
-    row, rails = doctor.sensor_row(Sensor(fault=fault), expected=True)
+    row, rails = doctor.sensor_row(Sensor(fault=fault))
     assert row == Row("RAPL", "warn", "not used: the counters may be read by root only", "sudo chmod a+r /sys/x")
     assert rails == []
 
 
-def test_a_sensor_of_another_kind_of_machine_is_no_warning():
-    row, _ = doctor.sensor_row(Sensor("tegrastats", SensorMissing("tegrastats is not on this machine")), expected=False)
+def test_a_sensor_that_is_not_there_is_no_warning():
+    row, _ = doctor.sensor_row(Sensor("tegrastats", SensorMissing("tegrastats is not on this machine")))
     assert row == Row("tegrastats", "ok", "not used: tegrastats is not on this machine")
 
 
 def test_a_sensor_that_fails_while_being_read_is_a_row():
-    row, _ = doctor.sensor_row(Sensor(fault=PermissionError(13, "Permission denied", "/sys/y")), expected=True)
+    row, _ = doctor.sensor_row(Sensor(fault=PermissionError(13, "Permission denied", "/sys/y")))
     assert (row.state, row.advice) == ("warn", "sudo chmod a+r /sys/y")
-    row, _ = doctor.sensor_row(Sensor(readings=()), expected=True)
+    row, _ = doctor.sensor_row(Sensor(readings=()))
     assert row.detail == "it starts but gives no reading"
 
 
@@ -269,22 +271,60 @@ def test_no_power_sensor_is_said_to_be_missing(tmp_path, monkeypatch):
 
 
 def test_absent_data_sets_name_the_command(tmp_path):
-    rows = {row.name: row for row in doctor.check_datasets()}
-    assert rows["MNIST"].state == "warn"
-    assert str(tmp_path / "data") in rows["MNIST"].detail
-    assert "ff prepare MNIST" in rows["MNIST"].advice
-    assert rows["DIGITS"].state == "ok"
+    (row,) = doctor.check_dataset("MNIST")
+    assert row.state == "warn"
+    assert str(tmp_path / "data") in row.detail
+    assert "ff prepare MNIST" in row.advice
+    assert doctor.check_dataset("DIGITS") == [Row("DIGITS", "ok", "bundled")]
 
 
-@pytest.mark.parametrize(
-    ("verified", "text"), [(True, "prepared, verified"), (False, "prepared, not the official bytes")]
-)
-def test_prepared_data_sets_say_whether_they_are_official(monkeypatch, verified, text):
-    from ff import datasets
+def test_digits_need_the_package_that_has_them(monkeypatch):
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda _: None)
+    assert doctor.check_dataset("DIGITS")[0].state == "warn"
 
-    status = {"prepared": True, "verified": verified, "files_missing": [], "files_present": [], "folder": ""}
-    monkeypatch.setattr(datasets, "status", lambda *_: status)
-    assert {row.detail for row in doctor.check_datasets()} == {text}
+
+def test_a_prepared_set_is_opened_as_a_training_would(tmp_path):
+    datasets.prepare("DIGITS", prepared_dir=tmp_path / "data/prepared")
+    assert doctor.check_dataset("DIGITS") == [Row("DIGITS", "ok", "prepared, verified")]
+    path = tmp_path / "data/prepared/DIGITS.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1000])
+    (row,) = doctor.check_dataset("DIGITS")
+    assert row.state == "warn"
+    assert row.detail.startswith("training refuses it: ")
+    assert row.advice == "delete it and run: ff prepare"
+    path.write_bytes(whole)
+    path.rename(path.with_name("MNIST.safetensors"))
+    assert "holds DIGITS, not MNIST" in doctor.check_dataset("MNIST")[0].detail
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_files_that_are_not_the_official_ones_are_refused_as_by_a_training(tmp_path, prepared):
+    made_raw_data.write_raw(tmp_path / "data", "MNIST")
+    if prepared:
+        datasets.prepare("MNIST", verify=False)
+    (row,) = doctor.check_dataset("MNIST")
+    assert row.state == "warn"
+    assert "not the official" in row.detail
+    assert "--verify false" in row.advice
+    with pytest.raises(FFError) as refusal:
+        datasets.open_or_prepare("MNIST", download=False)
+    said = f"{row.detail.removeprefix('training refuses it: ')}; {row.advice}"
+    assert str(refusal.value).removeprefix("MNIST: ") == said
+
+
+def test_one_changed_byte_of_an_official_file_is_seen(tmp_path, real_data, monkeypatch):
+    monkeypatch.setenv("FF_DATA_DIR", str(tmp_path))
+    shutil.copytree(real_data / "MNIST", tmp_path / "MNIST")
+    (row,) = doctor.check_dataset("MNIST")
+    assert (row.state, "official files" in row.detail) == ("ok", True)
+    labels = tmp_path / "MNIST/raw/t10k-labels-idx1-ubyte"
+    data = bytearray(labels.read_bytes())
+    data[-1] ^= 1
+    labels.write_bytes(data)
+    (row,) = doctor.check_dataset("MNIST")
+    assert row.state == "warn"
+    assert f"{labels} is not the official file" in row.detail
 
 
 @pytest.mark.parametrize(("free_mb", "state"), [(10, "fail"), (500, "warn"), (50000, "ok")])

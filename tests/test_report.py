@@ -11,6 +11,7 @@ from made_runs import latency_ms, make_grid
 from ff import report, tables
 from ff.errors import FFError
 from ff.figures import FIGURES, build, save
+from ff.files import read_json, write_json
 from ff.tables import Run
 
 NBSP = "\N{NO-BREAK SPACE}"
@@ -236,6 +237,35 @@ def test_one_run_without_sensor_or_gpu_says_what_is_not_known(tmp_path):
     assert "Nothing was measured on cuda: no CUDA device on this machine." in text
     assert "No energy was measured" in text
     assert not re.search(r"\bnan\b|\bNone\b", re.sub(r"data:[^']*", "", text))
+
+
+def test_energy_has_an_interval_and_says_who_shared_the_device(tmp_path):
+    (run,) = make_grid(tmp_path, hidden=[(50, 10)], recipes=["ff"], seeds=[42], variance=False)
+    path = run.folder(tmp_path) / "hardware.json"
+
+    def page():
+        tables.write_all(tmp_path, [run], tmp_path / "summary")
+        report.write_report(tmp_path, tmp_path / "summary", tmp_path / "figures", tmp_path / "report.html")
+        return (tmp_path / "report.html").read_text()
+
+    total = read_json(path)["run_energy"]["total"]
+    joules = {name: f"{value / 1000:,.0f}" for name, value in total.items() if name.endswith("_mj")}
+    said = (
+        f"a training run takes {joules['gross_mj']} J gross (95 % interval {joules['gross_low_mj']} to "
+        f"{joules['gross_high_mj']}, Student t over the parts of the run, 1 seed), {joules['net_mj']} J above idle "
+        f"(95 % interval {joules['net_low_mj']} to {joules['net_high_mj']}, Student t over the parts of the run, "
+        "1 seed)."
+    )
+    text = page()
+    assert said in text
+    assert "something else ran" not in text
+    assert "<td>0 of 1 runs</td>" in text
+    document = read_json(path)
+    document["run_energy"]["total"] |= {"shared": True, "net_mj": None}
+    write_json(path, document)
+    text = page()
+    assert "; idle was not measured. In 1 of 1 runs something else ran on the device" in text
+    assert "<td>1 of 1 runs</td>" in text
 
 
 def test_a_folder_without_runs_is_an_error_for_people(tmp_path):

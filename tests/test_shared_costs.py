@@ -80,17 +80,17 @@ def test_the_page_gives_mean_costs_over_seeds_in_seconds_and_joules(tmp_path):
     for run, times in zip(runs, (1, 2, 6), strict=True):
         set_metrics(tmp_path, run, seconds={"total": 100.0 * times}, peak_memory_mb={"host": 100.0 * times})
         document = read_json(run.folder(tmp_path) / "hardware.json")
-        document["energy"] = {"softmax": {"seconds": 5.0, "total": {"gross_mj": 8e6 * times, "net_mj": 2e6 * times}}}
+        document["run_energy"]["total"] |= {"gross_mj": 8e6 * times, "net_mj": 2e6 * times}
         write_json(run.folder(tmp_path) / "hardware.json", document)
     text = report._training_tables({"training": tables.training(tmp_path, runs)})
     shown = re.findall(r"<td class=n>([^<]*)</td>", text)
     assert shown == ["3", "1", f"{parameters(SIZES):,}", "300.0", "25,000", "300", "24,000.0", "6,000.0"]
 
 
-def test_energy_above_idle_of_all_phases_is_unknown_where_one_has_no_idle(tmp_path):
+def test_energy_above_idle_is_unknown_where_idle_was_not_measured(tmp_path):
     (run,) = make_grid(tmp_path, hidden=[(50, 10)], recipes=["ff"], seeds=[42])
     document = read_json(run.folder(tmp_path) / "hardware.json")
-    document["energy"]["softmax"]["total"]["net_mj"] = None
+    document["run_energy"]["total"]["net_mj"] = None
     write_json(run.folder(tmp_path) / "hardware.json", document)
     row = tables.training(tmp_path, [run]).iloc[0]
     assert pd.isna(row["energy_net_mj"]) and row["energy_gross_mj"] > 0

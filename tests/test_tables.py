@@ -112,6 +112,58 @@ def test_training_costs_and_energy(grid):
     assert row["energy_gross_mj"] == pytest.approx(gross)
     assert row["energy_net_mj"] == pytest.approx(gross - 5000 * marks[-1][2])
     assert row["energy_seconds"] == pytest.approx(marks[-1][2])
+    reach = 0.01 * max(busy[name] * (end - start) for name, start, end in marks)
+    assert row["energy_gross_low_mj"] == pytest.approx(gross - reach)
+    assert row["energy_net_high_mj"] == pytest.approx(row["energy_net_mj"] + reach)
+    assert (row["energy_method"], row["shared"]) == ("Student t", 0)
+
+
+def changed_hardware(folder, change):
+    """Rewrite the folder's hardware.json as `change(document)` leaves it."""
+    document = json.loads((folder / "hardware.json").read_text())
+    change(document)
+    (folder / "hardware.json").write_text(json.dumps(document))
+
+
+def test_a_run_with_a_phase_that_was_not_measured_has_no_energy(tmp_path):
+    """And no part of one: the phases that were measured would pass for the whole run."""
+    run = Run("MNIST", "784-50-10", "ff", 42)
+
+    def gap(document):
+        numbers = dict.fromkeys(("gross_mj", "net_mj"))
+        document["energy"]["load"] |= {"total": None, "rails": {"VDD_IN": numbers}}
+        document["run_energy"]["total"] = None
+
+    changed_hardware(make_run(tmp_path, run), gap)
+    written = tables.write_all(tmp_path, [run], tmp_path / "summary")
+    row = written["training"].iloc[0]
+    energy = [name for name in written["training"] if name.startswith("energy_")]
+    assert row[[*energy, "shared"]].isna().all()
+    assert (written["energy"]["phase"] == "softmax").any()
+    reasons = written["missing"].set_index("file")["reason"]
+    assert reasons["hardware.json"] == "the run's energy is not known: it was not measured of the phases load"
+
+
+def test_energy_of_a_device_that_was_shared_is_marked(tmp_path):
+    runs = make_grid(tmp_path, hidden=[(50, 10)], recipes=["ff"])
+
+    def share(document):
+        document["run_energy"]["total"]["shared"] = True
+        for part in (document["energy"]["softmax"]["total"], document["energy"]["softmax"]["rails"]["VDD_IN"]):
+            part["shared"] = True
+        document["energy"]["load"]["rails"]["VDD_CPU"]["shared"] = None
+
+    changed_hardware(runs[1].folder(tmp_path), share)
+    written = tables.write_all(tmp_path, runs, tmp_path / "summary")
+    assert written["training"]["shared"].tolist() == [0, 1, 0]
+    assert (tmp_path / "summary/training.csv").read_text().splitlines()[2].endswith(",1"), "a flag, not 1.0 or True"
+    energy = pd.read_csv(tmp_path / "summary/energy.csv")
+    marked = energy[energy["shared"] == 1]
+    assert set(zip(marked["phase"], marked["rail"], marked["is_total"], strict=True)) == {
+        ("softmax", "VDD_IN", 0),
+        ("softmax", "VDD_IN", 1),
+    }
+    assert energy.loc[energy["shared"].isna(), ["phase", "rail"]].values.tolist() == [["load", "VDD_CPU"]]
 
 
 def test_energy_rails_and_totals_are_told_apart(grid):
@@ -123,6 +175,9 @@ def test_energy_rails_and_totals_are_told_apart(grid):
         "VDD_CPU": pytest.approx(2250 * 5),
     }
     assert softmax[softmax["is_total"] == 1]["net_mj"].item() == pytest.approx(2500 * 5)
+    total = softmax[softmax["is_total"] == 1].iloc[0]
+    assert (total["rail"], total["gross_low_mj"]) == ("VDD_IN", pytest.approx(0.99 * 7500 * 5))
+    assert total["net_high_mj"] == pytest.approx(2500 * 5 + 0.01 * 7500 * 5)
     assert set(run[run["job"] == "measure"]["phase"]) == {"energy:cpu:1:1", "energy:cpu:1:512"}
 
 

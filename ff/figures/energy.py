@@ -8,14 +8,18 @@ from matplotlib.patches import Patch
 
 from ff import statistics
 from ff.figures import style
+from ff.phases import START
 
 PHASES = {
     "load": style.Look("#bbbbbb", "o", "-", ""),
     "representation": style.Look(style.BLUE, "o", "-", ""),
     "backprop": style.Look(style.BLUE, "o", "-", ""),
     "softmax": style.Look(style.ORANGE, "o", "-", "///"),
+    "validation": style.Look(style.SKY, "o", "-", "xxx"),
     "evaluation": style.Look(style.GREEN, "o", "-", "..."),
+    "write": style.Look(style.PURPLE, "o", "-", "---"),
 }
+RUN = ("dataset", "layers", "recipe", "seed")
 NO_SENSOR = "no power sensor could be read on this machine, so no energy was measured"
 MOST_NETWORKS = 4
 
@@ -25,11 +29,11 @@ def rails(frame: pd.DataFrame, missing: pd.DataFrame) -> Figure:
     """Gross energy of training per rail, stacked by phase, a column a network (at most four), a row a
     dataset.
 
-    `frame`: the table energy; `missing`: the table missing, for the reason where there is no sensor.
+    `frame`: the table energy; `missing`: the table missing, for the reason where there is no sensor. A rail of a run
+    counts where all phases of the run were measured on it.
     """
     title = "Energy of training by rail and phase"
-    frame = frame[(frame["job"] == "train") & (frame["is_total"] == 0)] if len(frame) else frame
-    frame = frame.dropna(subset=["gross_mj"]) if len(frame) else frame
+    frame = _whole_runs(frame) if len(frame) else frame
     if frame.empty:
         return style.empty(title, why_no_energy(missing))
     recipe = style.main_recipe(frame["recipe"])
@@ -65,7 +69,8 @@ def rails(frame: pd.DataFrame, missing: pd.DataFrame) -> Figure:
                     methods.append(interval.method)
                     error = [[interval.estimate - max(interval.low, 0)], [interval.high - interval.estimate]]
                     ax.errorbar(x, interval.estimate, error, color="black", capsize=3, lw=1)
-            style.category_axis(ax, [str(rail) for rail in names], None)
+            marked = set(cell.loc[cell["shared"] == 1, "rail"])
+            style.category_axis(ax, [f"{rail}*" if rail in marked else str(rail) for rail in names], None)
             ax.set_title(f"{dataset}, {label}")
         row[0].set_ylabel("gross energy of a run (J)")
     for ax in grid[-1]:
@@ -82,9 +87,27 @@ def rails(frame: pd.DataFrame, missing: pd.DataFrame) -> Figure:
         f"Recipe {recipe}; mean over seeds ({style.seeds_text(counts)}); {bars}. Rails overlap where one "
         "feeds another: do not add them up. Energy net of idle is in energy.csv."
     )
+    note += _said_of_shared(frame, "*")
     if len(chosen) < len(nets.order):
         note += f" Not drawn for room: {', '.join(label for label in nets.order if label not in chosen)}."
     return style.finish(figure, title, note, legend)
+
+
+def _whole_runs(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of training's rails, those of runs left out of which a phase was not measured: the rest would pass for
+    the whole. The start of the program is no phase of the run."""
+    frame = frame[(frame["job"] == "train") & (frame["is_total"] == 0) & (frame["phase"] != START)]
+    measured = frame["gross_mj"].notna().groupby([frame[key] for key in (*RUN, "rail")]).transform("all")
+    return frame[measured]
+
+
+def _said_of_shared(frame: pd.DataFrame, mark: str) -> str:
+    """A sentence on the runs that shared their device; nothing where none did."""
+    runs = frame.groupby(list(RUN))["shared"].max()
+    count = int((runs == 1).sum())
+    return f" {mark} In {count} of {len(runs)} runs something else ran on the device: its energy is in there." * (
+        count > 0
+    )
 
 
 def _joule(by_rail: pd.DataFrame, rail: str, phase: str, seeds: pd.Series) -> float:
@@ -98,10 +121,11 @@ def _joule(by_rail: pd.DataFrame, rail: str, phase: str, seeds: pd.Series) -> fl
 def energy_accuracy(training: pd.DataFrame, accuracy: pd.DataFrame, missing: pd.DataFrame) -> Figure:
     """Test accuracy against the energy of training, a mark a network and recipe, a panel a dataset.
 
-    `training`, `accuracy`: the tables of that name. Small hollow marks are seeds, filled ones their means.
+    `training`, `accuracy`: the tables of that name. Small hollow marks are seeds, filled ones their means; a cross is a
+    seed whose device was shared.
     """
     title = "Test accuracy against energy of training"
-    keys = ["dataset", "layers", "recipe", "seed"]
+    keys = list(RUN)
     known = training.dropna(subset=["energy_gross_mj"]) if len(training) else training
     if known.empty:
         return style.empty(title, why_no_energy(missing))
@@ -121,7 +145,9 @@ def energy_accuracy(training: pd.DataFrame, accuracy: pd.DataFrame, missing: pd.
             means = means.loc[sorted(means.index, key=lambda name: nets.order.index(nets.label[name]))]
             counts += list(part.groupby("layers")["seed"].nunique())
             mark = {"color": look.colour, "marker": look.marker, "linestyle": "none"}
-            ax.plot(part["joule"], part["percent"], **mark, mfc="none", ms=3, mew=0.6)
+            alone = part["shared"] != 1
+            ax.plot(part["joule"][alone], part["percent"][alone], **mark, mfc="none", ms=3, mew=0.6)
+            ax.plot(part["joule"][~alone], part["percent"][~alone], **{**mark, "marker": "x"}, ms=4, mew=0.8)
             ax.plot(
                 means["joule"],
                 means["percent"],
@@ -147,6 +173,7 @@ def energy_accuracy(training: pd.DataFrame, accuracy: pd.DataFrame, missing: pd.
         "readout; lines join networks of one recipe in order of size, the numbers are the smallest and the "
         f"largest: {nets.axis}."
     )
+    note += _said_of_shared(frame, "Crosses:")
     return style.finish(figure, title, note, legend)
 
 

@@ -4,15 +4,17 @@ Nothing here imports torch, pandas or Snakemake, so that the recorder starts in 
 process of its own. A source of readings is any object with
 
     name       what the log calls it
+    method     how it reads power, in words; None where it reads none
     period_s   how often the sensor itself has something new, in seconds
     open()     get ready, or raise SensorMissing with the reason and what would help
     sample()   -> list of readings, each a dict of the fields below; [] when there is nothing new
     fd         a file descriptor that is readable when sample() has something, or None for a polled sensor
     close()    let go of everything; may be called at any time, more than once
 
-and a reading holds what was measured and nothing else: `power_mw` {rail: mW}, `energy_mj` {rail: mJ since
-open()}, `temperature_c` {sensor: C}, `cpu_percent` [one per core], `cpu_freq_mhz` [..], `gpu_percent`,
-`gpu_freq_mhz` [..], `ram_used_mb` and so on. What was not measured is None or left out, never 0.
+(method and period_s hold once it is open) and a reading holds what was measured and nothing else: `power_mw`
+{rail: mW}, `energy_mj` {rail: mJ since open()}, `temperature_c` {sensor: C}, `cpu_percent` [one per core],
+`cpu_freq_mhz` [..], `gpu_percent`, `gpu_freq_mhz` [..], `ram_used_mb` and so on; one of a GPU has `gpu`, its number,
+and `gpu_processes`, the ids of the processes that compute on it. What was not measured is None or left out, never 0.
 """
 
 

@@ -15,6 +15,7 @@ class Host:
 
     name = "psutil"
     fd = None
+    method = None
     period_s = 0.1
 
     def __init__(self):

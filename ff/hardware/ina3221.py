@@ -33,11 +33,16 @@ class Ina3221:
 
     name = "ina3221"
     fd = None
+    method = "power monitor chips"
     period_s = 0.5
 
     def __init__(self, root: str | os.PathLike = "/"):
         self._root = Path(root)
         self._rails: dict[str, list[tuple[Path, float] | tuple[Path, Path]]] = {}
+
+    def is_there(self) -> bool:
+        """Whether the kernel has such a chip, readable or not."""
+        return any(next(self._root.glob(layout), None) is not None for layout in _LAYOUTS)
 
     def open(self) -> None:
         """Find the channels. Raises SensorMissing when there is none that can be read."""

@@ -3,7 +3,7 @@
 On a terminal the readings are redrawn in place; elsewhere each is a line, of text or (--json) of JSON. The
 readings are those of the recorder, from the same sources. --replay reads a file of tegrastats lines instead
 (lines that start with # are skipped) and prints one JSON object per line, as `tegrastats.parse_line`
-describes it.
+describes it. Lines that are not tegrastats' are left out and counted on stderr.
 """
 
 import argparse
@@ -16,11 +16,16 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import BinaryIO
 
 from ff.errors import FFError
 from ff.hardware.energy import total_power
 from ff.hardware.recorder import Recorder
-from ff.hardware.tegrastats import parse_line
+from ff.hardware.tegrastats import is_reading, parse_line
+
+# No line of tegrastats is as long; a file without so many lines of it is another.
+_LONGEST_LINE = 8192
+_HOPELESS = 200
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,20 +69,33 @@ def run(args: argparse.Namespace) -> int:
 
 def _replay(name: str) -> None:
     if name == "-":
-        _print_parsed(sys.stdin.buffer)
+        _print_parsed(sys.stdin.buffer, "standard input")
         return
     try:
         with open(name, "rb") as file:
-            _print_parsed(file)
+            _print_parsed(file, name)
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise FFError(f"cannot read {name}: {error.strerror}") from error
 
 
-def _print_parsed(lines) -> None:
-    for line in lines:
+def _print_parsed(file: BinaryIO, name: str) -> None:
+    read = unread = 0
+    for line in iter(lambda: file.readline(_LONGEST_LINE), b""):
         text = line.decode("utf-8", "replace").strip()
-        if text and not text.startswith("#"):
-            print(json.dumps(parse_line(text)))
+        if not text or text.startswith("#"):
+            continue
+        reading = parse_line(text)
+        if is_reading(reading):
+            print(json.dumps(reading))
+            read += 1
+            continue
+        unread += 1
+        if not read and unread == _HOPELESS:
+            break
+    if not read:
+        raise FFError(f"{name} is no log of tegrastats: not one of its lines can be read; give a file that it printed")
+    if unread:
+        print(f"ff: {unread} of {read + unread} lines of {name} are not tegrastats' and were left out", file=sys.stderr)
 
 
 def _watch(args: argparse.Namespace) -> None:
@@ -120,6 +138,8 @@ def _show(records: Iterator[dict], args: argparse.Namespace) -> None:
     notes: list[str] = []
     drawn = 0
     for record in records:
+        if record.get("kind") == "source" and not args.json:
+            continue
         if args.json:
             print(json.dumps(record), flush=True)
             continue

@@ -23,6 +23,7 @@ class Rapl:
 
     name = "rapl"
     fd = None
+    method = "energy counter"
     period_s = 0.05  # the counters are renewed each millisecond; shorter windows are dominated by that jitter
 
     def __init__(self, root: str | os.PathLike = "/"):

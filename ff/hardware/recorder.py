@@ -3,23 +3,11 @@
 It runs as a thread inside a job (`record`) or as the process of the sidecar, and must never harm the job:
 it raises nothing, imports nothing heavy, and keeps going without sensors, with sensors that fail, and on a
 full disk.
-
-Each line is written by one system call, so that whatever kills the process leaves whole lines, but for the
-last:
-
-    {"kind": "header", "monotonic_s", "unix_s", "boot_id", "pid", "mode", "interval_ms", "machine", "sources"}
-    {"kind": "sample", "monotonic_s", "unix_s", "source", ...fields, "raw" (tegrastats: the line as printed)}
-    {"kind": "note",   "monotonic_s", "unix_s", "source" or null, "event", "text"}
-
-A log that is there already is continued with a new header, so that a retry keeps what the attempt before it
-left.
 """
 
-import json
 import math
 import os
 import select
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,15 +15,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ff.hardware import SensorMissing
+from ff.hardware.log import Log, complain, stamps
 from ff.hardware.machine import describe
-from ff.hardware.sources import Choice, choose, open_power_source
+from ff.hardware.sharing import Job, Presence, Watch
+from ff.hardware.sources import Choice, choose
 from ff.phases import boot_id
-
-__all__ = ["Recorder", "open_power_source", "record"]
 
 _NOTES_PER_SOURCE = 50
 _RAW_CHARACTERS = 4096
-_DISK_RETRY_S = 30.0
 _RETRY_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 
 
@@ -43,6 +30,8 @@ class Recorder:
     """Samples until stop(): by `run()` in the calling thread, or between `start()` and `finish()` in its own.
 
     interval_ms     between two samples of the polled sources
+    mode            "inline" in the job's own process, "service" in a process beside it (whose parent is the workflow
+                    that started both), "monitor" for no job at all
     choice          the sources; by default what `sources.choose` finds for the machine under `root`
     silent_after_s  a source that prints nothing for so long is restarted; 10 intervals, at least 5 s
     alive           asked twice a second; False ends the recording
@@ -67,8 +56,10 @@ class Recorder:
         self._alive = alive or (lambda: True)
         interval_s = self.interval_ms / 1000
         self._silent_after_s = silent_after_s if silent_after_s is not None else max(5.0, 10 * interval_s)
-        self._log = _Log(Path(log_path)) if log_path is not None else None
+        self._log = Log(Path(log_path)) if log_path is not None else None
         self._listener = listener
+        self._presence = Presence(root)
+        self._watch: Watch | None = None
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -104,7 +95,7 @@ class Recorder:
     def note(self, event: str, text: str, source: str | None = None) -> None:
         """Write a note into the log."""
         text = text[:_RAW_CHARACTERS]
-        self._write({"kind": "note", **_stamps(), "source": source, "event": event, "text": text})
+        self._write({"kind": "note", **stamps(), "source": source, "event": event, "text": text})
 
     def _write(self, record: dict) -> None:
         if self._log is not None:
@@ -126,18 +117,33 @@ class Recorder:
         first = [_Watched(source) for source in choice.first]
         instead = [_Watched(source) for source in choice.instead]
         try:
+            self._appear()
             self._open_all(first, instead)
             self._loop(first, instead)
         finally:
             for watched in first + instead:
                 with suppress(Exception):
                     watched.source.close()
+            self._presence.leave()
             self.note("end", self._why)
             if self._log is not None:
                 self._log.close()
 
+    def _appear(self) -> None:
+        """Let other recorders see this one, and begin to look at them."""
+        if self.mode not in ("inline", "service"):
+            return
+        pid, workflow = os.getpid(), os.getppid() if self.mode == "service" else None
+        # The run and the work, as in MNIST/784-200-200-10/ff/seed1/train.jsonl.
+        name = "/".join(self._log.path.parts[-5:]) if self._log is not None else f"process {pid}"
+        try:
+            self._presence.enter(Job(name, pid, workflow))
+        except OSError:
+            return
+        self._watch = Watch(self._presence, workflow or pid, alone=workflow is None)
+
     def _open_all(self, first: list["_Watched"], instead: list["_Watched"]) -> None:
-        header = {"kind": "header", "schema": 1, **_stamps(), "boot_id": boot_id(), "pid": os.getpid()}
+        header = {"kind": "header", "schema": 1, **stamps(), "boot_id": boot_id(), "pid": os.getpid()}
         missing = []
         for watched in first:
             reason = watched.open()
@@ -156,6 +162,14 @@ class Recorder:
         header |= {"mode": self.mode, "interval_ms": self.interval_ms, "machine": machine}
         header["sources"] = {"used": used, "missing": missing}
         self._write(header)
+        for watched in first + instead:
+            if watched.is_open:
+                self._introduce(watched.source)
+
+    def _introduce(self, source) -> None:
+        if source.method is not None:
+            about = {"source": source.name, "method": source.method, "period_s": source.period_s}
+            self._write({"kind": "source", **stamps(), **about})
 
     def _loop(self, first: list["_Watched"], instead: list["_Watched"]) -> None:
         interval_s = self.interval_ms / 1000
@@ -208,7 +222,11 @@ class Recorder:
         power = False
         now = time.monotonic()
         for reading in readings:
-            record = {"kind": "sample", **_stamps(), "source": watched.source.name, **reading}
+            record = {"kind": "sample", **stamps(), "source": watched.source.name, **reading}
+            processes = record.pop("gpu_processes", None)
+            if self._watch is not None:
+                others = self._watch.gpu(processes) if "gpu" in record else self._watch.machine()
+                record |= {} if others is None else {"shared_with": others}
             if "raw" in record:
                 record["raw"] = record["raw"][:_RAW_CHARACTERS]
                 watched.judge(reading, self)
@@ -229,7 +247,9 @@ class Recorder:
         if now < watched.retry_s or (watched.missing and not watched.fresh):
             return
         reason = watched.open()
-        if reason is not None and not watched.lost:
+        if reason is None:
+            self._introduce(watched.source)
+        elif not watched.lost:
             self._note(watched, "missing", reason)
 
     def _lose(self, watched: "_Watched", event: str, text: str) -> None:
@@ -293,62 +313,6 @@ class _Watched:
         self.unreadable = empty
 
 
-class _Log:
-    """An append-only file of JSON lines that gives up on a full disk and not on anything else."""
-
-    def __init__(self, path: Path):
-        self._path = path
-        self._file: int | None = None
-        self._full_since: float | None = None
-        self._lock = threading.Lock()
-        self._closed = False
-
-    def write(self, record: dict) -> None:
-        """Append one record. Never raises; says on stderr when writing stops."""
-        try:
-            line = json.dumps(record, allow_nan=False, separators=(",", ":"), default=str)
-        except ValueError:
-            line = json.dumps(_finite(record), allow_nan=False, separators=(",", ":"), default=str)
-        with self._lock:
-            if not self._closed:
-                self._append(line.encode() + b"\n")
-
-    def _append(self, data: bytes) -> None:
-        now = time.monotonic()
-        if self._full_since is not None and now - self._full_since < _DISK_RETRY_S:
-            return
-        try:
-            if self._file is None:
-                self._open()
-            if self._full_since is not None:
-                data = b"\n" + data  # whatever was cut off stays a line of its own
-            while data:
-                # One call writes it all, but for a full disk: the next call then says so.
-                data = data[os.write(self._file, data) :]
-            if self._full_since is not None:
-                self._full_since = None
-                complain(f"{self._path} is written again")
-        except OSError as error:
-            if self._full_since is None:
-                complain(f"{self._path} cannot be written ({error.strerror or error}); the job goes on without")
-            self._full_since = now
-
-    def _open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        size = os.fstat(self._file).st_size
-        if size and os.pread(self._file, 1, size - 1) != b"\n":
-            os.write(self._file, b"\n")  # a kill cut the last line of the attempt before
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            if self._file is not None:
-                with suppress(OSError):
-                    os.close(self._file)
-                self._file = None
-
-
 @contextmanager
 def record(
     log_path: str | os.PathLike,
@@ -375,24 +339,3 @@ def record(
         if recorder is not None:
             with suppress(Exception):
                 recorder.finish()
-
-
-def complain(text: str) -> None:
-    """Say something on stderr, if there still is one."""
-    with suppress(Exception):
-        print(f"ff hardware: {text}", file=sys.stderr, flush=True)
-
-
-def _stamps() -> dict:
-    return {"monotonic_s": round(time.monotonic(), 6), "unix_s": round(time.time(), 6)}
-
-
-def _finite(value):
-    """The same with None for numbers that JSON has no word for."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not -1e308 < value < 1e308:
-        return None
-    return value

@@ -95,6 +95,14 @@ def parse_line(line: str) -> dict:
     return reading
 
 
+def is_reading(reading: dict) -> bool:
+    """Whether what parse_line returned came from a line of tegrastats.
+
+    Every release prints memory, cores, power or temperatures; a name and a number alone may stand in any text.
+    """
+    return any(reading[name] for name in ("ram_total_mb", "cpu_percent", "power_mw", "temperature_c"))
+
+
 def _words(line: str) -> list[str]:
     """Split a line so that each value is one word: no blanks in brackets, around '/' or before a unit."""
     line = " ".join(_REMARK.sub(" ", line).split())
@@ -231,6 +239,7 @@ class Tegrastats:
     """
 
     name = "tegrastats"
+    method = "power as printed"
 
     def __init__(self, interval_ms: int = 500, root: str | os.PathLike = "/"):
         self.interval_ms = interval_ms

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from ff import statistics, tables
 from ff.errors import FFError
-from ff.figures import FAMILIES, FIGURES, accuracy, build, hardware, latency, save, style
+from ff.figures import FAMILIES, FIGURES, accuracy, build, energy, hardware, latency, save, style
 from ff.tables import Run
 
 UNITS = (
@@ -338,6 +338,37 @@ def test_energy_bars_of_a_rail_add_up_to_its_energy(grid):
     assert heights == pytest.approx(expected)
     assert [text.get_text() for text in ax.get_xticklabels()] == ["VDD_IN", "VDD_CPU"]
     assert ax.get_ylabel() == "gross energy of a run (J)"
+
+
+def energy_rows(seed, shared=0, **gross):
+    base = {"dataset": "MNIST", "layers": "784-10", "recipe": "ff", "seed": seed, "job": "train", "is_total": 0}
+    return [{**base, "rail": "VDD_IN", "phase": n, "gross_mj": mj, "shared": shared} for n, mj in gross.items()]
+
+
+NONE_MISSING = pd.DataFrame(columns=["file", "reason"])
+
+
+def test_a_run_with_a_phase_that_was_not_measured_is_not_in_the_bars():
+    rows = energy_rows(1, load=1000.0, softmax=3000.0, **{"import": None}) + energy_rows(2, load=None, softmax=9000.0)
+    figure = energy.rails(pd.DataFrame(rows), NONE_MISSING)
+    heights = [bars.patches[0].get_height() for bars in figure.axes[0].containers if hasattr(bars, "patches")]
+    assert heights == [1.0, 3.0], "the mean over seed 1 alone, in J, without the start of the program"
+    nothing_whole = energy.rails(pd.DataFrame(energy_rows(2, load=None, softmax=9000.0)), NONE_MISSING)
+    assert energy.NO_SENSOR in words(nothing_whole)
+
+
+def test_energy_of_shared_devices_is_marked(grid):
+    rows = energy_rows(1, load=1000.0) + energy_rows(2, shared=1, load=3000.0)
+    figure = energy.rails(pd.DataFrame(rows), NONE_MISSING)
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["VDD_IN*"]
+    assert "* In 1 of 2 runs something else ran on the device" in words(figure)
+    assert "something else ran" not in words(drawn("energy_rails", grid))
+    training, accuracy = (tables.read_table(grid / "summary", name) for name in ("training", "accuracy"))
+    training.loc[training.index[0], "shared"] = 1
+    figure = energy.energy_accuracy(training, accuracy, NONE_MISSING)
+    crosses = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
+    assert sum(len(line.get_xdata()) for line in crosses) == 1
+    assert "Crosses: In 1 of" in words(figure)
 
 
 def test_trace_shows_watts_from_time_zero_and_shades_the_phases(grid):

@@ -7,8 +7,8 @@ import pytest
 from fake_boards import SAMPLES, wait_until
 
 from ff.errors import FFError
+from ff.hardware.log import read_log
 from ff.hardware.monitor import _lines, main, run
-from ff.hardware.summary import read_log
 from ff.hardware.tegrastats import parse_line
 
 
@@ -19,12 +19,36 @@ def test_replay_prints_an_object_per_line(capsys):
     assert printed == [parse_line(line) for line in lines]
 
 
-def test_replay_survives_any_bytes(tmp_path, capsys):
+def test_replay_leaves_out_and_counts_what_is_not_tegrastats(tmp_path, capsys):
     path = tmp_path / "log"
-    path.write_bytes(b"# comment\n\xff\xfe\x00garbage\n\n  # another\nRAM 1/2MB\r\nRAM 5/")
+    path.write_bytes(b"# comment\n\xff\xfe\x00garbage\n\n  # another\nRAM 1/2MB\r\nRAM 5/\n" + b"\0" * 100)
     assert main(["--replay", str(path)]) == 0
-    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [reading["ram_used_mb"] for reading in printed] == [None, 1, None]
+    out, said = capsys.readouterr()
+    assert [json.loads(line)["ram_used_mb"] for line in out.splitlines()] == [1]
+    assert said == f"ff: 3 of 4 lines of {path} are not tegrastats' and were left out\n"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x7fELF\0\1\n" * 5, b"\0" * 200_000, b"version 5\n" * 20_000, b"# only this\n"]
+)
+def test_replay_of_another_file_is_refused(tmp_path, capsys, content):
+    path = tmp_path / "log"
+    path.write_bytes(content)
+    assert main(["--replay", str(path)]) == 1
+    out, said = capsys.readouterr()
+    assert out == ""
+    assert said.startswith(f"ff: {path} is no log of tegrastats")
+    assert said.count("\n") == 1
+
+
+def test_replay_of_a_program_is_refused(capsys):
+    assert main(["--replay", sys.executable]) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_replay_of_what_never_ends_is_refused(capsys):
+    assert main(["--replay", "/dev/zero"]) == 1
+    assert "is no log of tegrastats" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["missing", "."])

@@ -21,12 +21,14 @@ from fake_boards import (
 )
 
 from ff.hardware import SensorMissing, recorder
+from ff.hardware import log as log_file
 from ff.hardware.ina3221 import Ina3221
+from ff.hardware.log import read_log
 from ff.hardware.recorder import Recorder, record
 from ff.hardware.sources import Choice, choose
-from ff.hardware.summary import read_log, summarise
+from ff.hardware.summary import summarise
 from ff.hardware.tegrastats import Tegrastats
-from ff.phases import PhaseLog
+from ff.phases import PhaseLog, read_phases
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +51,7 @@ def samples(path):
 class Scripted:
     """A source that answers as told: a reading, or an exception to raise."""
 
-    name, fd, period_s = "scripted", None, 0.01
+    name, fd, method, period_s = "scripted", None, "as told", 0.01
 
     def __init__(self, answers):
         self.answers = list(answers)
@@ -84,8 +86,8 @@ def run_boards(tmp_path, recorders):
 def check_energy(tmp_path, board, source):
     summary = summarise(tmp_path / f"{board}.jsonl", tmp_path / "phases.csv", tmp_path / f"{board}.csv")
     assert summary["sources"]["used"] == [source]
-    (row,) = (tmp_path / "phases.csv").read_text().splitlines()[1:]
-    start, end = (float(value) for value in row.split(",")[1:3])
+    (phase,) = read_phases(tmp_path / "phases.csv")
+    start, end = phase.start_monotonic_s, phase.end_monotonic_s
     energy = summary["energy"]["representation"]
     assert energy["seconds"] == pytest.approx(end - start, abs=0.001)
     total = energy["total"]
@@ -327,7 +329,7 @@ def test_a_retry_keeps_what_the_attempt_before_left(tmp_path):
 
 
 def test_writing_goes_on_when_the_disk_has_room_again(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(recorder, "_DISK_RETRY_S", 0.0)
+    monkeypatch.setattr(log_file, "_DISK_RETRY_S", 0.0)
     real = os.write
     full = threading.Event()
 
@@ -337,7 +339,7 @@ def test_writing_goes_on_when_the_disk_has_room_again(tmp_path, monkeypatch, cap
             raise OSError(28, "No space left on device")
         return real(descriptor, data)
 
-    monkeypatch.setattr(recorder.os, "write", write)
+    monkeypatch.setattr(log_file.os, "write", write)
     log = tmp_path / "log.jsonl"
     with record(log, 10, choice=Choice([Scripted([{"cpu_percent": [1.0]}])], [])):
         wait_until(lambda: log.exists() and read_log(log) and read_log(log)[0].samples)

@@ -1,4 +1,5 @@
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from fake_boards import FakeTree, follow_curve, install_fake_tegrastats, wait_until
 
-from ff.hardware.summary import read_log
+from ff.hardware.log import read_log
 
 
 @pytest.fixture
@@ -117,6 +118,72 @@ def test_it_outlives_the_thread_that_started_it_but_not_the_process(tmp_path, bo
     wait_until(lambda: not alive(tegrastats))
     notes = read_log(tmp_path / "logs/log.jsonl")[0].notes
     assert notes[-1]["text"] == "the parent process is gone"
+
+
+# Starts what follows by a shell that waits until this process is gone, and is gone: so it is while Python starts.
+DYING = """
+import os, subprocess, sys
+wait = 'while kill -0 "$0" 2>/dev/null; do sleep 0.01; done; exec "$@"'
+words = [str(os.getpid()) if word == "PARENT" else word for word in sys.argv[2:]]
+child = subprocess.Popen(["bash", "-c", wait, str(os.getpid()), *words], stderr=open(sys.argv[1] + ".said", "w"))
+open(sys.argv[1], "w").write(str(child.pid))
+os._exit(0)
+"""
+
+# Takes over the orphans of what it starts (PR_SET_CHILD_SUBREAPER, prctl(2)), as systemd does for a user.
+REAPER = """
+import ctypes, subprocess, sys, time
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+subprocess.run(sys.argv[1:])
+time.sleep(600)
+"""
+
+
+def ends_without_a_log(tmp_path, starter):
+    told = tmp_path / "sidecar.pid"
+    pid = int(wait_until(lambda: told.exists() and told.read_text()))
+    try:
+        wait_until(lambda: not alive(pid))
+    finally:
+        if alive(pid):
+            os.kill(pid, signal.SIGKILL)
+        starter.kill()
+        starter.wait()
+    assert "the process that asked for it is gone" in (tmp_path / "sidecar.pid.said").read_text()
+    assert not (tmp_path / "logs/log.jsonl").exists()
+    assert not (tmp_path / "run/ready").exists()
+
+
+def test_a_parent_that_dies_while_python_starts_leaves_nothing_running(tmp_path, board):
+    starter = [sys.executable, "-c", DYING, str(tmp_path / "sidecar.pid"), *command(tmp_path, board)]
+    # In a session of its own, so that whoever takes over the orphan is in another.
+    process = subprocess.Popen(starter, start_new_session=True)
+    process.wait()
+    ends_without_a_log(tmp_path, process)
+
+
+def test_nor_does_one_whose_orphans_are_taken_over_by_a_process_like_itself(tmp_path, board):
+    starter = [sys.executable, "-c", DYING, str(tmp_path / "sidecar.pid")]
+    words = [*starter, *command(tmp_path, board, "--parent", "PARENT")]
+    ends_without_a_log(tmp_path, subprocess.Popen([sys.executable, "-c", REAPER, *words]))
+
+
+def test_a_parent_that_dies_before_the_kernel_is_asked_to_tell(tmp_path, board):
+    dies = (
+        "import os, sys\nfrom ff.hardware import sidecar\n"
+        "sidecar._signal_parents_death = lambda number: setattr(os, 'getppid', lambda: 1)\n"
+        "sys.exit(sidecar.main(sys.argv[1:]))\n"
+    )
+    words = command(tmp_path, board, "--parent", str(os.getpid()))[3:]
+    assert subprocess.run([sys.executable, "-c", dies, *words], timeout=60).returncode == 0
+    assert not (tmp_path / "logs/log.jsonl").exists()
+
+
+def test_the_parent_that_it_is_told_of_is_its_own(tmp_path, board):
+    process = subprocess.Popen(command(tmp_path, board, "--parent", str(os.getpid())))
+    wait_until(lambda: len(samples(tmp_path)) > 3)
+    process.terminate()
+    assert process.wait(timeout=20) == 0
 
 
 def test_a_full_disk_stops_the_log_and_not_the_sidecar(tmp_path, board):

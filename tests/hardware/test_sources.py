@@ -1,15 +1,23 @@
+"""The sensors one by one, on trees of files of machines that are not there, and which of them a machine gets."""
+
 import os
+import sys
 import types
 
 import pytest
 from fake_boards import BOARDS, FakeTree, curve_mw, follow_curve, install_fake_tegrastats, wait_until
+from fake_nvml import FakeNvml, Gpu
 
+from ff import doctor
 from ff.hardware import SensorMissing
 from ff.hardware.host import Host
 from ff.hardware.ina3221 import Ina3221
-from ff.hardware.nvml import Nvml, visible
+from ff.hardware.log import read_log
+from ff.hardware.nvml import Nvml
 from ff.hardware.rapl import Rapl
-from ff.hardware.sources import choose, is_jetson, open_power_source
+from ff.hardware.recorder import Recorder
+from ff.hardware.sharing import Job, Presence
+from ff.hardware.sources import Choice, choose, is_board, is_jetson, open_power_source
 from ff.hardware.tegrastats import Tegrastats
 
 
@@ -123,86 +131,6 @@ def test_a_machine_without_rapl_says_so(tmp_path):
         Rapl(tmp_path).open()
 
 
-class FakeNvml(types.ModuleType):
-    """As much of pynvml as is used; GPU 1 supports next to nothing."""
-
-    NVML_CLOCK_SM, NVML_TEMPERATURE_GPU = 1, 0
-
-    class NVMLError(Exception):
-        pass
-
-    def __init__(self):
-        super().__init__("pynvml")
-        self.energy = 5000
-
-    def nvmlInit(self):
-        pass
-
-    nvmlShutdown = nvmlInit
-
-    def nvmlDeviceGetCount(self):
-        return 2
-
-    def nvmlDeviceGetHandleByIndex(self, index):
-        return index
-
-    def nvmlDeviceGetUUID(self, handle):
-        return ["GPU-aaaa1111", "GPU-bbbb2222"][handle]
-
-    def nvmlDeviceGetPowerUsage(self, handle):
-        return 70000 + handle
-
-    def _only_first(self, handle, value):
-        if handle:
-            raise self.NVMLError("not supported")
-        return value
-
-    def nvmlDeviceGetTotalEnergyConsumption(self, handle):
-        self.energy += 100
-        return self._only_first(handle, self.energy)
-
-    def nvmlDeviceGetUtilizationRates(self, handle):
-        return self._only_first(handle, types.SimpleNamespace(gpu=42))
-
-    def nvmlDeviceGetClockInfo(self, handle, kind):
-        return self._only_first(handle, 1980)
-
-    def nvmlDeviceGetMemoryInfo(self, handle):
-        return self._only_first(handle, types.SimpleNamespace(used=2**30))
-
-    def nvmlDeviceGetTemperature(self, handle, kind):
-        return self._only_first(handle, 33)
-
-
-def test_nvml_reads_the_gpus_of_the_job(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pynvml", FakeNvml())
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    source = Nvml()
-    source.open()
-    first, second = source.sample()
-    assert first["power_mw"] == {"gpu0": 70000}
-    assert first["energy_mj"]["gpu0"] > 0
-    assert (first["gpu_percent"], first["gpu_freq_mhz"], first["gpu_memory_used_mb"]) == (42, [1980], 1024.0)
-    assert first["temperature_c"] == {"gpu0": 33}
-    assert second["power_mw"] == {"gpu1": 70001}
-    assert "gpu_percent" not in second
-    source.close()
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    source.open()
-    assert [reading["gpu"] for reading in source.sample()] == [1]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(SensorMissing, match="CUDA_VISIBLE_DEVICES"):
-        Nvml().open()
-
-
-@pytest.mark.parametrize(
-    ("setting", "expected"),
-    [(None, [0, 1]), ("", []), ("1,0", [1, 0]), ("GPU-bb", [1]), ("0,-1,1", [0]), ("7", []), ("GPU-", [])],
-)
-def test_visible_devices(setting, expected):
-    assert visible(["GPU-aaaa1111", "GPU-bbbb2222"], setting) == expected
-
-
 def test_the_host_is_read():
     source = Host()
     source.open()
@@ -224,18 +152,133 @@ def test_which_sources_a_machine_gets(tmp_path):
         choice.first[0].open()
 
 
-def test_power_source_of_a_jetson_prefers_its_power_monitors(tmp_path, monkeypatch):
+def test_any_other_machine_is_read_by_psutil_rapl_and_nvml(monkeypatch):
+    monkeypatch.setattr("ff.hardware.sources.is_board", lambda root: False)
+    choice = choose()
+    assert [source.name for source in choice.first] == ["psutil", "rapl", "nvml"]
+    assert choice.instead == []
+
+
+@pytest.mark.parametrize("hidden", ["release", "release and chips"])
+def test_a_container_on_a_board_is_a_board(tmp_path, hidden):
+    """Docker hides the device tree, and an image need not have the release file."""
+    if hidden == "release":
+        FakeTree(tmp_path, "Orin Nano")
+        (tmp_path / "etc/nv_tegra_release").unlink()
+    else:
+        install_fake_tegrastats(tmp_path / "usr/bin", follow_curve("Orin Nano"))
+    assert not is_jetson(tmp_path)
+    assert is_board(tmp_path)
+    assert choose(500, tmp_path).first[0].name == "tegrastats"
+
+
+SAYS_NOTHING = "time.sleep(60)\n"
+NO_POWER = "while True:\n    say('RAM 1/2MB CPU [1%@2]')\n    time.sleep(0.01)\n"
+
+
+def jetson(root, tegrastats, chips=True):
+    if chips:
+        FakeTree(root, "Orin Nano")
+    else:
+        (root / "etc").mkdir()
+        (root / "etc/nv_tegra_release").write_text("# R36 (release), REVISION: 4.3\n")
+    if tegrastats is not None:
+        install_fake_tegrastats(root / "usr/bin", tegrastats)
+
+
+def pc(root, rapl=True, tegrastats=None):
+    root.mkdir(exist_ok=True)
+    if rapl:
+        rapl_tree(root, {"intel-rapl:0": ("package-0", 900_000)}, limit=10**9)
+    if tegrastats is not None:
+        install_fake_tegrastats(root / "usr/bin", tegrastats)
+
+
+MACHINES = {
+    "a Jetson": (lambda root: jetson(root, follow_curve("Orin Nano")), "tegrastats"),
+    "a Jetson whose tegrastats has no power": (lambda root: jetson(root, NO_POWER), "ina3221"),
+    "a Jetson whose tegrastats is silent": (lambda root: jetson(root, SAYS_NOTHING), "ina3221"),
+    "a Jetson without tegrastats": (lambda root: jetson(root, None), "ina3221"),
+    "a Jetson without power monitors": (
+        lambda root: jetson(root, follow_curve("Orin Nano"), chips=False),
+        "tegrastats",
+    ),
+    "a PC": (pc, "rapl"),
+    "a PC with a tegrastats on its PATH": (lambda root: pc(root, tegrastats=NO_POWER), "rapl"),
+    "a PC with a tegrastats that ends": (lambda root: pc(root, tegrastats="sys.exit(1)\n"), "rapl"),
+    "a container on a Jetson": (lambda root: pc(root, rapl=False, tegrastats=follow_curve("Nano")), "tegrastats"),
+    "a PC without sensors": (lambda root: pc(root, rapl=False), None),
+}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_training_measuring_and_the_doctor_take_the_same_sensor(tmp_path, monkeypatch, machine):
+    monkeypatch.setattr("ff.hardware.sources.FIRST_LINE_S", 0.3)
+    root = tmp_path / "machine"
+    root.mkdir()
+    make, expected = MACHINES[machine]
+    make(root)
+
+    def of_the_doctor():
+        (row,) = [row for row in doctor.check_sensors(root) if row.name == "power"]
+        return row.detail.partition("measured by ")[2].partition(":")[0] or None
+
+    def of_a_measurement():
+        source = open_power_source(root)
+        if source is not None:
+            source.close()
+        return source.name if source is not None else None
+
+    def of_a_training():
+        log = tmp_path / "log.jsonl"
+        recorder = Recorder(log, 20, root, silent_after_s=0.2)
+        recorder.start()
+        powered = []
+
+        def power():
+            samples = [sample for attempt in read_log(log) for sample in attempt.samples]
+            powered[:] = [sample["source"] for sample in samples if sample.get("power_mw")]
+            return powered
+
+        if expected is not None:
+            wait_until(power)
+        else:
+            wait_until(lambda: read_log(log))
+        recorder.finish()
+        return powered[0] if powered else None
+
+    assert [of_the_doctor(), of_a_measurement(), of_a_training()] == [expected] * 3
+
+
+def test_the_doctor_says_what_is_not_read(tmp_path):
+    FakeTree(tmp_path, "Orin Nano")
+    install_fake_tegrastats(tmp_path / "usr/bin", follow_curve("Orin Nano"))
+    rows = {row.name: row.detail for row in doctor.check_sensors(tmp_path)}
+    assert rows["INA3221"] == "not used: tegrastats reads the power"
+    assert rows["RAPL"] == "not used: tegrastats and power monitors see the whole board"
+    assert rows["power"].startswith("measured by tegrastats: VDD_IN")
+    (tmp_path / "usr/bin/tegrastats").unlink()
+    rows = {row.name: row.detail for row in doctor.check_sensors(tmp_path)}
+    assert rows["tegrastats"].startswith("not used: tegrastats is not on this machine")
+    assert rows["INA3221"] == "reads power_mw; power monitor chips"
+
+
+# -- power for those who measure ----
+
+
+def test_power_of_a_jetson_without_tegrastats(tmp_path, monkeypatch):
     monkeypatch.setattr("fake_boards.curve_mw", lambda now: 8000.0)
     FakeTree(tmp_path, "Nano")
     with open_power_source(tmp_path) as source:
-        assert source.name == "ina3221"
-        assert source.period_s > 0
-        assert source.sample()["POM_5V_IN"] == 8000
+        assert (source.name, source.method) == ("ina3221", "ina3221: power monitor chips")
+        assert source.period_s == 0.5
+        reading = source.read()
+        assert reading.power_mw["POM_5V_IN"] == source.sample()["POM_5V_IN"] == 8000
+        assert reading.energy_mj == {}
 
 
-def test_power_source_of_a_jetson_without_power_monitors_is_tegrastats(tmp_path):
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "etc/nv_tegra_release").write_text("# R36 (release), REVISION: 4.3\n")
+def test_power_of_a_jetson_through_tegrastats(tmp_path):
+    FakeTree(tmp_path, "Orin Nano")
     install_fake_tegrastats(tmp_path / "usr/bin", follow_curve("Orin Nano"))
     with open_power_source(tmp_path) as source:
         assert source.name == "tegrastats"
@@ -243,14 +286,47 @@ def test_power_source_of_a_jetson_without_power_monitors_is_tegrastats(tmp_path)
     assert rails["VDD_IN"] == pytest.approx(8000, rel=0.21)
 
 
-def test_power_source_elsewhere(tmp_path):
+def test_counters_are_read_as_counters(tmp_path):
     assert open_power_source(tmp_path) is None
     rapl_tree(tmp_path, {"intel-rapl:0": ("package-0", 900)})
     with open_power_source(tmp_path) as source:
-        assert source.name == "rapl"
-        source.sample()
-        rapl_tree(tmp_path, {"intel-rapl:0": ("package-0", 5000)})
-        assert source.sample()["package-0"] > 0
+        assert (source.name, source.period_s) == ("rapl", 0.05)
+        before = source.read()
+        rapl_tree(tmp_path, {"intel-rapl:0": ("package-0", 5900)})
+        after = source.read()
+    assert after.energy_mj["package-0"] - before.energy_mj["package-0"] == pytest.approx(5)
+    assert after.power_mw["package-0"] > 0
+
+
+def test_the_slowest_sensor_sets_the_period_of_all(tmp_path, monkeypatch):
+    """20 periods are the shortest window: of the mean over a second that a GPU's power is, not of the counter."""
+    rapl_tree(tmp_path, {"intel-rapl:0": ("package-0", 900)})
+    gpu = Gpu(architecture=8, capability=(8, 9), usage_mw=70_000, processes=(os.getpid(), 1))
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(gpu))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("ff.hardware.sources.choose", lambda *_: Choice([Host(), Rapl(tmp_path), Nvml()], []))
+    with open_power_source(tmp_path) as source:
+        assert source.name == "rapl+nvml"
+        assert source.period_s == 1.0
+        reading = source.read()
+    assert reading.power_mw["gpu0"] == 70_000
+    assert set(reading.energy_mj) == {"package-0"}
+    (other,) = reading.shared
+    assert other.startswith("process 1 ")
+
+
+def test_a_measurement_names_the_jobs_beside_it(tmp_path):
+    rapl_tree(tmp_path, {"intel-rapl:0": ("package-0", 900)})
+    with open_power_source(tmp_path) as source:
+        assert source.read().shared is None
+        presence = Presence(tmp_path)
+        presence.enter(Job("another", 1))
+        presence_of_its_own = Presence(tmp_path)
+        presence_of_its_own.enter(Job("own", os.getpid()))
+        wait_until(lambda: source.read().shared == ["another"])
+        presence.leave()
+        wait_until(lambda: source.read().shared == [])
+        presence_of_its_own.leave()
 
 
 def test_tegrastats_ends_with_close(tmp_path):

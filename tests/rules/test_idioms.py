@@ -74,6 +74,11 @@ def test_a_download_is_tried_again():
     assert "retries:" in rules()["prepare"]
 
 
+def test_the_sidecar_is_told_who_starts_it():
+    """By a variable, which a shell that runs with `set -u` misses where it is not there."""
+    assert '--parent "$FF_WORKFLOW_PID"' in rules()["sidecar"]
+
+
 def test_small_rules_are_local():
     text = "".join(path.read_text() for path in RULE_FILES)
     local = set(re.findall(r"\w+", " ".join(re.findall(r"localrules:((?:\n +\w+,)+)", text))))
