@@ -131,6 +131,12 @@ class ExecutionConfig:
     download: bool = _setting(True, "fetch official data files that are missing")
     enable_hw_monitor: bool = _setting(True, "record hardware.csv and hardware.json beside the run")
     hw_interval_ms: int = _setting(500, "interval of the hardware samples", minimum=10, maximum=3_600_000)
+    idle_s: float = _setting(
+        5.0,
+        "seconds in which idle power is measured before and after, where a sensor can be read",
+        minimum=0,
+        maximum=3600,
+    )
     project: str = _setting("edgeff", "Weights & Biases project")
 
 

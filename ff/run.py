@@ -20,6 +20,7 @@ from ff.datasets import Prepared, open_or_prepare, prepared_path, standardise
 from ff.errors import FFError, is_out_of_memory
 from ff.evaluation import confusion, identify, predict, scores
 from ff.files import read_about, read_json, remove, write_csv, write_json
+from ff.hardware.idle import IDLE, IDLE_AFTER, IDLE_BEFORE, idle_window
 from ff.memory import peak_host_mb
 from ff.network import readout_macs, training_macs
 from ff.phases import START, PhaseLog
@@ -121,7 +122,9 @@ def train(
                 stack.callback(_summarise_hardware, folders, log, say)
             stack.enter_context(record(log, execution.hw_interval_ms))
         try:
-            _train_locked(configs, folders, execution, device, list(warnings), say, on_epoch, started_s)
+            # Idle power is of use only where somebody records power.
+            idle_s = execution.idle_s if inline or hardware_log else 0.0
+            _train_locked(configs, folders, execution, device, list(warnings), say, on_epoch, started_s, idle_s)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -141,6 +144,7 @@ def _train_locked(
     say: Say,
     on_epoch: OnEpoch,
     started_s: float,
+    idle_s: float,
 ) -> None:
     config, started = configs[0], time.time()
     dtype = torch.float64 if config.precision == "float64" else torch.float32
@@ -162,12 +166,16 @@ def _train_locked(
     resumed_from = None if earlier is None else len(trainer.state.history)
     if resumed_from is not None:
         say(f"resuming after epoch {resumed_from} of {total}")
+    if idle_s > 0:
+        idle_window(phases, IDLE_BEFORE, idle_s)
     for phase, _ in trainer.schedule:
         for epoch in trainer.epochs(phase):
             save_state(folders[0], key, trainer.state, phases.rows)
             on_epoch(epoch, total)
     with phases.phase("evaluation"):
         results = score(trainer, prepared)
+    if idle_s > 0:
+        idle_window(phases, IDLE_AFTER, idle_s)
     common = {
         "peak_memory_mb": {
             "host": peak_host_mb(),
@@ -288,7 +296,7 @@ def _seconds(trainer: Trainer, phases: PhaseLog) -> dict[str, float]:
     seconds = {name: phases.seconds(name) for name in (START, "load")}
     seconds |= {phase: phases.seconds(phase) for phase, _ in trainer.schedule}
     seconds |= {name: phases.seconds(name) for name in ("validation", "evaluation", "write")}
-    seconds["idle"] = phases.seconds("idle_before") + phases.seconds("idle_after")
+    seconds["idle"] = sum(phases.seconds(name) for name in IDLE)
     total = sum(stretch[-1].end_monotonic_s - stretch[0].start_monotonic_s for stretch in earlier)
     total += time.monotonic() - last[0].start_monotonic_s
     return seconds | {"other": max(0.0, total - sum(seconds.values())), "total": total}

@@ -33,6 +33,7 @@ PUBLISHED = [
     ("--project", "project", "edgeff"),
     ("--val-size", "val_size", 10_000),
     ("--hw-interval-ms", "hw_interval_ms", 500),
+    ("--idle-s", "idle_s", 5.0),
     ("--recipe", "recipe", "ff"),
     ("--device", "device", "auto"),
     ("--precision", "precision", "float32"),

@@ -358,3 +358,42 @@ def test_a_run_on_real_images(real_data, run, tmp_path, name):
     assert schema_errors(metrics, "metrics") == []
     # Far above guessing; SVHN has 803 images here.
     assert metrics["final"]["test_accuracy"] > (0.9 if name == "MNIST" else 0.15)
+
+
+class PowerSensor:
+    """A sensor that is there: what `ff.hardware.idle` asks for."""
+
+    period_s = 0.01
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+def test_idle_power_has_windows_of_its_own_before_and_after_the_training(run, monkeypatch):
+    import ff.hardware.idle
+
+    monkeypatch.setattr(ff.hardware.idle, "open_power_source", lambda root: PowerSensor())
+    monkeypatch.setattr(ff.hardware.idle, "_SETTLE_S", 0.02)
+    folder = run(execution={"enable_hw_monitor": True, "idle_s": 0.1})
+    marks = read_phases(folder / "phases.csv")
+    names = [mark.name for mark in marks]
+    assert names[:4] == ["import", "load", "idle_before", "representation"]
+    assert names[-3:] == ["evaluation", "idle_after", "write"]
+    idle = [mark.seconds for mark in marks if mark.name.startswith("idle")]
+    assert all(seconds >= 0.1 for seconds in idle)
+    seconds = read_json(folder / "metrics.json")["seconds"]
+    assert seconds["idle"] == pytest.approx(sum(idle))
+    assert seconds["total"] == pytest.approx(sum(value for name, value in seconds.items() if name != "total"))
+
+
+@pytest.mark.parametrize("execution", [{"enable_hw_monitor": False}, {"enable_hw_monitor": True, "idle_s": 0}])
+def test_nobody_waits_for_idle_power_that_is_not_recorded_or_not_wanted(run, monkeypatch, execution):
+    import ff.hardware.idle
+
+    monkeypatch.setattr(ff.hardware.idle, "open_power_source", lambda root: PowerSensor())
+    folder = run(execution=execution)
+    assert not [mark for mark in read_phases(folder / "phases.csv") if mark.name.startswith("idle")]
+    assert read_json(folder / "metrics.json")["seconds"]["idle"] == 0

@@ -20,6 +20,7 @@ execution = ExecutionConfig(
     verify=settings["verify"],
     download=False,
     hw_interval_ms=settings["hw_interval_ms"],
+    idle_s=0 if settings["sidecar"] == "off" else settings["idle_s"],
 )
 first = replace(run, seed=seeds[0]).name
 with job(snakemake.log[0]), Progress(run.name) as progress:

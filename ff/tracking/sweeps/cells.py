@@ -109,7 +109,7 @@ def _variant_name(recipe: str, changes: Mapping[str, Any], taken: dict[str, str]
 
 
 # What the DAG has a key of its own for.
-_WORKFLOW_KEYS = ("device", "threads", "data_dir", "verify", "hw_interval_ms")
+_WORKFLOW_KEYS = ("device", "threads", "data_dir", "verify", "hw_interval_ms", "idle_s")
 
 
 def _shared_places(places: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[str]]:
