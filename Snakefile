@@ -26,37 +26,51 @@ rule all:
     default_target: True
     input:
         finished(""),
+    message:
+        "{rule}: all there"
 
 
 rule demo:
     input:
         finished("demo/"),
+    message:
+        "{rule}: all there"
 
 
 rule train_all:
     input:
         of_runs(TRAIN_FILES),
         of_runs(HARDWARE_FILES),
+    message:
+        "{rule}: all there"
 
 
 rule evaluate_all:
     input:
         of_runs(EVALUATE_FILES),
+    message:
+        "{rule}: all there"
 
 
 rule variance_all:
     input:
         of_runs(VARIANCE_FILES),
+    message:
+        "{rule}: all there"
 
 
 rule figures:
     input:
         figure_files(""),
+    message:
+        "{rule}: all there"
 
 
 rule report:
     input:
         f"{RESULTS}/report.html",
+    message:
+        "{rule}: all there"
 
 
 onerror:

@@ -19,6 +19,7 @@ import torch
 from ff import checkpoint, provenance
 from ff.config import ExecutionConfig, RunConfig
 from ff.datasets import Prepared, open_or_prepare, standardise
+from ff.devices import choose_device
 from ff.errors import FFError
 from ff.evaluation import confusion, identify, predict, scores
 from ff.files import read_json, write_csv, write_json, write_text
@@ -38,22 +39,6 @@ FILES = ("model.safetensors", "metrics.json", "history.csv", "phases.csv")
 def run_folder(config: RunConfig, out: str | os.PathLike) -> Path:
     """Where the run's files go: {out}/{dataset}/{layers}/{recipe}/seed{seed}."""
     return Path(out) / config.name
-
-
-def choose_device(execution: ExecutionConfig) -> torch.device:
-    """The device that the settings ask for; FFError when it is not there."""
-    wanted = "cpu" if execution.no_cuda else execution.device
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-    except RuntimeError:
-        raise FFError(f"unknown device {wanted!r}; use auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise FFError(f"device {wanted!r} is not supported; use auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise FFError(f"device {wanted!r} is not there: torch {torch.__version__} sees no such CUDA device; use cpu")
-    return device
 
 
 def train(

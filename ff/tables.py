@@ -9,7 +9,6 @@ Each run's files are read once per table and only rows are kept, so memory grows
 folders.
 """
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ import pandas as pd
 from ff import statistics
 from ff.errors import FFError
 from ff.files import read_json, write_through
+from ff.jobs import cause
 
 
 def _columns(names: str) -> tuple[str, ...]:
@@ -584,14 +584,10 @@ def missing(
 
 
 def _why_untrained(run: Run, train_log: str | None) -> str:
-    if train_log is not None:
-        path = Path(train_log.format(**run._asdict()))
-        with contextlib.suppress(OSError):
-            lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
-            spoken = [line for line in lines if line.startswith("ff: ")] or lines
-            if spoken:
-                return f"training failed: {spoken[-1].removeprefix('ff: ')[:300]}"
-    return "not trained: the job failed, was not started or is still running"
+    why = cause(train_log.format(**run._asdict())) if train_log is not None else None
+    if why is not None:
+        return f"training failed: {why[:300]}"
+    return "not trained: the job was killed, was not started or is still running"
 
 
 def _why_absent(path: Path) -> str | None:

@@ -1,8 +1,10 @@
 """Grid -> runs, path patterns, wildcard constraints, input functions. Everything here runs at each start of
 Snakemake, so nothing heavy is imported."""
 
+import atexit
 import functools
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -24,7 +26,8 @@ from ff.config import DATASETS, RECIPES
 from ff.errors import FFError
 from ff.figures import FAMILIES, FIGURES
 from ff.grid import Grid, check_config, check_target
-from ff.jobs import after_failure, hardware_log, logs_folder, train_log
+from ff.jobs import hardware_log, logs_folder, train_log
+from ff.failures import after_failure, explained
 
 # -- configuration ----
 
@@ -90,6 +93,8 @@ RESULTS = config["results"].rstrip("/")
 RUN = f"{RESULTS}/{{dataset}}/{{layers}}/{{recipe}}/seed{{seed}}"
 CELL = f"{RESULTS}/{{dataset}}/{{layers}}/{{recipe}}"
 NAME = "{dataset}/{layers}/{recipe}/seed{seed}"
+# One line for each job, when it begins and in a dry run.
+RUN_MESSAGE = "{rule} " + re.sub(r"\{(\w+)", r"{wildcards.\1", NAME)
 LOGS = logs_folder(RESULTS)
 TRAIN_FILES = ["model.safetensors", "metrics.json", "history.csv", "phases.csv"]
 HARDWARE_FILES = ["hardware.csv", "hardware.json"]
@@ -207,11 +212,23 @@ def finished(collection):
 
 
 @functools.cache
-def code(*files):
-    """Hash of the code behind a job, so that changed code is rerun and a touched file is not."""
-    folder = provenance.PACKAGE
-    found = [path for pattern in files for path in sorted(folder.glob(pattern))]
-    return provenance.code_hash(found)
+def code(*entries, without=()):
+    """Hash of the code behind a job - its script and whatever that imports - so that changed code is rerun."""
+    return provenance.code_hash(*entries, without=without)
+
+
+TRAINING_CODE = code("workflow/scripts/train.py", without=provenance.NOT_TRAINING)
+
+
+def drawing_modules(family):
+    """Modules that draw the figures of a family; ff.figures finds them by name."""
+    return sorted(
+        {
+            f"ff.figures.{spec.function.partition(':')[0]}"
+            for spec in FIGURES.values()
+            if spec.family == family
+        }
+    )
 
 
 def run_of(wildcards, seed=None):
@@ -304,10 +321,22 @@ def training_samples(wildcards):
 
 
 def after_an_error():
-    """Hardware summaries and tables of what is there, for the collections that the failed call worked on."""
+    """Hardware summaries and tables of what is there, for the collections that the failed call worked on; and, as the
+    last lines of the call, why jobs failed."""
     if not workflow.is_main_process:
         return
     try:
+        failed = [
+            job
+            for jobs in workflow.scheduler.failed
+            for job in (jobs if jobs.is_group() else [jobs])
+        ]
+        lines = explained(
+            (job.message, job.log[0]) for job in failed if job.rule.name != "sidecar"
+        )
+        atexit.register(
+            lambda: print(*(f"ff: {line}" for line in lines), sep="\n", file=sys.stderr)
+        )
         planned = set(workflow.dag.needrun_jobs(exclude_finished=False))
         asked = {
             job.wildcards.collection for job in planned if job.rule.name == "tables"

@@ -20,6 +20,8 @@ rule prepare:
         runtime=60,
     params:
         verify=config["verify"],
-        code=code("datasets.py"),
+        code=code("workflow/scripts/prepare.py"),
+    message:
+        "{rule} {wildcards.dataset}"
     script:
         "../workflow/scripts/prepare.py"

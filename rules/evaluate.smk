@@ -19,9 +19,9 @@ rule evaluate:
         runtime=10,
         gpu=GPUS,
     params:
-        code=code(
-            "labels.py", "network.py", "datasets.py", "checkpoint.py", "evaluation.py"
-        ),
+        code=code("workflow/scripts/evaluate.py"),
+    message:
+        RUN_MESSAGE
     script:
         "../workflow/scripts/evaluate.py"
 
@@ -47,13 +47,8 @@ rule early_exit:
         gpu=GPUS,
     params:
         measure=measure_settings,
-        code=code(
-            "labels.py",
-            "network.py",
-            "datasets.py",
-            "checkpoint.py",
-            "early_exit.py",
-            "inference.py",
-        ),
+        code=code("workflow/scripts/early_exit.py"),
+    message:
+        RUN_MESSAGE
     script:
         "../workflow/scripts/early_exit.py"

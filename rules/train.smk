@@ -29,7 +29,9 @@ if GROUP_SEEDS:
         params:
             run=run_settings,
             seeds=GROUP_SEEDS,
-            code=code(*provenance.ENGINE),
+            code=TRAINING_CODE,
+        message:
+            "{rule} {wildcards.dataset}/{wildcards.layers}/{wildcards.recipe}"
         script:
             "../workflow/scripts/train.py"
 
@@ -53,6 +55,8 @@ rule train:
         gpu=GPUS,
     params:
         run=run_settings,
-        code=code(*provenance.ENGINE),
+        code=TRAINING_CODE,
+    message:
+        RUN_MESSAGE
     script:
         "../workflow/scripts/train.py"

@@ -29,13 +29,8 @@ rule measure:
         gpu=GPUS,
     params:
         measure=measure_settings,
-        code=code(
-            "labels.py",
-            "network.py",
-            "datasets.py",
-            "checkpoint.py",
-            "inference.py",
-            "timing.py",
-        ),
+        code=code("workflow/scripts/measure.py"),
+    message:
+        RUN_MESSAGE
     script:
         "../workflow/scripts/measure.py"

@@ -6,9 +6,9 @@ import torch
 
 from ff.config import ExecutionConfig
 from ff.datasets import open_prepared
+from ff.devices import choose_device
 from ff.evaluation import run_evaluation
 from ff.jobs import job
-from ff.run import choose_device
 
 with job(snakemake.log[0]):
     torch.set_num_threads(snakemake.threads)
