@@ -209,7 +209,7 @@ def _named_runs(args: argparse.Namespace) -> list[Path]:
 
 
 def _several(axis: str, value: Any) -> bool:
-    """Whether a file's value is a list of data sets, networks, recipes or seeds; one network may be a list of numbers."""
+    """Whether a file gives several data sets, networks, recipes or seeds; one network may be a list of numbers."""
     return isinstance(value, list) and (axis != "layers" or not all(str(width).isdigit() for width in value))
 
 
