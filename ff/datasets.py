@@ -175,17 +175,31 @@ def open_or_prepare(
     """Open the prepared set of `name`, making it first where it does not exist.
 
     It is made again where it came from other files than those below `data_dir` now, or from files that are not the
-    official bytes while `verify` is set. Raises FFError as `prepare` does.
+    official bytes while `verify` is set; where no `data_dir` is given, never. Raises FFError as `prepare` does.
     """
     path = prepared_path(name, prepared_dir)
     if path.exists():
-        prepared = open_prepared(path, verify=False)
+        prepared = open_prepared(path, verify and not data_dir)
         if prepared.name != name:
             raise FFError(f"{path} holds {prepared.name}, not {name}; delete it and run: ff prepare {name}")
-        accepted = prepared.verified or not verify
-        if accepted and wanted_source(name, data_folder(data_dir), path) == (recorded(path) or {}).get("source"):
+        if why_outdated(name, data_dir, prepared_dir, verify) is None:
             return prepared
     return prepare(name, data_dir, prepared_dir, verify, download)
+
+
+def why_outdated(
+    name: str, data_dir: str | None, prepared_dir: str | os.PathLike = "data/prepared", verify: bool = True
+) -> str | None:
+    """Why the prepared set of `name` is not the one to use with these settings; None where it is."""
+    path = prepared_path(name, prepared_dir)
+    known = recorded(path) or {}
+    if not data_dir:
+        return None
+    if verify and not known.get("verified"):
+        return f"{path} was made from files that are not the official bytes"
+    if wanted_source(name, Path(data_dir), path) != known.get("source"):
+        return f"{path} was made from other files than those in {data_dir}"
+    return None
 
 
 def status(name: str, data_dir: str | None = None, prepared_dir: str | os.PathLike = "data/prepared") -> dict[str, Any]:

@@ -6,9 +6,11 @@ Imports no torch: the workflow asks at each start whether a prepared set is stil
 import hashlib
 import json
 import os
-import struct
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from ff.errors import FFError
+from ff.files import read_about
 
 # What a prepared set is made from where each of its files is the official one.
 OFFICIAL = "official"
@@ -116,11 +118,8 @@ def md5_of(path: Path) -> str:
 def recorded(path: Path) -> dict[str, Any] | None:
     """What a prepared set says of itself; None where there is none, or one that cannot be read."""
     try:
-        with open(path, "rb") as file:
-            # Format: the header's length as 8 bytes, the header as JSON, the tensors.
-            [length] = struct.unpack("<Q", file.read(8))
-            return json.loads(json.loads(file.read(min(length, 2**20)))["__metadata__"]["ff"])
-    except (OSError, ValueError, KeyError, TypeError, struct.error):
+        return read_about(path)
+    except FFError:
         return None
 
 

@@ -5,15 +5,18 @@ from pathlib import Path
 
 from ff.config import ExecutionConfig, run_config_of
 from ff.jobs import hardware_log, job
+from ff.phases import process_start_s
 from ff.progress import Progress
 from ff.run import train
 
+# Snakemake has decided that the prepared data is the right one, and that the run is to be made, maybe again.
 settings = snakemake.config
 run = run_config_of(snakemake.params.run)
 seeds = snakemake.params.get("seeds", [run.seed])
 execution = ExecutionConfig(
     device=settings["device"],
     threads=snakemake.threads,
+    data_dir="",
     prepared_dir=str(Path(snakemake.input.data).parent),
     out=settings["results"],
     verify=settings["verify"],
@@ -31,4 +34,6 @@ with job(snakemake.log[0]), Progress(run.name) as progress:
         hardware_log=hardware_log(settings["results"], first, "train"),
         inline_monitor=settings["sidecar"] == "inline",
         summarise=False,
+        overwrite=True,
+        started_s=process_start_s(),
     )
