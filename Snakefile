@@ -27,14 +27,14 @@ rule all:
     input:
         finished(""),
     message:
-        "{rule}: all there"
+        "{rule}"
 
 
 rule demo:
     input:
         finished("demo/"),
     message:
-        "{rule}: all there"
+        "{rule}"
 
 
 rule train_all:
@@ -42,35 +42,35 @@ rule train_all:
         of_runs(TRAIN_FILES),
         of_runs(HARDWARE_FILES),
     message:
-        "{rule}: all there"
+        "{rule}"
 
 
 rule evaluate_all:
     input:
         of_runs(EVALUATE_FILES),
     message:
-        "{rule}: all there"
+        "{rule}"
 
 
 rule variance_all:
     input:
         of_runs(VARIANCE_FILES),
     message:
-        "{rule}: all there"
+        "{rule}"
 
 
 rule figures:
     input:
         figure_files(""),
     message:
-        "{rule}: all there"
+        "{rule}"
 
 
 rule report:
     input:
         f"{RESULTS}/report.html",
     message:
-        "{rule}: all there"
+        "{rule}"
 
 
 onerror:

@@ -14,7 +14,7 @@ def explained(failed: Iterable[tuple[str, str]]) -> list[str]:
     """A line for each cause that made jobs fail, of (job, path of its log), with the first job that it made fail."""
     jobs: dict[str, list[tuple[str, str]]] = {}
     for name, log in sorted(failed):
-        why = cause(log) or "it ended without an explanation: killed, for lack of memory perhaps, or crashed"
+        why = cause(log) or "it left no error in its log: killed, for lack of memory perhaps, or crashed; see above"
         jobs.setdefault(why, []).append((name, log))
     lines = []
     for why, [(name, log), *others] in jobs.items():

@@ -60,4 +60,4 @@ def cause(log_path: str | os.PathLike) -> str | None:
     except OSError:
         return None
     begun = [number for number, line in enumerate(lines) if line.startswith(ERROR)]
-    return " ".join(lines[begun[-1] :]).removeprefix(ERROR) if begun else None
+    return " ".join(" ".join(lines[begun[-1] :]).removeprefix(ERROR).split()) if begun else None

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
-# They watch a job - its progress, the hardware's samples - and change nothing of what it makes.
-WATCHERS = ("ff.progress", "ff.hardware.recorder")
+# They watch a job - its progress, the hardware's samples - or choose its GPU, and change nothing of what it makes.
+BESIDE = ("ff.progress", "ff.hardware.recorder", "ff.gpus")
 # `ff train` summarises the samples at its end; in the workflow that is a rule of its own.
 NOT_TRAINING = ("ff.hardware.summary",)
 DATA_SUFFIXES = (".css", ".csv", ".html", ".js", ".json", ".svg")
@@ -50,12 +50,12 @@ def code_files(*entries: str, without: Sequence[str] = (), package: Path = PACKA
     """The files that the code of `entries` lies in: modules (`ff.run`), scripts (`workflow/scripts/train.py`, beside
     the package), and all of the package that they import, directly or through others.
 
-    Imports inside of functions count; those for type checkers alone do not. None is followed to the `WATCHERS` and
-    `without`. Data files beside a module, such as a template, belong to it. What is imported by a name that is
+    Imports inside of functions count; those for type checkers alone do not. None is followed to the modules `BESIDE` a
+    job and `without`. Data files beside a module, such as a template, belong to it. What is imported by a name that is
     only known at run time must be given as an entry.
     """
     waiting, files = list(entries), set()
-    seen = {*entries, *WATCHERS, *without}
+    seen = {*entries, *BESIDE, *without}
     while waiting:
         path = _file_of(waiting.pop(), package)
         if path is None:
@@ -140,7 +140,7 @@ def _bare(code: bytes) -> bytes:
         return b"\0"
 
     text = _STRING_OR_COMMENT.sub(keep, code)
-    return b"\0".join((re.sub(rb"\s*\n", b"\n", text), *strings))
+    return b"\0".join((re.sub(rb"\s*\n", b"\n", text).strip(), *strings))
 
 
 def git_state() -> tuple[str | None, bool | None]:

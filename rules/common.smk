@@ -4,8 +4,8 @@ Snakemake, so nothing heavy is imported."""
 import atexit
 import functools
 import os
-import re
 import sys
+import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -24,10 +24,26 @@ if (ROOT / "ff").is_dir():
 from ff import provenance
 from ff.config import DATASETS, RECIPES
 from ff.errors import FFError
-from ff.figures import FAMILIES, FIGURES
-from ff.grid import Grid, check_config, check_target
-from ff.jobs import hardware_log, logs_folder, train_log
 from ff.failures import after_failure, explained
+from ff.figures import FAMILIES, FIGURES
+from ff.gpus import usable_gpus
+from ff.grid import Grid, check_config, check_target
+from ff.hardware.sources import is_board
+from ff.jobs import hardware_log, logs_folder, train_log
+from ff.raw_data import data_folder, recorded, wanted_source
+
+# Whether jobs run on this machine, or (--executor slurm) as jobs of a cluster, of which this may be one.
+HERE = workflow.resource_settings.nodes is None and not workflow.remote_exec
+SAID = set()
+
+
+def say(warnings):
+    """Each warning once, in the call that a person sees."""
+    for warning in warnings:
+        if workflow.is_main_process and warning not in SAID:
+            print(f"ff: {warning}", file=sys.stderr)
+        SAID.add(warning)
+
 
 # -- configuration ----
 
@@ -39,6 +55,11 @@ def load_grids():
             # --config KEY=false comes as a word.
             config[key] = value == "true"
     check_config(config, ROOT / "workflow/schemas/config.schema.json")
+    on_command_line = workflow.config_settings.config.get("data_dir")
+    config["data_dir"] = str(data_folder(on_command_line, config["data_dir"]))
+    if config["sidecar"] == "auto":
+        # One decision for all jobs: nodes of a cluster may differ from this machine.
+        config["sidecar"] = "service" if HERE and is_board() else "inline"
     block = config["grid"]
     if config.get("sweep"):
         from ff.sweeps import grid as sweep_grid
@@ -58,7 +79,7 @@ def load_grids():
         config["recipes"] = {**config["recipes"], **sweep["recipes"]}
         config.update(sweep["config"])
         grid = Grid(config)
-        grid.warnings += sweep["warnings"]
+        say(sweep["warnings"])
         runs = [
             grid.run(
                 run["dataset"],
@@ -81,12 +102,6 @@ try:
 except FFError as error:
     raise WorkflowError(str(error)) from None
 
-# A demo has no part in what the grid warns of.
-if workflow.is_main_process and "demo" not in sys.argv:
-    for warning in GRID.warnings:
-        print(f"ff: {warning}", file=sys.stderr)
-
-
 # -- paths ----
 
 RESULTS = config["results"].rstrip("/")
@@ -94,7 +109,7 @@ RUN = f"{RESULTS}/{{dataset}}/{{layers}}/{{recipe}}/seed{{seed}}"
 CELL = f"{RESULTS}/{{dataset}}/{{layers}}/{{recipe}}"
 NAME = "{dataset}/{layers}/{recipe}/seed{seed}"
 # One line for each job, when it begins and in a dry run.
-RUN_MESSAGE = "{rule} " + re.sub(r"\{(\w+)", r"{wildcards.\1", NAME)
+RUN_MESSAGE = "{rule} {wildcards.dataset}/{wildcards.layers}/{wildcards.recipe}/seed{wildcards.seed}"
 LOGS = logs_folder(RESULTS)
 TRAIN_FILES = ["model.safetensors", "metrics.json", "history.csv", "phases.csv"]
 HARDWARE_FILES = ["hardware.csv", "hardware.json"]
@@ -211,6 +226,28 @@ def finished(collection):
 # -- params and resources ----
 
 
+def other_raw_data(wildcards):
+    """Input function: a new file where the prepared set was made from other raw files than there are now, or nothing.
+
+    Params would not do: Snakemake knows none of a set that `ff` has prepared.
+    """
+    path = Path("data/prepared") / f"{wildcards.dataset}.safetensors"
+    known = recorded(path)
+    wanted = wanted_source(wildcards.dataset, Path(config["data_dir"]), path)
+    if not path.exists() or (known or {}).get("source") == wanted:
+        return []
+    marker = path.with_name(f".{wildcards.dataset}.made-from-other-files")
+    try:
+        # Snakemake takes a small file with the same content for the same file.
+        marker.write_text(f"{time.time_ns()}\n")
+    except OSError as error:
+        raise WorkflowError(
+            f"{path} was made from other files than those in {config['data_dir']}, and cannot be replaced "
+            f"({error.strerror}); give the data_dir that it was made from, or another working folder"
+        ) from None
+    return [str(marker)]
+
+
 @functools.cache
 def code(*entries, without=()):
     """Hash of the code behind a job - its script and whatever that imports - so that changed code is rerun."""
@@ -239,7 +276,9 @@ def run_of(wildcards, seed=None):
 
 def run_settings(wildcards):
     """The resolved settings of a run, for params: what a training is rerun for when it changes."""
-    return run_of(wildcards, with_seed(wildcards)["seed"]).as_dict()
+    run = run_of(wildcards, with_seed(wildcards)["seed"])
+    say(GRID.warnings.get(run.name, []))
+    return run.as_dict()
 
 
 def run_list(wildcards):
@@ -248,7 +287,17 @@ def run_list(wildcards):
 
 
 GROUP_SEEDS = sorted({run.seed for run in RUNS[""]}) if config["group_seeds"] else []
-GPUS = 1 if config["device"].startswith("cuda") else 0
+# A GPU is for one job at a time, so that its times and its energy are that job's own. Unless --resources says
+# otherwise, as many such jobs run at once as there are GPUs; a cluster has its own ways to hand them out.
+LOCAL_GPUS = len(usable_gpus()) if HERE else 0
+TRAINING_GPUS = int(
+    config["device"].startswith("cuda")
+    or (config["device"] == "auto" and LOCAL_GPUS > 0)
+)
+MEASURING_GPUS = int(TRAINING_GPUS or ("cuda" in DEVICES and LOCAL_GPUS > 0))
+if HERE and MEASURING_GPUS and "gpu" not in workflow.global_resources:
+    only_one = config["device"].startswith("cuda:")
+    workflow.register_resource("gpu", 1 if only_one else max(1, LOCAL_GPUS))
 SAMPLES = {
     "MNIST": 60000,
     "FMNIST": 60000,

@@ -17,7 +17,7 @@ rule evaluate:
     resources:
         mem_mb=2000,
         runtime=10,
-        gpu=GPUS,
+        gpu=TRAINING_GPUS,
     params:
         code=code("workflow/scripts/evaluate.py"),
     message:
@@ -44,7 +44,7 @@ rule early_exit:
     resources:
         mem_mb=2000,
         runtime=20,
-        gpu=GPUS,
+        gpu=TRAINING_GPUS,
     params:
         measure=measure_settings,
         code=code("workflow/scripts/early_exit.py"),

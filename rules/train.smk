@@ -25,7 +25,7 @@ if GROUP_SEEDS:
         resources:
             mem_mb=train_memory_mb,
             runtime=train_minutes,
-            gpu=GPUS,
+            gpu=TRAINING_GPUS,
         params:
             run=run_settings,
             seeds=GROUP_SEEDS,
@@ -52,7 +52,7 @@ rule train:
     resources:
         mem_mb=train_memory_mb,
         runtime=train_minutes,
-        gpu=GPUS,
+        gpu=TRAINING_GPUS,
     params:
         run=run_settings,
         code=TRAINING_CODE,

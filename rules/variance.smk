@@ -26,7 +26,7 @@ rule measure:
     resources:
         mem_mb=2000,
         runtime=60,
-        gpu=GPUS,
+        gpu=MEASURING_GPUS,
     params:
         measure=measure_settings,
         code=code("workflow/scripts/measure.py"),

@@ -33,6 +33,17 @@ def is_jetson(root: str | os.PathLike = "/") -> bool:
     return False
 
 
+def is_board(root: str | os.PathLike = "/") -> bool:
+    """Whether tegrastats or power monitors are found here, whose readings are those of a whole board."""
+    if is_jetson(root) or Tegrastats(root=root).program() is not None:
+        return True
+    try:
+        Ina3221(root).open()
+    except SensorMissing:
+        return False
+    return True
+
+
 def choose(interval_ms: int = 500, root: str | os.PathLike = "/") -> Choice:
     """The sources for this machine, not yet opened.
 

@@ -76,7 +76,7 @@ def test_a_path_that_cannot_exist_fails_with_one_sentence(fresh, path, sentence)
 
 def test_a_wrong_setting_fails_with_one_sentence(fresh):
     text = fresh.snakemake("all", "-n", "--cores", "1", "--config", "sidecar=sometimes", ok=False)
-    assert "config: sidecar is 'sometimes'; allowed: service, inline, off" in text
+    assert "config: sidecar is 'sometimes'; allowed: auto, service, inline, off" in text
     assert "Traceback" not in text
 
 

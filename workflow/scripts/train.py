@@ -4,19 +4,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from ff.config import ExecutionConfig, run_config_of
+from ff.gpus import one_gpu
 from ff.jobs import hardware_log, job
 from ff.phases import process_start_s
 from ff.progress import Progress
 from ff.run import train
 
-# Snakemake has decided that the prepared data is the right one, and that the run is to be made, maybe again.
 settings = snakemake.config
 run = run_config_of(snakemake.params.run)
 seeds = snakemake.params.get("seeds", [run.seed])
 execution = ExecutionConfig(
     device=settings["device"],
     threads=snakemake.threads,
-    data_dir="",
+    data_dir="",  # Snakemake has chosen the data, and that the run is to be made, maybe again.
     prepared_dir=str(Path(snakemake.input.data).parent),
     out=settings["results"],
     verify=settings["verify"],
@@ -24,7 +24,7 @@ execution = ExecutionConfig(
     hw_interval_ms=settings["hw_interval_ms"],
 )
 first = replace(run, seed=seeds[0]).name
-with job(snakemake.log[0]), Progress(run.name) as progress:
+with job(snakemake.log[0]), one_gpu(settings["device"]), Progress(run.name) as progress:
     train(
         run,
         execution,
