@@ -70,6 +70,23 @@ def test_each_rule_that_computes_says_what_it_needs(name):
     assert name == "prepare" or "gpu=" in text
 
 
+@pytest.mark.parametrize("name", sorted(set(rules()) - {"sidecar", "track"}))
+def test_the_code_that_counts_for_a_rule_is_what_its_script_reaches(name):
+    text = rules()[name]
+    [script] = re.findall(r'"\.\./(workflow/scripts/\w+\.py)"', text)
+    [entry] = re.findall(r'^ +code=(?:code\("([\w./]+)"|TRAINING_CODE)', text, re.MULTILINE)
+    assert (entry or "workflow/scripts/train.py") == script
+
+
+def test_each_rule_says_in_one_line_what_it_does():
+    # Instead of a list of all its files: with many runs, errors would be lost between these.
+    for name, text in rules().items():
+        assert re.search(r"^ +message:", text, re.MULTILINE), name
+    for path in (ROOT / "profiles").glob("*/config.yaml"):
+        # Snakemake counts errors of jobs among `rules`.
+        assert "rules" not in (yaml.safe_load(path.read_text()).get("quiet") or []), path
+
+
 def test_a_download_is_tried_again():
     assert "retries:" in rules()["prepare"]
 
