@@ -20,7 +20,7 @@ def rules():
     """{name: text} of each rule that makes something."""
     found = {}
     for path in RULE_FILES[1:]:
-        for text in re.split(r"(?m)^ *rule ", path.read_text())[1:]:
+        for text in re.split(r"(?m)^ *rule(?: (?=\w+:)|(?=:))", path.read_text())[1:]:
             name = text.partition(":")[0].strip() or "figures"
             found[name] = text
     return found
