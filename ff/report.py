@@ -142,12 +142,20 @@ def _accuracy_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
         same = (summary["dataset"] == dataset) & (summary["layers"] == best["layers"])
         test = summary[same & (summary["recipe"] == best["recipe"]) & (summary["split"] == "test")]
         for row in test[test["readout"] == "head"].itertuples():
-            ends = _interval(row.low, row.high, _percent, row.n_seeds, "seed", row.method)
+            ends = f"{_interval(row.low, row.high, _percent, row.n_seeds, 'seed', row.method)}; {_over_images(row)}"
             what = f"the Forward-Forward network that is best on validation, {row.layers} with recipe {row.recipe},"
             if row.recipe == "bp":
                 what = f"{row.layers} trained by backprop (bp)"
             sentences.append(f"{dataset}: {what} reaches a test accuracy of {_percent(row.mean)} ({ends}).")
     return sentences
+
+
+def _over_images(row: Any) -> str:
+    """The interval over seeds and test images of a row of accuracy_summary; with one seed over images alone."""
+    what = "over seeds and test images" if row.n_seeds > 1 else "over test images"
+    if pd.isna(row.total_low):
+        return f"no interval {what}"
+    return f"{what} {_percent(row.total_low)} to {_percent(row.total_high)}, {int(row.n_images):,} images"
 
 
 def _recipe_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
@@ -245,14 +253,17 @@ def _energy_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
         if best is None:
             continue
         cell = part[(part["layers"] == best["layers"]) & (part["recipe"] == best["recipe"])]
-        gross = statistics.mean_interval(cell["energy_gross_mj"] / 1000)
+        gross = statistics.mean_interval(cell["energy_gross_mj"] / 1000, at_least=0)
         if gross.estimate is None:
             continue
         net = statistics.mean_interval(cell["energy_net_mj"] / 1000)
         ends = _interval(gross.low, gross.high, lambda value: f"{value:,.0f}", gross.n, "seed", gross.method)
         text = f"{dataset}, {best['layers']}, {best['recipe']}: a training run takes "
         text += f"{gross.estimate:,.0f} J gross ({ends})"
-        sentences.append(text + (f", {net.estimate:,.0f} J above idle." if net.estimate is not None else "."))
+        text += f", {net.estimate:,.0f} J above idle" if net.estimate is not None else ""
+        together = int(cell["shared_by_seeds"].max())
+        text += f"; its equal part of what the {together} seeds trained together took" if together > 1 else ""
+        sentences.append(f"{text}.")
     return sentences
 
 
@@ -413,13 +424,22 @@ def _accuracy_tables(tables: Mapping[str, pd.DataFrame]) -> str:
     summary = _in_order(tables["accuracy_summary"])
     test = summary[summary["split"] == "test"]
     rows = [
-        (r.dataset, r.layers, r.recipe, r.readout, r.n_seeds, r.mean, (r.low, r.high), r.method)
+        (
+            *(r.dataset, r.layers, r.recipe, r.readout, r.n_seeds, r.n_images, r.mean),
+            *((r.low, r.high), r.method, (r.total_low, r.total_high), r.total_method),
+        )
         for r in test.itertuples()
     ]
     columns = [_words("dataset"), _words("network"), _words("recipe"), _words("readout")]
-    columns += [Column("seeds", _text), Column("test accuracy (%)", _number(".2f", 100))]
-    columns += [Column("95 % interval (%)", _range(".2f", 100)), _words("method")]
-    first = _table("Test accuracy at full depth", columns, rows, "Means over seeds." if rows else "no finished run")
+    columns += [Column("seeds", _text), Column("test images", _number(",.0f"))]
+    columns += [Column("test accuracy (%)", _number(".2f", 100))]
+    columns += [Column("95 % interval over seeds (%)", _range(".2f", 100)), _words("method")]
+    columns += [Column("95 % interval over seeds and images (%)", _range(".2f", 100)), _words("method")]
+    note = (
+        "Means over seeds. Over seeds: on these very images; over seeds and images: what a new seed on new images may "
+        "give, with one seed over images alone."
+    )
+    first = _table("Test accuracy at full depth", columns, rows, note if rows else "no finished run")
     pairs = _in_order(tables["recipes"])
     rows = [
         (
@@ -443,7 +463,10 @@ def _accuracy_tables(tables: Mapping[str, pd.DataFrame]) -> str:
     ]
     columns += [Column("difference (points)", lambda value: "–" if pd.isna(value) else _points(value))]
     columns += [Column("95 % interval (points)", _signed_range), _words("method")]
-    note = "On test, only seeds that both recipes have; an interval without 0 is a clear difference."
+    note = (
+        "On test, only seeds that both recipes have; an interval without 0 is a clear difference. It is over seeds, on "
+        "these very images."
+    )
     second = _table("Recipes compared, paired over seeds", columns, rows, note if rows else "fewer than two recipes")
     return first + second
 
@@ -462,22 +485,28 @@ def _training_tables(tables: Mapping[str, pd.DataFrame]) -> str:
             (
                 *key,
                 len(cell),
+                ", ".join(f"{count:.0f}" for count in sorted(cell["shared_by_seeds"].unique())),
                 means["parameters"],
                 means["seconds_total"],
-                means["samples_per_s_representation"],
+                # Backprop has one phase; the recipes of Forward-Forward train their layers in the first of two.
+                means[["samples_per_s_representation", "samples_per_s_backprop"]].max(),
                 means["peak_memory_mb"],
                 means["energy_gross_mj"],
                 means["energy_net_mj"],
             )
         )
     columns = [_words("dataset"), _words("network"), _words("recipe"), Column("seeds", _text)]
+    columns += [Column("trained together", _text)]
     columns += [Column("parameters", _number(",.0f")), Column("time (s)", _number(",.1f"))]
     columns += [Column("training (samples/s)", _number(",.0f")), Column("peak memory (MB)", _number(",.0f"))]
     columns += [
         Column("gross energy (J)", _number(",.1f", 1e-3)),
         Column("net energy (J)", _number(",.1f", 1e-3)),
     ]
-    note = "Means over seeds; – was not measured. Net energy is above idle."
+    note = (
+        "Means over seeds; – was not measured. Net energy is above idle. Seeds that were trained together share time "
+        "and energy in equal parts; peak memory and samples/s are those of all of them."
+    )
     return _table("Cost of training", columns, rows, note if rows else "no finished run")
 
 
@@ -726,11 +755,13 @@ dd { margin: 0; overflow-wrap: anywhere; }
 """
 
 READING = (
-    "Accuracies are means over seeds; with fewer than 20 seeds their interval is Student's t interval, "
-    "since a bootstrap of a few values is too narrow, and from 20 on a bootstrap (BCa). Timings are medians "
-    "over repeats with a bootstrap interval. Recipes are compared on the seeds that both have. Networks and "
-    "thresholds are chosen on validation data, never on test. What was not measured is shown as – and never "
-    "as 0."
+    "Accuracies are means over seeds with two 95 % intervals, both of Wilson's form, which stays within 0 and 100 %: "
+    "over seeds, on these very test images; and over seeds and test images, what a new seed on new images may give, "
+    "which more seeds cannot make narrower than a test set of that size allows. Recipes are compared on the seeds "
+    "that both have; such differences, and other means over fewer than 20 seeds, have Student's t interval, since a "
+    "bootstrap of a few values is too narrow, and from 20 on a bootstrap (BCa). Timings are medians over repeats with "
+    "a bootstrap interval. Networks and thresholds are chosen on validation data, never on test. What was not "
+    "measured is shown as – and never as 0."
 )
 
 

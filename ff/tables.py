@@ -11,6 +11,7 @@ folders.
 A file that belongs to another model than the run now holds (`ff.stamps`) is left out like one that is missing.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -147,38 +148,56 @@ def _stack_csv(results_root: str | Path, runs: Iterable[Run], name: str, columns
 
 # ---------------------------------------------------------------------------------------------- accuracy
 
-ACCURACY = KEYS + _columns("split readout depth is_last n accuracy macro_f1 error")
+ACCURACY = KEYS + _columns("split readout depth is_last n accuracy low high method macro_f1 error")
 ACCURACY_SUMMARY = _columns(
-    "dataset layers recipe split readout n_seeds mean low high method bootstrap_low bootstrap_high"
+    "dataset layers recipe split readout n_seeds n_images mean low high method total_low total_high total_method "
+    "bootstrap_low bootstrap_high"
 )
 RECIPES = _columns("dataset layers readout recipe_a recipe_b n_pairs difference_points low high method seeds_left_out")
 
 
 def accuracy(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
-    """A row per run, split, readout and depth; `accuracy`, `macro_f1`, `error` are shares (0 to 1)."""
+    """A row per run, split, readout and depth; `accuracy`, `macro_f1`, `error` are shares (0 to 1).
+
+    `low`, `high`: Wilson's 95 % interval over the `n` images. Training images have none: the network was fitted to
+    them, so that they say nothing about others.
+    """
     rows = _Rows(ACCURACY)
     for run in runs:
         metrics = _json(run, results_root, "metrics.json") or {}
         for result in metrics.get("results", []):
-            rows.add(run, {**result, "is_last": int(result.get("depth") == run.depth)})
+            ends = {}
+            if result.get("split") != "train":
+                interval = statistics.wilson_interval(result.get("accuracy"), result.get("n"))
+                ends = {"low": interval.low, "high": interval.high, "method": interval.method}
+            rows.add(run, {**result, **ends, "is_last": int(result.get("depth") == run.depth)})
     return rows.frame()
 
 
 def accuracy_summary(accuracy: pd.DataFrame) -> pd.DataFrame:
-    """Mean over seeds at full depth with its 95 % interval (`ff.statistics.mean_interval` says which)."""
+    """Mean over seeds at full depth with two 95 % intervals, none of which leaves 0 to 1.
+
+    `low`, `high`: over seeds, on these very images (`ff.statistics.share_interval`). `total_low`, `total_high`: over
+    seeds and images (`share_total_interval`), what a new seed on new images may give; with one seed over images
+    alone, and for training images none. `n_images`: of the seed with the fewest.
+    """
     rows = []
     last = accuracy[accuracy["is_last"] == 1]
     for key, cell in last.groupby(["dataset", "layers", "recipe", "split", "readout"], sort=False):
-        interval = statistics.mean_interval(cell["accuracy"])
-        bootstrap = statistics.bootstrap_mean(cell["accuracy"])
-        rows.append((*key, *interval[:1], *interval[1:], bootstrap.low, bootstrap.high))
+        shares, images = cell["accuracy"], cell["n"].min()
+        seeds, bootstrap = statistics.share_interval(shares), statistics.bootstrap_mean(shares)
+        total = (None, None, None)
+        if key[3] != "train":
+            total = statistics.share_total_interval(shares, images)[2:]
+        rows.append((*key, seeds.n, images, *seeds[1:], *total, bootstrap.low, bootstrap.high))
     return _typed(pd.DataFrame(rows, columns=list(ACCURACY_SUMMARY)))
 
 
 def recipes(accuracy: pd.DataFrame, split: str = "test") -> pd.DataFrame:
     """Each pair of recipes on the same dataset, layers and readout, paired over the seeds that both have.
 
-    `difference_points` is recipe_a - recipe_b in percentage points at full depth, positive where a is better.
+    `difference_points` is recipe_a - recipe_b in percentage points at full depth, positive where a is better. Its
+    interval is over seeds, on these very images.
     """
     rows = []
     last = accuracy[(accuracy["is_last"] == 1) & (accuracy["split"] == split)]
@@ -191,7 +210,7 @@ def recipes(accuracy: pd.DataFrame, split: str = "test") -> pd.DataFrame:
         for position, first in enumerate(names):
             for second in names[position + 1 :]:
                 a, b = by_recipe[first], by_recipe[second]
-                interval = statistics.paired_difference(a, b)
+                interval = statistics.paired_difference(a, b, at_most=100)
                 rows.append((*key, first, second, *interval, len(a.keys() ^ b.keys())))
     return _typed(pd.DataFrame(rows, columns=list(RECIPES)))
 
@@ -211,12 +230,13 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
 # ---------------------------------------------------------------------------------------------- training
 
 TRAINING = KEYS + _columns(
-    "parameters seconds_load seconds_representation seconds_softmax seconds_evaluation seconds_total "
-    "samples_per_s_representation samples_per_s_softmax peak_memory_mb peak_memory_device_mb "
+    "shared_by_seeds parameters seconds_import seconds_load seconds_representation seconds_softmax seconds_backprop "
+    "seconds_validation seconds_evaluation seconds_write seconds_idle seconds_other seconds_total "
+    "samples_per_s_representation samples_per_s_softmax samples_per_s_backprop peak_memory_mb peak_memory_device_mb "
     "macs_train_step macs_head_readout macs_goodness_readout energy_gross_mj energy_net_mj energy_seconds"
 )
 HISTORY = KEYS + _columns(
-    "phase epoch loss validation_accuracy validation_readout learning_rate seconds validation_seconds"
+    "shared_by_seeds phase epoch loss validation_accuracy validation_readout learning_rate seconds validation_seconds"
 )
 LAYERS = KEYS + _columns(
     "depth width sparsity dead_units goodness_positive_mean goodness_negative_mean goodness_neutral_mean "
@@ -229,7 +249,9 @@ def training(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
     """A row per finished run: seconds per phase, samples/s, peak memory (MB), MACs, energy (mJ, all phases).
 
     Energy is the sum over the phases that were measured; `energy_seconds` says how long those lasted, so
-    that an energy which covers less than `seconds_total` is seen.
+    that an energy which covers less than `seconds_total` is seen. Seeds that were trained as one group share its
+    seconds and its energy in equal parts (`shared_by_seeds` says how many they are). Memory is not shared out: it is
+    the group's peak. Neither is samples/s: the group's samples in the group's seconds.
     """
     rows = _Rows(TRAINING)
     for run in runs:
@@ -244,8 +266,28 @@ def training(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
         values |= {"peak_memory_mb": memory.get("host"), "peak_memory_device_mb": memory.get("device")}
         hardware = _json(run, results_root, "hardware.json") or {}
         values |= _energy_sum(hardware.get("energy") or metrics.get("energy") or {})
-        rows.add(run, {**values, "parameters": metrics.get("parameters")})
+        shared = shared_by_seeds(metrics)
+        rows.add(
+            run, {**_each_seeds(values, shared), "shared_by_seeds": shared, "parameters": metrics.get("parameters")}
+        )
     return rows.frame()
+
+
+def shared_by_seeds(metrics: Mapping[str, Any] | None) -> int:
+    """How many seeds shared the seconds, the memory and the energy that a run's files give: 1 for a run of its
+    own."""
+    return int((metrics or {}).get("shared_by_seeds") or 1)
+
+
+def _each_seeds(values: Mapping[str, Any], shared: int) -> dict[str, Any]:
+    """`values` with the seconds and the energy (mJ) of a group divided by its seeds; all others as they are."""
+    return {
+        key: value / shared if _COST.search(key) and isinstance(value, (int, float)) else value
+        for key, value in values.items()
+    }
+
+
+_COST = re.compile(r"(^|_)(seconds|mj)(_|$)")
 
 
 def _energy_sum(energy: Mapping[str, Any]) -> dict[str, float | None]:
@@ -261,8 +303,14 @@ def _energy_sum(energy: Mapping[str, Any]) -> dict[str, float | None]:
 
 def history(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
     """A row per run, phase and epoch: history.csv of all runs (goodness columns of the deepest network
-    last)."""
-    return _stack_csv(results_root, runs, "history.csv", HISTORY)
+    last). Seconds of a group are each seed's equal part."""
+    runs = list(runs)
+    frame = _stack_csv(results_root, runs, "history.csv", HISTORY)
+    counts = {run: shared_by_seeds(_json(run, results_root, "metrics.json")) for run in runs}
+    frame["shared_by_seeds"] = [counts[Run(*row)] for row in frame[list(KEYS)].itertuples(index=False)]
+    for column in ("seconds", "validation_seconds"):
+        frame[column] = frame[column] / frame["shared_by_seeds"]
+    return frame
 
 
 def layers(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
@@ -382,7 +430,7 @@ GPU_WINS = _columns("dataset layers recipe path device batch_size reason")
 AGREEMENT = KEYS + _columns(
     "devices available reason n same_predictions_share max_logit_difference n_differing largest_differing_margin"
 )
-ENERGY = KEYS + _columns("job phase rail is_total gross_mj net_mj seconds")
+ENERGY = KEYS + _columns("job phase rail is_total gross_mj net_mj seconds shared_by_seeds")
 
 
 def _device_files(results_root: str | Path, runs: Iterable[Run]) -> Iterator[tuple[Run, str, dict]]:
@@ -546,20 +594,23 @@ def agreement(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
 def energy(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
     """A row per run, job (train, measure), phase and rail, in mJ; `is_total` 1 marks the whole machine's row.
 
-    Totals name the rail that they were read from, or "sum of rails": adding them to the rails counts twice.
+    Totals name the rail that they were read from, or "sum of rails": adding them to the rails counts twice. The
+    training of a group is shared out equally among its seeds; a measurement is of one run.
     """
     rows = _Rows(ENERGY)
     for run in runs:
-        for job, name in (("train", "hardware.json"), ("measure", "variance/hardware.json")):
+        trained_by = shared_by_seeds(_json(run, results_root, "metrics.json"))
+        for job, name, shared in (("train", "hardware.json", trained_by), ("measure", "variance/hardware.json", 1)):
             phases = (_json(run, results_root, name) or {}).get("energy") or {}
             for phase, part in phases.items():
                 base = {"job": job, "phase": phase, "seconds": part.get("seconds")}
+                base = {**_each_seeds(base, shared), "shared_by_seeds": shared}
                 for rail, values in (part.get("rails") or {}).items():
-                    rows.add(run, {**base, **(values or {}), "rail": rail, "is_total": 0})
+                    rows.add(run, {**base, **_each_seeds(values or {}, shared), "rail": rail, "is_total": 0})
                 total = part.get("total")
                 if total:
                     used = total.get("rail_used") or total.get("rail") or "sum of rails"
-                    rows.add(run, {**base, **total, "rail": used, "is_total": 1})
+                    rows.add(run, {**base, **_each_seeds(total, shared), "rail": used, "is_total": 1})
     return rows.frame()
 
 

@@ -102,8 +102,8 @@ def test_result_sentences_carry_their_numbers_and_intervals(written):
     assert sentences[0].startswith("9 of 10 expected runs finished; the section Missing")
     assert (
         "MNIST: the Forward-Forward network that is best on validation, 784-200-200-10 with recipe ff, "
-        f"reaches a test accuracy of 97.80{NBSP}% (95 % interval 97.55{NBSP}% to 98.05{NBSP}%, Student t, 3 "
-        "seeds)."
+        f"reaches a test accuracy of 97.80{NBSP}% (95 % interval 97.54{NBSP}% to 98.04{NBSP}%, Wilson with Student t, "
+        f"3 seeds; over seeds and test images 97.39{NBSP}% to 98.15{NBSP}%, 10,000 images)."
     ) in sentences
     paired = next(sentence for sentence in sentences if "above edgeff" in sentence)
     assert "recipe ff is 5.28 points above edgeff on test (paired over seeds; 95 % interval +5.21 to +5.36" in paired
@@ -155,7 +155,7 @@ def test_one_run_without_sensor_or_gpu_says_what_is_not_known(tmp_path):
     page = report.write_everything(tmp_path)
     text = page.read_text()
     assert page == tmp_path / "report.html"
-    assert f"97.70{NBSP}% (1 seed, no interval)" in text
+    assert (f"97.70{NBSP}% (1 seed, no interval; over test images 97.39{NBSP}% to 97.98{NBSP}%, 10,000 images)") in text
     assert "Nothing was measured on cuda: no CUDA device on this machine." in text
     assert "No energy was measured" in text
     assert not re.search(r"\bnan\b|\bNone\b", re.sub(r"data:[^']*", "", text))

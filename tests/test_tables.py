@@ -74,8 +74,8 @@ def test_summary_holds_mean_interval_and_its_method(grid):
     frame = grid[2]["accuracy_summary"]
     row = frame[(frame["dataset"] == "MNIST") & (frame["recipe"] == "ff") & (frame["split"] == "test")]
     row = row[row["readout"] == "head"].iloc[0]
-    expected = statistics.mean_interval([0.977, 0.978, 0.979])
-    assert (row["n_seeds"], row["method"]) == (3, "Student t")
+    expected = statistics.share_interval([0.977, 0.978, 0.979])
+    assert (row["n_seeds"], row["n_images"], row["method"]) == (3, 10_000, "Wilson with Student t")
     assert row["mean"] == pytest.approx(0.978)
     assert (row["low"], row["high"]) == (pytest.approx(expected.low), pytest.approx(expected.high))
     assert row["low"] < row["bootstrap_low"] <= row["mean"] <= row["bootstrap_high"] < row["high"]

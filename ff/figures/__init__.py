@@ -45,8 +45,8 @@ FIGURES: dict[str, FigureSpec] = {
         (),
         "Accuracy by network and recipe",
         "Test accuracy of the head readout at full depth. Hollow marks are single seeds, filled marks their "
-        "mean, bars its 95 % interval (Student t below 20 seeds, since a bootstrap of three values is too "
-        "narrow; bootstrap BCa from 20 on).",
+        "mean, bars its 95 % interval over seeds, thin lines that over seeds and test images (one seed: over images "
+        "alone).",
         "Dot plot of test accuracy in per cent by network, one panel a dataset, one colour and marker a recipe.",
     ),
     "accuracy_depth": FigureSpec(

@@ -178,18 +178,21 @@ def test_accuracy_shows_seeds_mean_and_interval(grid):
     assert sorted(seeds[0].get_ydata()) == pytest.approx([97.7, 97.8, 97.9])
     means = [line for line in ax.lines if len(line.get_ydata()) == 1 and line.get_marker() == "o"]
     assert means[0].get_ydata()[0] == pytest.approx(97.8)
-    interval = statistics.mean_interval([97.7, 97.8, 97.9])
+    interval = statistics.share_interval([0.977, 0.978, 0.979])
     bars = ax.containers[0].lines[2][0].get_segments()[0]
-    assert bars[:, 1].tolist() == pytest.approx([interval.low, interval.high])
+    assert bars[:, 1].tolist() == pytest.approx([100 * interval.low, 100 * interval.high])
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["ff", "edgeff", "bp"]
-    assert "n = 3 seeds" in words(figure) and "Student t" in words(figure)
+    assert "n = 3 seeds" in words(figure) and "Wilson with Student t" in words(figure)
 
 
-def test_one_seed_has_no_interval_bar(bare):
+def test_one_seed_has_no_bar_over_seeds_but_a_line_over_images(bare):
     figure = drawn("accuracy", bare)
     assert not figure.axes[0].containers
-    assert "one seed has no interval" in words(figure)
+    assert "one seed has no interval over seeds" in words(figure)
+    assert "thin lines: 95 % interval over seeds and images (Wilson over images)" in words(figure)
+    (line,) = figure.axes[0].collections[0].get_segments()
+    assert line[:, 1].tolist() == pytest.approx([97.387, 97.976], abs=1e-3)
 
 
 def test_confusion_counts_are_shares_of_the_true_class():
@@ -307,7 +310,7 @@ def test_rule_13_the_shown_network_is_best_on_validation(tmp_path):
     rows = []
     for layers, val, test in (("784-10", 0.9, 0.99), ("784-20", 0.95, 0.5)):
         for split, value in (("val", val), ("test", test)):
-            rows.append(("MNIST", layers, "ff", 1, split, "head", 1, 1, 10, value, value, 1 - value))
+            rows.append(("MNIST", layers, "ff", 1, split, "head", 1, 1, 10, value, None, None, None, value, 1 - value))
     tables.write_table(pd.DataFrame(rows, columns=list(tables.ACCURACY)), tmp_path / "accuracy.csv")
     assert best_cells(tmp_path) == [[Run("MNIST", "784-20", "ff", 1)]]
 
