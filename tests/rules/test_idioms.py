@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ff.figures import FAMILIES
+
 ROOT = Path(__file__).parents[2]
 RULE_FILES = [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]
 # Targets have nothing to run; the sidecar is no step of its own.
@@ -85,6 +87,12 @@ def test_each_rule_says_in_one_line_what_it_does():
     for path in (ROOT / "profiles").glob("*/config.yaml"):
         # Snakemake counts errors of jobs among `rules`.
         assert "rules" not in (yaml.safe_load(path.read_text()).get("quiet") or []), path
+
+
+def test_the_drawing_of_the_workflow_shows_its_rules():
+    drawn = set(re.findall(r">(\w+)</text>", (ROOT / "docs/images/rulegraph.svg").read_text()))
+    shown = {name for name in rules() if name not in ("figures", "train_group", "track")}
+    assert shown | {f"figures_{family}" for family in FAMILIES} | {"demo"} == drawn
 
 
 def test_a_download_is_tried_again():
