@@ -26,37 +26,51 @@ rule all:
     default_target: True
     input:
         finished(""),
+    message:
+        "{rule}"
 
 
 rule demo:
     input:
         finished("demo/"),
+    message:
+        "{rule}"
 
 
 rule train_all:
     input:
         of_runs(TRAIN_FILES),
         of_runs(HARDWARE_FILES),
+    message:
+        "{rule}"
 
 
 rule evaluate_all:
     input:
         of_runs(EVALUATE_FILES),
+    message:
+        "{rule}"
 
 
 rule variance_all:
     input:
         of_runs(VARIANCE_FILES),
+    message:
+        "{rule}"
 
 
 rule figures:
     input:
         figure_files(""),
+    message:
+        "{rule}"
 
 
 rule report:
     input:
         f"{RESULTS}/report.html",
+    message:
+        "{rule}"
 
 
 onerror:

@@ -6,6 +6,7 @@ torch and a training starts without pandas.
 
 import argparse
 import dataclasses
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -14,23 +15,29 @@ from pathlib import Path
 from typing import Any
 
 from ff import __version__
-from ff.config import (
-    DATASETS,
-    ExecutionConfig,
-    RecipeSettings,
-    RunConfig,
-    checked,
-    make_run_config,
-    parse_bool,
+from ff.arguments import (
+    SETTING_NAMES,
+    Parser,
+    add_config,
+    add_settings,
+    config_file,
+    execution_of,
+    options_of_file,
+    settings_of,
 )
+from ff.config import DATASETS, ExecutionConfig, RecipeSettings, RunConfig, make_run_config
 from ff.errors import FFError
+
+AXES = ("dataset", "layers", "recipe", "seed")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0: done, 1: an error that was explained, 2: wrong usage, 130: interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    args = _parser(argv[0] if argv else "").parse_args(argv)
     try:
+        args = _parser(argv).parse_args(argv)
+        if getattr(args, "config", None) is not None:
+            _check_names(args.config)
         return args.run(args) or 0
     except FFError as error:
         print(f"ff: {error}", file=sys.stderr)
@@ -47,9 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _parser(command: str) -> argparse.ArgumentParser:
-    """The parser of all commands, with the arguments of `command` only: each module is imported when it is called."""
-    parser = argparse.ArgumentParser(prog="ff", description="Forward-Forward networks: train, evaluate, measure.")
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of all commands, with the arguments of the called one only: its module is imported now."""
+    command = argv[0] if argv else ""
+    parser = Parser(prog="ff", description="Forward-Forward networks: train, evaluate, measure.")
     parser.add_argument("--version", action="version", version=f"ff {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, (help, source) in COMMANDS.items():
@@ -61,73 +69,24 @@ def _parser(command: str) -> argparse.ArgumentParser:
             add_arguments, run = source
             add_arguments(chosen)
             chosen.set_defaults(run=run)
+            if command in CONFIGURABLE:
+                chosen.set_defaults(**options_of_file(chosen, argv[1:]))
     return parser
 
 
-# -- settings as arguments ----
+def _check_names(path: str) -> None:
+    """Raise FFError for a name in a --config file that is neither a setting nor an option of a command.
 
-
-def add_settings(parser: argparse._ActionsContainer, kind: type) -> None:
-    """One option for each field of a settings dataclass; without it on the command line, no value is set."""
-    for setting in dataclasses.fields(kind):
-        if not setting.metadata:
-            continue
-        default = setting.default
-        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        options: dict[str, Any] = {
-            "dest": setting.name,
-            "default": argparse.SUPPRESS,
-            "help": f"{setting.metadata['help']} [{str(shown).lower() if setting.type is bool else shown}]".replace(
-                "%", "%%"
-            ),
-        }
-        if setting.type is bool:
-            # Bare, or with a value: agents of a sweep pass `--no-cuda=true`.
-            options |= {"nargs": "?", "const": True, "type": _boolean, "metavar": "true|false"}
-        elif "choices" in setting.metadata:
-            options["metavar"] = "|".join(setting.metadata["choices"])
-        else:
-            options["metavar"] = {"int": "N", "float": "X"}.get(getattr(setting.type, "__name__", ""), "VALUE")
-        parser.add_argument(f"--{setting.name.replace('_', '-')}", **options)
-
-
-def _boolean(text: str) -> bool:
-    try:
-        return parse_bool(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false") from None
-
-
-def _config_file(path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings and recipe blocks of a YAML file; dashes and underscores in names are the same."""
-    if path is None:
-        return {}, {}
-    from ff.files import read_yaml
-
-    content = read_yaml(path, "config file") or {}
-    if not isinstance(content, dict):
-        raise FFError(f"config file {path} must hold settings as 'name: value'")
-    values = {str(key).replace("-", "_"): value for key, value in content.items()}
-    recipes = values.pop("recipes", None) or {}
-    return values, recipes
-
-
-def _settings(args: argparse.Namespace, kinds: Sequence[type]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings given in --config and on the command line, which wins; and the config's recipe blocks."""
-    names = {field.name for kind in kinds for field in dataclasses.fields(kind) if field.metadata}
-    values, recipes = _config_file(getattr(args, "config", None))
-    unknown = sorted(set(values) - names)
+    One file may serve all commands.
+    """
+    known = set(SETTING_NAMES)
+    for name in CONFIGURABLE:
+        parser = argparse.ArgumentParser()
+        COMMANDS[name][1][0](parser)
+        known |= {action.dest for action in parser._actions} - {"config", "help"}
+    unknown = sorted(set(config_file(path)[0]) - known)
     if unknown:
-        raise FFError(f"unknown setting {unknown[0]!r} in {args.config}; known: {', '.join(sorted(names))}")
-    return values | {name: value for name, value in vars(args).items() if name in names}, recipes
-
-
-def _execution(values: dict[str, Any]) -> ExecutionConfig:
-    names = {field.name for field in dataclasses.fields(ExecutionConfig)}
-    chosen = {key: value for key, value in values.items() if key in names}
-    if "data_dir" not in chosen and os.environ.get("FF_DATA_DIR"):
-        chosen["data_dir"] = os.environ["FF_DATA_DIR"]
-    return ExecutionConfig(**checked(ExecutionConfig, chosen, "run"))
+        raise FFError(f"unknown setting {unknown[0]!r} in {path}; known: {', '.join(sorted(known))}")
 
 
 def _say(text: str) -> None:
@@ -138,7 +97,7 @@ def _say(text: str) -> None:
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", metavar="FILE", help="YAML file with any of these settings; the command line wins")
+    add_config(parser)
     add_settings(parser.add_argument_group("run"), RunConfig)
     add_settings(parser.add_argument_group("execution"), ExecutionConfig)
     add_settings(parser.add_argument_group("recipe (overrides of the named recipe)"), RecipeSettings)
@@ -149,8 +108,8 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-    values, recipes = _settings(args, (RunConfig, ExecutionConfig, RecipeSettings))
-    execution = _execution(values)
+    values, recipes = settings_of(args, (RunConfig, ExecutionConfig, RecipeSettings))
+    execution = execution_of(values)
     names = {field.name for field in dataclasses.fields(ExecutionConfig)}
     config, warnings = make_run_config({k: v for k, v in values.items() if k not in names}, recipes)
     from ff.phases import process_start_s
@@ -222,8 +181,8 @@ def _prepare(args: argparse.Namespace) -> int:
     unknown = sorted(set(args.datasets) - set(DATASETS))
     if unknown:
         raise FFError(f"unknown data set {unknown[0]!r}; known: {', '.join(DATASETS)}")
-    values, _ = _settings(args, (ExecutionConfig,))
-    execution = _execution(values)
+    values, _ = settings_of(args, (ExecutionConfig,))
+    execution = execution_of(values)
     from ff.datasets import prepare, prepared_path
 
     for name in args.datasets:
@@ -242,7 +201,8 @@ def _runs_arguments(parser: argparse.ArgumentParser, without: Sequence[str] = ()
     parser.add_argument(
         "runs", nargs="*", type=Path, metavar="RUN", help="run folder, such as results/MNIST/784-100/ff/seed0"
     )
-    for name in ("device", "no_cuda", "threads", "data_dir", "prepared_dir", "verify", "download"):
+    add_config(parser, " and, where no RUN is given, those that name the runs: dataset, layers, recipe, seed")
+    for name in ("device", "no_cuda", "threads", "data_dir", "prepared_dir", "out", "verify", "download"):
         if name not in without:
             add_settings(parser, dataclasses.make_dataclass("Chosen", [_field(ExecutionConfig, name)]))
 
@@ -253,9 +213,31 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from-wandb",
         metavar="ENTITY/PROJECT/sweeps/ID",
-        help="fetch the models of a W&B sweep first, and evaluate them",
+        help="fetch the models of a W&B sweep into the results folder first, and evaluate them",
     )
-    parser.add_argument("--out", default="results", help="where models from W&B are put [results]")
+
+
+def _named_runs(args: argparse.Namespace) -> list[Path]:
+    """The run folders of the command line; without any, those that the --config file names, in lists or one."""
+    if args.runs:
+        return args.runs
+    values, recipes = settings_of(args, (RunConfig, ExecutionConfig, RecipeSettings))
+    if not {"dataset", "layers", "seed"} & set(values):
+        raise FFError(
+            "no run named; give run folders, such as results/MNIST/784-200-200-10/ff/seed0, or a --config file with "
+            "dataset, layers and seed"
+        )
+    execution = execution_of(values)
+    axes = {name: values.pop(name) for name in AXES if name in values}
+    lists = [value if _several(name, value) else [value] for name, value in axes.items()]
+    fixed = {name: value for name, value in values.items() if name not in vars(execution)}
+    cells = [dict(zip(axes, cell, strict=True)) for cell in itertools.product(*lists)]
+    return [Path(execution.out) / make_run_config(fixed | cell, recipes)[0].name for cell in cells]
+
+
+def _several(axis: str, value: Any) -> bool:
+    """Whether a file gives several data sets, networks, recipes or seeds; one network may be a list of numbers."""
+    return isinstance(value, list) and (axis != "layers" or not all(str(width).isdigit() for width in value))
 
 
 def _opened_runs(args: argparse.Namespace, execution: ExecutionConfig):
@@ -263,8 +245,6 @@ def _opened_runs(args: argparse.Namespace, execution: ExecutionConfig):
     from ff import checkpoint
     from ff.datasets import open_or_prepare
 
-    if not args.runs:
-        raise FFError("no run named; give run folders, such as results/MNIST/784-200-200-10/ff/seed0")
     for folder in args.runs:
         config = checkpoint.config(checkpoint.load(folder / "model.safetensors")[1])
         prepared = open_or_prepare(
@@ -277,14 +257,16 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.from_wandb:
         from ff.tracking.fetch import fetch_models
 
-        args.runs += fetch_models(args.from_wandb, Path(args.out))
-    execution = _execution(_settings(args, (ExecutionConfig,))[0])
+        out = execution_of(settings_of(args, (ExecutionConfig,))[0]).out
+        args.runs += fetch_models(args.from_wandb, Path(out))
+    args.runs = _named_runs(args)
+    execution = execution_of(settings_of(args, (ExecutionConfig,))[0])
     import torch
 
+    from ff.devices import choose_device
     from ff.early_exit import run_early_exit
     from ff.evaluation import run_evaluation
     from ff.files import read_json
-    from ff.run import choose_device
 
     if execution.threads:
         torch.set_num_threads(execution.threads)
@@ -371,7 +353,8 @@ def _measure(args: argparse.Namespace) -> int:
         raise FFError(f"--batch-sizes must be numbers separated by commas, not {args.batch_sizes!r}") from None
     threads = args.threads.split(",")
     del args.threads  # a setting of training by that name is a single number
-    execution = _execution(_settings(args, (ExecutionConfig,))[0])
+    args.runs = _named_runs(args)
+    execution = execution_of(settings_of(args, (ExecutionConfig,))[0])
     from ff.files import read_json
     from ff.measure.agreement import run_agreement
     from ff.measure.devices import choose_devices, file_stem
@@ -413,17 +396,22 @@ def _measured(row: dict[str, Any]) -> str:
 
 
 def _figures_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("results", nargs="?", default="results", type=Path, help="results folder [results]")
+    parser.add_argument("results", nargs="?", type=Path, help="results folder [results]")
+    parser.add_argument(
+        "--config", metavar="FILE", help="YAML file of another command: its setting `out`, or `results`"
+    )
 
 
 def _figures(args: argparse.Namespace) -> int:
     from ff.report import write_everything
 
-    page = write_everything(args.results)
+    page = write_everything(args.results or Path(execution_of(settings_of(args, (ExecutionConfig,))[0]).out))
     print(f"report: {page}")
     return 0
 
 
+# Beside train, they take a --config file.
+CONFIGURABLE = ("evaluate", "measure", "figures")
 COMMANDS: dict[str, tuple[str, Any]] = {
     "train": ("train one network and write its run folder", (_train_arguments, _train)),
     "prepare": ("download, check and prepare data sets", (_prepare_arguments, _prepare)),

@@ -124,7 +124,8 @@ class ExecutionConfig:
     device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
     no_cuda: bool = _setting(False, "stay on the CPU")
     threads: int = _setting(0, "CPU threads, 0: as many as the process may use", minimum=0, maximum=1024)
-    data_dir: str = _setting("data", "torchvision-style data root (also FF_DATA_DIR)")
+    # Empty: the prepared set that is there will do, whatever it was made from.
+    data_dir: str = _setting("data", "torchvision-style data root (else FF_DATA_DIR, else --config)")
     prepared_dir: str = _setting("data/prepared", "where prepared data sets are kept")
     out: str = _setting("results", "results folder; the run gets a folder of its own in it")
     verify: bool = _setting(True, "accept the official data files only; false: any, with a warning in metrics.json")

@@ -1,4 +1,4 @@
-"""The data sets: facts, download, verification, preparation, and the tensors that training and evaluation read.
+"""The data sets: download, verification, preparation, and the tensors that training and evaluation read.
 
 `prepare` turns official files into one `{dataset}.safetensors` (uint8 images and labels of both official parts),
 which later jobs memory-map. Official files come through torchvision.datasets with its checksums. Files that are not
@@ -22,88 +22,12 @@ from torch import Tensor
 from ff.errors import FFError
 from ff.files import write_tensors
 from ff.labels import clear_label_pixels
+from ff.raw_data import FACTS, Facts, data_folder, describe, find, recorded, wanted_source
 
 if TYPE_CHECKING:
     import numpy
 
 
-class Facts(NamedTuple):
-    """What is fixed about a data set: the shape of an image, standardisation constants, classes, official files."""
-
-    shape: tuple[int, int, int]  # C, H, W
-    mean: tuple[float, ...]  # per channel, of values in 0..1
-    std: tuple[float, ...]
-    classes: tuple[str, ...]
-    files: tuple[str, ...]  # below the data folder
-    md5: tuple[str, ...]  # of the files, as published with them
-
-
-DIGIT_NAMES = tuple("0123456789")
-IDX_FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
-# Constants: the training set's mean and deviation as commonly used; DIGITS: computed from its training part.
-FACTS = {
-    "MNIST": Facts(
-        (1, 28, 28),
-        (0.1307,),
-        (0.3081,),
-        DIGIT_NAMES,
-        tuple(f"MNIST/raw/{name}" for name in IDX_FILES),
-        (
-            "6bbc9ace898e44ae57da46a324031adb",
-            "a25bea736e30d166cdddb491f175f624",
-            "2646ac647ad5339dbf082846283269ea",
-            "27ae3e4e09519cfbb04c329615203637",
-        ),
-    ),
-    "FMNIST": Facts(
-        (1, 28, 28),
-        (0.2860,),
-        (0.3530,),
-        (
-            "t-shirt",
-            "trouser",
-            "pullover",
-            "dress",
-            "coat",
-            "sandal",
-            "shirt",
-            "sneaker",
-            "bag",
-            "ankle boot",
-        ),
-        tuple(f"FashionMNIST/raw/{name}" for name in IDX_FILES),
-        (
-            "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-            "9018921c3c673c538a1fc5bad174d6f9",
-            "8181f5470baa50b63fa0f6fddb340f0a",
-            "15d484375f8d13e6eb1aabb0c3f46965",
-        ),
-    ),
-    "SVHN": Facts(
-        (3, 32, 32),
-        (0.4377, 0.4438, 0.4728),
-        (0.1980, 0.2010, 0.1970),
-        DIGIT_NAMES,
-        ("SVHN/train_32x32.mat", "SVHN/test_32x32.mat"),
-        ("e26dedcc434d2e4c54c9b2d4a06d8373", "eb5a983be6a315427106f1b164d9cef3"),
-    ),
-    "CIFAR10": Facts(
-        (3, 32, 32),
-        (0.4914, 0.4822, 0.4465),
-        (0.2470, 0.2435, 0.2616),
-        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-        tuple(f"cifar-10-batches-py/{n}" for n in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")),
-        (
-            "c99cafc152244af753f735de768cd75f",
-            "d4bba439e000b95fd0a9bffe97cbabec",
-            "54ebc095f3ab1f0389bbae665268c751",
-            "634d18415352ddfa80567beed471001a",
-            "482c414d41f54cd18b22e5b47cb7c3cb",
-            "40351d587109b95175f43aff81a1287e",
-        ),
-    ),
-    "DIGITS": Facts((1, 28, 28), (0.3049,), (0.3244,), DIGIT_NAMES, (), ()),
-}
 # The last 360 of a fixed shuffle of the 1,797 digits are the test set.
 DIGITS_TEST_SIZE = 360
 
@@ -170,11 +94,6 @@ def standardise(part: Part, facts: Facts, device: torch.device | str, dtype: tor
 # -- prepared sets ----
 
 
-def data_folder(data_dir: str | None = None) -> Path:
-    """The torchvision-style data root: the argument, else FF_DATA_DIR, else `data`."""
-    return Path(data_dir or os.environ.get("FF_DATA_DIR") or "data")
-
-
 def prepared_path(name: str, prepared_dir: str | os.PathLike = "data/prepared") -> Path:
     """Where the prepared set of `name` lies."""
     return Path(prepared_dir) / f"{name}.safetensors"
@@ -221,12 +140,13 @@ def prepare(
 
     Raises FFError when files are missing and cannot be fetched, or are not the official bytes while `verify` is set.
     """
-    folder = data_folder(data_dir)
+    folder, path = data_folder(data_dir), prepared_path(name, prepared_dir)
     warnings: list[str] = []
     if name == "DIGITS":
+        source = describe(name, folder)
         train, test = read_digits()
     else:
-        train, test = _read_official(name, folder, verify, download, warnings)
+        source, (train, test) = _read_official(name, folder, verify, download, warnings, recorded(path))
     for part in (train, test):
         _check_part(name, part)
     tensors = {
@@ -244,11 +164,10 @@ def prepare(
         "content": content.hexdigest(),
         "verified": not warnings,
         "warnings": warnings,
-        "source_files": dict(zip(facts.files, facts.md5, strict=True)) if not warnings else {},
+        **source,
         "mean": facts.mean,
         "std": facts.std,
     }
-    path = prepared_path(name, prepared_dir)
     write_tensors(path, tensors, meta)
     return open_prepared(path, verify)
 
@@ -260,13 +179,33 @@ def open_or_prepare(
     verify: bool = True,
     download: bool = True,
 ) -> Prepared:
-    """Open the prepared set of `name`, making it first where it does not exist."""
+    """Open the prepared set of `name`, making it first where it does not exist.
+
+    It is made again where it came from other files than those below `data_dir` now, or from files that are not the
+    official bytes while `verify` is set; where no `data_dir` is given, never. Raises FFError as `prepare` does.
+    """
     path = prepared_path(name, prepared_dir)
     if path.exists():
-        prepared = open_prepared(path, verify)
-        _check_prepared(path, prepared, name, verify)
-        return prepared
+        prepared = open_prepared(path, verify and not data_dir)
+        _check_prepared(path, prepared, name, verify and not data_dir)
+        if why_outdated(name, data_dir, prepared_dir, verify) is None:
+            return prepared
     return prepare(name, data_dir, prepared_dir, verify, download)
+
+
+def why_outdated(
+    name: str, data_dir: str | None, prepared_dir: str | os.PathLike = "data/prepared", verify: bool = True
+) -> str | None:
+    """Why the prepared set of `name` is not the one to use with these settings; None where it is."""
+    path = prepared_path(name, prepared_dir)
+    known = recorded(path) or {}
+    if not data_dir:
+        return None
+    if verify and not known.get("verified"):
+        return f"{path} was made from files that are not the official bytes"
+    if wanted_source(name, Path(data_dir), path) != known.get("source"):
+        return f"{path} was made from other files than those in {data_dir}"
+    return None
 
 
 def status(name: str, data_dir: str | None = None, prepared_dir: str | os.PathLike = "data/prepared") -> dict[str, Any]:
@@ -276,14 +215,14 @@ def status(name: str, data_dir: str | None = None, prepared_dir: str | os.PathLi
     it would fetch what is missing. Raw files are held against their MD5 for that, unless the prepared set is used.
     """
     folder, path = data_folder(data_dir), prepared_path(name, prepared_dir)
-    present = [file for file in FACTS[name].files if _find(folder, file)]
+    present = [file for file in FACTS[name].files if find(folder, file)]
     prepared = refused = None
     try:
         if path.exists():
             prepared = open_prepared(path, verify=False)
             _check_prepared(path, prepared, name, verify=True)
         else:
-            _unofficial(name, folder, verify=True)
+            _unofficial(name, folder, describe(name, folder), verify=True)
     except FFError as error:
         refused = str(error)
     return {
@@ -326,23 +265,27 @@ def read_digits() -> tuple[Part, Part]:
     return Part(images[train], labels[train]), Part(images[test], labels[test])
 
 
-def _read_official(name: str, folder: Path, verify: bool, download: bool, warnings: list[str]) -> tuple[Part, Part]:
+def _read_official(
+    name: str, folder: Path, verify: bool, download: bool, warnings: list[str], known: dict[str, Any] | None
+) -> tuple[dict[str, Any], tuple[Part, Part]]:
+    """The description of the raw files and what they hold; what is wrong with them is added to `warnings`."""
     facts = FACTS[name]
-    if any(_find(folder, file) is None for file in facts.files):
+    if any(find(folder, file) is None for file in facts.files):
         _fetch(name, folder, download)
-    paths = [_find(folder, file) for file in facts.files]
+    paths = [find(folder, file) for file in facts.files]
     missing = [file for file, path in zip(facts.files, paths, strict=True) if path is None]
     # A part of CIFAR10's training batches can do on request; a set without test data, or without any of its only
     # training file, can not.
     if missing and (verify or name != "CIFAR10" or len(missing) == len(facts.files) or facts.files[-1] in missing):
         raise _absent(name, folder, missing)
-    unofficial = _unofficial(name, folder, verify)
+    source = describe(name, folder, known)
+    unofficial = _unofficial(name, folder, source, verify)
     if unofficial:
         warnings.append(f"{name}: not the official bytes: {', '.join(path.name for path in unofficial)}")
     if missing:
         warnings.append(f"{name}: without {', '.join(Path(file).name for file in missing)}")
     try:
-        return READERS[name]([path for path in paths if path is not None])
+        return source, READERS[name]([path for path in paths if path is not None])
     except FFError:
         raise
     except Exception as error:
@@ -351,11 +294,14 @@ def _read_official(name: str, folder: Path, verify: bool, download: bool, warnin
         raise FFError(f"{name}: the files below {folder} cannot be read ({why}); fetch them again") from error
 
 
-def _unofficial(name: str, folder: Path, verify: bool) -> list[Path]:
-    """The raw files that are there but not the official bytes; FFError where there are some and `verify` is set."""
-    facts = FACTS[name]
-    paths = [_find(folder, file) for file in facts.files]
-    unofficial = [path for path, md5 in zip(paths, facts.md5, strict=True) if path is not None and _md5(path) != md5]
+def _unofficial(name: str, folder: Path, source: dict[str, Any], verify: bool) -> list[Path]:
+    """The raw files that are there but not the official bytes; FFError where there are some and `verify` is set.
+
+    `source` is what `ff.raw_data.describe` says of them.
+    """
+    expected = dict(zip(FACTS[name].files, FACTS[name].md5, strict=True))
+    differing = [file for file, entry in source["source_files"].items() if entry["md5"] != expected[file]]
+    unofficial = [path for file in differing if (path := find(folder, file)) is not None]
     if verify and unofficial:
         raise FFError(
             f"{name}: {', '.join(map(str, unofficial))} "
@@ -365,22 +311,9 @@ def _unofficial(name: str, folder: Path, verify: bool) -> list[Path]:
     return unofficial
 
 
-def _find(folder: Path, file: str) -> Path | None:
-    """`file` below `folder`; SVHN's files may also lie in `folder` itself, where torchvision puts them by default."""
-    for path in (folder / file, folder / Path(file).name):
-        if path.is_file():
-            return path
-    return None
-
-
-def _md5(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
 def _fetch(name: str, folder: Path, download: bool) -> None:
     """Let torchvision fetch and unpack the official files, with its checksums and progress bar."""
-    missing = [file for file in FACTS[name].files if _find(folder, file) is None]
+    missing = [file for file in FACTS[name].files if find(folder, file) is None]
     if not download:
         return
     from ff.torchvision_ops import declare_missing_operators

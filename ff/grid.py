@@ -38,7 +38,8 @@ class Grid:
     def __init__(self, configuration: Mapping[str, Any]):
         self.configuration = configuration
         self.recipes: dict[str, Any] = dict(configuration.get("recipes") or {})
-        self.warnings: list[str] = []
+        # Of each run that has some, by its name.
+        self.warnings: dict[str, list[str]] = {}
         self._resolved = functools.cache(self._resolve)
 
     def run(self, dataset: str, layers: str, recipe: str, seed: int | str) -> RunConfig:
@@ -51,7 +52,8 @@ class Grid:
         values |= (self.configuration.get("train_by_recipe") or {}).get(recipe) or {}
         cell = {"dataset": dataset, "layers": layers, "recipe": recipe, "seed": seed}
         config, warnings = make_run_config(values | cell, self.recipes)
-        self.warnings += [warning for warning in warnings if warning not in self.warnings]
+        if warnings:
+            self.warnings[config.name] = warnings
         return config
 
     def expand(self, block: Mapping[str, Any]) -> list[RunConfig]:

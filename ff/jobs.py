@@ -1,10 +1,14 @@
-"""What surrounds the work of the DAG's jobs: where logs lie, errors in one sentence, what failed jobs leave."""
+"""What surrounds the work of the DAG's jobs: where logs lie, and errors that end in one sentence."""
 
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
+
+# Begins the last line of a failed job's log.
+ERROR = "ff: error: "
 
 
 def logs_folder(results: str) -> str:
@@ -28,7 +32,10 @@ def train_log(results: str, grouped: bool = False) -> str:
 
 @contextlib.contextmanager
 def job(log_path: str | os.PathLike) -> Iterator[None]:
-    """Send what the block prints to `log_path`; an FFError is said there and on stderr, and ends the process."""
+    """Send what the block prints to `log_path`, which ends with the error if there is one.
+
+    An FFError is said on stderr too and ends the process; any other leaves its traceback in both places.
+    """
     from ff.errors import FFError
 
     path = Path(log_path)
@@ -37,37 +44,20 @@ def job(log_path: str | os.PathLike) -> Iterator[None]:
         try:
             yield
         except FFError as error:
-            print(f"ff: {error}", file=log)
+            print(f"{ERROR}{error}", file=log)
             print(f"ff: {error}", file=sys.__stderr__)
             sys.exit(1)
+        except Exception as error:
+            traceback.print_exc(file=log)
+            print(f"{ERROR}{type(error).__name__}: {error}", file=log)
+            raise
 
 
-def after_failure(results: str, collections: Mapping[str, Sequence[str]], grouped: bool = False) -> list[str]:
-    """Write what can be written after jobs failed: hardware summaries of their logs, and the summary tables.
-
-    `collections` maps the start of a summary folder ("" or "demo/") to the names of its runs; `missing.csv` says
-    which of them are not there and why. Collections of which no run has a folder get no tables. Gives the paths of
-    the tables; they count as older than anything, since the workflow did not make them and its next call shall.
-    Never raises: the error that matters is the one that the workflow has just reported.
-    """
-    written = []
+def cause(log_path: str | os.PathLike) -> str | None:
+    """The error that a job's log ends with; None where there is none, as after a kill."""
     try:
-        from ff.hardware.summary import summarise_pending
-        from ff.tables import Run, write_all
-
-        summarise_pending(f"{logs_folder(results)}/hardware", results)
-        for collection, names in collections.items():
-            if not any((Path(results) / name).is_dir() for name in names):
-                continue
-            parts = [name.split("/") for name in names]
-            runs = [Run(dataset, layers, recipe, int(seed[4:])) for dataset, layers, recipe, seed in parts]
-            summary = Path(results) / f"{collection}summary"
-            pattern = train_log(results, grouped and not collection)
-            for table in write_all(results, runs, summary, train_log=pattern):
-                path = summary / f"{table}.csv"
-                os.utime(path, (1, 1))
-                written.append(str(path))
-            print(f"ff: {summary}/missing.csv says which runs are missing and why", file=sys.stderr)
-    except Exception as error:
-        print(f"ff: no tables of what is there: {type(error).__name__}: {error}", file=sys.stderr)
-    return written
+        lines = Path(log_path).read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    begun = [number for number, line in enumerate(lines) if line.startswith(ERROR)]
+    return " ".join(" ".join(lines[begun[-1] :]).removeprefix(ERROR).split()) if begun else None

@@ -16,7 +16,8 @@ import torch
 
 from ff import checkpoint, provenance
 from ff.config import ExecutionConfig, RunConfig
-from ff.datasets import Prepared, open_or_prepare, prepared_path, standardise
+from ff.datasets import Prepared, open_or_prepare, prepared_path, standardise, why_outdated
+from ff.devices import choose_device
 from ff.errors import FFError, is_out_of_memory
 from ff.evaluation import confusion, identify, predict, scores
 from ff.files import read_about, read_json, remove, write_csv, write_json
@@ -43,22 +44,6 @@ ALREADY_FINISHED = "the run is finished with these settings: nothing to do (--ov
 def run_folder(config: RunConfig, out: str | os.PathLike) -> Path:
     """Where the run's files go: {out}/{dataset}/{layers}/{recipe}/seed{seed}."""
     return Path(out) / config.name
-
-
-def choose_device(execution: ExecutionConfig) -> torch.device:
-    """The device that the settings ask for; FFError when it is not there."""
-    wanted = "cpu" if execution.no_cuda else execution.device
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-    except RuntimeError:
-        raise FFError(f"unknown device {wanted!r}; use auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise FFError(f"device {wanted!r} is not supported; use auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise FFError(f"device {wanted!r} is not there: torch {torch.__version__} sees no such CUDA device; use cpu")
-    return device
 
 
 def train(
@@ -318,8 +303,12 @@ def standing_result(folder: Path, config: RunConfig, execution: ExecutionConfig)
     differing = [name for name in {**asked, **there} if there.get(name) != asked.get(name)]
     shown = [f"{name} is {there.get(name, 'unknown')} there, not {asked.get(name, 'unknown')}" for name in differing]
     prepared = prepared_path(config.dataset, execution.prepared_dir)
-    if prepared.exists() and read_about(prepared).get("content") != images:
-        shown.append(f"it was trained on other images than {prepared} holds")
+    if prepared.exists():
+        place = (config.dataset, execution.data_dir, execution.prepared_dir, execution.verify)
+        if read_about(prepared).get("content") != images:
+            shown.append(f"it was trained on other images than {prepared} holds")
+        elif why := why_outdated(*place):
+            shown.append(f"its images: {why}")
     return "; ".join(shown) or SAME
 
 

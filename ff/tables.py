@@ -11,7 +11,6 @@ folders.
 A file that belongs to another model than the run now holds (`ff.stamps`) is left out like one that is missing.
 """
 
-import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ import pandas as pd
 from ff import statistics
 from ff.errors import FFError
 from ff.files import read_csv, read_json, write_through
+from ff.jobs import cause
 from ff.recipe_order import controls_of, place
 from ff.stamps import COLUMN, model_of, stamp_of, stamp_of_rows, why_stale
 
@@ -705,14 +705,10 @@ def missing(
 
 
 def _why_untrained(run: Run, train_log: str | None) -> str:
-    if train_log is not None:
-        path = Path(train_log.format(**run._asdict()))
-        with contextlib.suppress(OSError):
-            lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
-            spoken = [line for line in lines if line.startswith("ff: ")] or lines
-            if spoken:
-                return f"training failed: {spoken[-1].removeprefix('ff: ')[:300]}"
-    return "not trained: the job failed, was not started or is still running"
+    why = cause(train_log.format(**run._asdict())) if train_log is not None else None
+    if why is not None:
+        return f"training failed: {why[:300]}"
+    return "not trained: the job was killed, was not started or is still running"
 
 
 def _why_absent(path: Path, model: str | None) -> str | None:

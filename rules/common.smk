@@ -1,9 +1,11 @@
 """Grid -> runs, path patterns, wildcard constraints, input functions. Everything here runs at each start of
 Snakemake, so nothing heavy is imported."""
 
+import atexit
 import functools
 import os
 import sys
+import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -22,9 +24,26 @@ if (ROOT / "ff").is_dir():
 from ff import provenance
 from ff.config import DATASETS, RECIPES
 from ff.errors import FFError
+from ff.failures import after_failure, explained
 from ff.figures import FAMILIES, FIGURES
+from ff.gpus import usable_gpus
 from ff.grid import Grid, check_config, check_target
-from ff.jobs import after_failure, hardware_log, logs_folder, train_log
+from ff.hardware.sources import is_board
+from ff.jobs import hardware_log, logs_folder, train_log
+from ff.raw_data import data_folder, recorded, wanted_source
+
+# Whether jobs run on this machine, or (--executor slurm) as jobs of a cluster, of which this may be one.
+HERE = workflow.resource_settings.nodes is None and not workflow.remote_exec
+SAID = set()
+
+
+def say(warnings):
+    """Each warning once, in the call that a person sees."""
+    for warning in warnings:
+        if workflow.is_main_process and warning not in SAID:
+            print(f"ff: {warning}", file=sys.stderr)
+        SAID.add(warning)
+
 
 # -- configuration ----
 
@@ -36,13 +55,18 @@ def load_grids():
             # --config KEY=false comes as a word.
             config[key] = value == "true"
     check_config(config, ROOT / "workflow/schemas/config.schema.json")
+    on_command_line = workflow.config_settings.config.get("data_dir")
+    config["data_dir"] = str(data_folder(on_command_line, config["data_dir"]))
+    if config["sidecar"] == "auto":
+        # One decision for all jobs: nodes of a cluster may differ from this machine.
+        config["sidecar"] = "service" if HERE and is_board() else "inline"
     if config.get("sweep"):
         from ff.tracking.sweeps.cells import in_place_of_the_grid
 
         sweep, keys = in_place_of_the_grid(config)
         config.update(keys)
         grid = Grid(config)
-        grid.warnings += sweep.warnings
+        say(sweep.warnings)
         runs = [
             grid.run(run.dataset, run.layers_name, run.recipe, run.seed)
             for run in sweep.runs
@@ -61,18 +85,14 @@ try:
 except FFError as error:
     raise WorkflowError(str(error)) from None
 
-# A demo has no part in what the grid warns of.
-if workflow.is_main_process and "demo" not in sys.argv:
-    for warning in GRID.warnings:
-        print(f"ff: {warning}", file=sys.stderr)
-
-
 # -- paths ----
 
 RESULTS = config["results"].rstrip("/")
 RUN = f"{RESULTS}/{{dataset}}/{{layers}}/{{recipe}}/seed{{seed}}"
 CELL = f"{RESULTS}/{{dataset}}/{{layers}}/{{recipe}}"
 NAME = "{dataset}/{layers}/{recipe}/seed{seed}"
+# One line for each job, when it begins and in a dry run.
+RUN_MESSAGE = "{rule} {wildcards.dataset}/{wildcards.layers}/{wildcards.recipe}/seed{wildcards.seed}"
 LOGS = logs_folder(RESULTS)
 TRAIN_FILES = ["model.safetensors", "metrics.json", "history.csv", "phases.csv"]
 HARDWARE_FILES = ["hardware.csv", "hardware.json"]
@@ -190,12 +210,46 @@ def finished(collection):
 # -- params and resources ----
 
 
+def other_raw_data(wildcards):
+    """Input function: a new file where the prepared set was made from other raw files than there are now, or nothing.
+
+    Params would not do: Snakemake knows none of a set that `ff` has prepared.
+    """
+    path = Path("data/prepared") / f"{wildcards.dataset}.safetensors"
+    known = recorded(path)
+    wanted = wanted_source(wildcards.dataset, Path(config["data_dir"]), path)
+    if not path.exists() or (known or {}).get("source") == wanted:
+        return []
+    marker = path.with_name(f".{wildcards.dataset}.made-from-other-files")
+    try:
+        # Snakemake takes a small file with the same content for the same file.
+        marker.write_text(f"{time.time_ns()}\n")
+    except OSError as error:
+        raise WorkflowError(
+            f"{path} was made from other files than those in {config['data_dir']}, and cannot be replaced "
+            f"({error.strerror}); give the data_dir that it was made from, or another working folder"
+        ) from None
+    return [str(marker)]
+
+
 @functools.cache
-def code(*files):
-    """Hash of the code behind a job, so that changed code is rerun and a touched file is not."""
-    folder = provenance.PACKAGE
-    found = [path for pattern in files for path in sorted(folder.glob(pattern))]
-    return provenance.code_hash(found)
+def code(*entries, without=()):
+    """Hash of the code behind a job - its script and whatever that imports - so that changed code is rerun."""
+    return provenance.code_hash(*entries, without=without)
+
+
+TRAINING_CODE = code("workflow/scripts/train.py", without=provenance.NOT_TRAINING)
+
+
+def drawing_modules(family):
+    """Modules that draw the figures of a family; ff.figures finds them by name."""
+    return sorted(
+        {
+            f"ff.figures.{spec.function.partition(':')[0]}"
+            for spec in FIGURES.values()
+            if spec.family == family
+        }
+    )
 
 
 def run_of(wildcards, seed=None):
@@ -206,7 +260,9 @@ def run_of(wildcards, seed=None):
 
 def run_settings(wildcards):
     """The resolved settings of a run, for params: what a training is rerun for when it changes."""
-    return run_of(wildcards, with_seed(wildcards)["seed"]).as_dict()
+    run = run_of(wildcards, with_seed(wildcards)["seed"])
+    say(GRID.warnings.get(run.name, []))
+    return run.as_dict()
 
 
 def run_list(wildcards):
@@ -215,7 +271,17 @@ def run_list(wildcards):
 
 
 GROUP_SEEDS = sorted({run.seed for run in RUNS[""]}) if config["group_seeds"] else []
-GPUS = 1 if config["device"].startswith("cuda") else 0
+# A GPU is for one job at a time, so that its times and its energy are that job's own. Unless --resources says
+# otherwise, as many such jobs run at once as there are GPUs; a cluster has its own ways to hand them out.
+LOCAL_GPUS = len(usable_gpus()) if HERE else 0
+TRAINING_GPUS = int(
+    config["device"].startswith("cuda")
+    or (config["device"] == "auto" and LOCAL_GPUS > 0)
+)
+MEASURING_GPUS = int(TRAINING_GPUS or ("cuda" in DEVICES and LOCAL_GPUS > 0))
+if HERE and MEASURING_GPUS and "gpu" not in workflow.global_resources:
+    only_one = config["device"].startswith("cuda:")
+    workflow.register_resource("gpu", 1 if only_one else max(1, LOCAL_GPUS))
 SAMPLES = {
     "MNIST": 60000,
     "FMNIST": 60000,
@@ -288,10 +354,22 @@ def training_samples(wildcards):
 
 
 def after_an_error():
-    """Hardware summaries and tables of what is there, for the collections that the failed call worked on."""
+    """Hardware summaries and tables of what is there, for the collections that the failed call worked on; and, as the
+    last lines of the call, why jobs failed."""
     if not workflow.is_main_process:
         return
     try:
+        failed = [
+            job
+            for jobs in workflow.scheduler.failed
+            for job in (jobs if jobs.is_group() else [jobs])
+        ]
+        lines = explained(
+            (job.message, job.log[0]) for job in failed if job.rule.name != "sidecar"
+        )
+        atexit.register(
+            lambda: print(*(f"ff: {line}" for line in lines), sep="\n", file=sys.stderr)
+        )
         planned = set(workflow.dag.needrun_jobs(exclude_finished=False))
         asked = {
             job.wildcards.collection for job in planned if job.rule.name == "tables"

@@ -6,6 +6,8 @@ localrules:
 
 
 rule prepare:
+    input:
+        other_raw_data,
     output:
         "data/prepared/{dataset}.safetensors",
     log:
@@ -19,7 +21,8 @@ rule prepare:
         mem_mb=3000,
         runtime=60,
     params:
-        verify=config["verify"],
-        code=code("datasets.py"),
+        code=code("workflow/scripts/prepare.py"),
+    message:
+        "{rule} {wildcards.dataset}"
     script:
         "../workflow/scripts/prepare.py"

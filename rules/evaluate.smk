@@ -17,11 +17,11 @@ rule evaluate:
     resources:
         mem_mb=2000,
         runtime=10,
-        gpu=GPUS,
+        gpu=TRAINING_GPUS,
     params:
-        code=code(
-            "labels.py", "network.py", "datasets.py", "checkpoint.py", "evaluation.py"
-        ),
+        code=code("workflow/scripts/evaluate.py"),
+    message:
+        RUN_MESSAGE
     script:
         "../workflow/scripts/evaluate.py"
 
@@ -44,17 +44,11 @@ rule early_exit:
     resources:
         mem_mb=2000,
         runtime=20,
-        gpu=GPUS,
+        gpu=TRAINING_GPUS,
     params:
         measure=measure_settings,
-        code=code(
-            "labels.py",
-            "network.py",
-            "datasets.py",
-            "checkpoint.py",
-            "early_exit.py",
-            "exit_rules.py",
-            "inference.py",
-        ),
+        code=code("workflow/scripts/early_exit.py"),
+    message:
+        RUN_MESSAGE
     script:
         "../workflow/scripts/early_exit.py"

@@ -26,7 +26,9 @@ rule tables:
         "../envs/cpu.yaml"
     params:
         runs=run_list,
-        code=code("tables.py", "statistics.py"),
+        code=code("workflow/scripts/tables.py"),
+    message:
+        "{rule} {wildcards.collection}"
     script:
         "../workflow/scripts/tables.py"
 
@@ -48,7 +50,9 @@ for family in FAMILIES:
             "../envs/cpu.yaml"
         params:
             runs=run_list,
-            code=code("figures/*.py"),
+            code=code("workflow/scripts/figures.py", *drawing_modules(family)),
+        message:
+            "{rule} {wildcards.collection}"
         script:
             "../workflow/scripts/figures.py"
 
@@ -74,6 +78,8 @@ rule page:
     conda:
         "../envs/cpu.yaml"
     params:
-        code=code("report.py"),
+        code=code("workflow/scripts/report.py"),
+    message:
+        "{rule} {wildcards.collection}"
     script:
         "../workflow/scripts/report.py"

@@ -29,6 +29,8 @@ rule sidecar:
         samples=hardware_log(RESULTS, NAME, "{job}"),
         interval_ms=config["hw_interval_ms"],
         python=sys.executable,
+    message:
+        f"{RUN_MESSAGE}: {{wildcards.job}}"
     shell:
         'exec {params.python:q} -m ff.hardware.sidecar --parent "$FF_WORKFLOW_PID"'
         " --ready {output.ready:q} --log {params.samples:q} --interval-ms {params.interval_ms} 2> {log:q}"
@@ -49,7 +51,9 @@ rule hardware_of_training:
         "../envs/cpu.yaml"
     params:
         samples=training_samples,
-        code=code("hardware/*.py"),
+        code=code("workflow/scripts/hardware.py"),
+    message:
+        RUN_MESSAGE
     script:
         "../workflow/scripts/hardware.py"
 
@@ -69,6 +73,8 @@ rule hardware_of_measurement:
         "../envs/cpu.yaml"
     params:
         samples=hardware_log(RESULTS, NAME, "measure"),
-        code=code("hardware/*.py"),
+        code=code("workflow/scripts/hardware.py"),
+    message:
+        RUN_MESSAGE
     script:
         "../workflow/scripts/hardware.py"

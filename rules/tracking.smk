@@ -17,5 +17,7 @@ rule track:
         mode=lookup("wandb/mode", within=config, default="auto"),
         project=lookup("wandb/project", within=config, default="edgeff"),
         entity=lookup("wandb/entity", within=config, default=None),
+    message:
+        "{rule}"
     script:
         "../workflow/scripts/track.py"

@@ -25,11 +25,13 @@ if GROUP_SEEDS:
         resources:
             mem_mb=train_memory_mb,
             runtime=train_minutes,
-            gpu=GPUS,
+            gpu=TRAINING_GPUS,
         params:
             run=run_settings,
             seeds=GROUP_SEEDS,
-            code=code(*provenance.ENGINE),
+            code=TRAINING_CODE,
+        message:
+            "{rule} {wildcards.dataset}/{wildcards.layers}/{wildcards.recipe}"
         script:
             "../workflow/scripts/train.py"
 
@@ -50,9 +52,11 @@ rule train:
     resources:
         mem_mb=train_memory_mb,
         runtime=train_minutes,
-        gpu=GPUS,
+        gpu=TRAINING_GPUS,
     params:
         run=run_settings,
-        code=code(*provenance.ENGINE),
+        code=TRAINING_CODE,
+    message:
+        RUN_MESSAGE
     script:
         "../workflow/scripts/train.py"

@@ -26,18 +26,11 @@ rule measure:
     resources:
         mem_mb=2000,
         runtime=120,
-        gpu=GPUS,
+        gpu=MEASURING_GPUS,
     params:
         measure=measure_settings,
-        code=code(
-            "labels.py",
-            "network.py",
-            "datasets.py",
-            "checkpoint.py",
-            "inference.py",
-            "statistics.py",
-            "hardware/energy.py",
-            "measure/*.py",
-        ),
+        code=code("workflow/scripts/measure.py"),
+    message:
+        RUN_MESSAGE
     script:
         "../workflow/scripts/measure.py"

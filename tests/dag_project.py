@@ -92,8 +92,14 @@ class Project:
         """What a dry run would do: {rule: wildcards of each job}."""
         text = self.snakemake(*arguments, "-n", "--cores", "2", "--quiet", "host", overlay=overlay)
         jobs: dict[str, list[str]] = {}
-        for rule, body in re.findall(r"^ *(?:local)?rule (\w+):\n((?:^ +.*\n)+)", text, re.MULTILINE):
-            wildcards = re.search(r"wildcards: (.*)", body)
-            jobs.setdefault(rule, []).append(wildcards[1] if wildcards else "")
+        # Each rule's message is its name and what it is for: a run or a part of its path, or a collection of runs.
+        for rule, run, job in re.findall(r"^ *Job \d+: (\w+)(?: ([^:\n]*))?(?:: (\w+))?$", text, re.MULTILINE):
+            if run.endswith("/"):
+                wildcards = [f"collection={run}"]
+            else:
+                parts = run.replace("/seed", "/").split("/") if run else []
+                named = zip(("dataset", "layers", "recipe", "seed"), parts, strict=False)
+                wildcards = [f"{name}={part}" for name, part in named] + ([f"job={job}"] if job else [])
+            jobs.setdefault(rule, []).append(", ".join(wildcards))
         assert jobs or "Nothing to be done" in text, text[-4000:]
         return jobs

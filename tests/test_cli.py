@@ -243,7 +243,126 @@ def test_wrong_usage_is_explained(arguments, code, part, capsys, monkeypatch, tm
     stderr = capsys.readouterr().err
     assert found == code
     assert part in stderr
-    assert "Traceback" not in stderr
+    # One sentence, not the whole usage.
+    assert stderr.count("\n") == 1
+    assert stderr.startswith("ff: ")
+
+
+@pytest.fixture
+def scored(monkeypatch, tmp_path):
+    """Call evaluate, measure or figures up to their work; gives what it was asked to do, call by call."""
+    monkeypatch.chdir(tmp_path)
+    asked: list[tuple] = []
+
+    def opened(args):
+        asked.append([str(folder) for folder in args.runs])
+        return []
+
+    monkeypatch.setattr(cli, "_opened_runs", opened)
+    monkeypatch.setattr("ff.report.write_everything", lambda results: asked.append(str(results)))
+
+    def call(*arguments: object):
+        asked.clear()
+        assert cli.main(list(map(str, arguments))) == 0
+        return asked[0]
+
+    return call
+
+
+ONE_FILE = """
+dataset: DIGITS
+layers: "784,30,10"
+seed: 3
+recipe: mine
+recipes: {mine: {base: edgeff}}
+alpha: 3
+rep-epochs: 2
+out: elsewhere
+device: cpu
+devices: [cpu]
+batch-sizes: [1, 8]
+repeats: 5
+early_exit: true
+"""
+
+
+@pytest.mark.parametrize("command", ["evaluate", "measure"])
+def test_a_config_file_names_the_runs(scored, command):
+    Path("run.yaml").write_text(ONE_FILE)
+    assert scored(command, "--config", "run.yaml") == ["elsewhere/DIGITS/784-30-10/mine/seed3"]
+    assert scored(command, "some/run", "--config", "run.yaml") == ["some/run"]
+    Path("runs.yaml").write_text('layers: ["784,10", "784,20"]\nseed: [0, 1]\ndataset: [MNIST, SVHN]')
+    assert scored(command, "--config", "runs.yaml") == [
+        f"results/{dataset}/{size}-{width}/ff/seed{seed}"
+        for dataset, size in (("MNIST", 784), ("SVHN", 3072))
+        for width in (10, 20)
+        for seed in (0, 1)
+    ]
+    Path("run.yaml").write_text("layers: [784, 20, 10]")
+    assert scored(command, "--config", "run.yaml") == ["results/MNIST/784-20-10/ff/seed0"]
+
+
+def test_figures_take_the_results_folder_of_a_config_file(scored):
+    Path("run.yaml").write_text(ONE_FILE)
+    assert scored("figures", "--config", "run.yaml") == "elsewhere"
+    assert scored("figures", "here", "--config", "run.yaml") == "here"
+    Path("run.yaml").write_text("results: there")
+    assert scored("figures", "--config", "run.yaml") == "there"
+    assert scored("figures") == "results"
+
+
+def test_one_config_file_serves_all_commands(asked, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(ONE_FILE)
+    config, execution, _ = asked("--config", path)
+    assert (config.name, execution.out) == ("DIGITS/784-30-10/mine/seed3", "elsewhere")
+
+
+def test_options_in_a_config_file_are_those_of_the_command_line(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("run.yaml").write_text(ONE_FILE)
+    given = []
+
+    def remember(args):
+        given.append(args)
+        return []
+
+    monkeypatch.setattr(cli, "_opened_runs", remember)
+    assert cli.main(["measure", "--config", "run.yaml"]) == 0
+    assert cli.main(["measure", "--config", "run.yaml", "--repeats", "7", "--devices", "cuda"]) == 0
+    assert cli.main(["evaluate", "--config=run.yaml"]) == 0
+    assert [(args.devices, args.batch_sizes, args.repeats) for args in given[:2]] == [
+        (["cpu"], "1,8", 5),
+        (["cuda"], "1,8", 7),
+    ]
+    assert given[2].early_exit is True
+
+
+@pytest.mark.parametrize(
+    ("command", "content", "code", "part"),
+    [
+        ("evaluate", "early_exit: true", 1, "a --config file with dataset, layers and seed"),
+        ("evaluate", "seed: 1\nearly_exit: often", 1, "'early_exit' in run.yaml is 'often'; allowed: true, false"),
+        ("evaluate", "seed: 1\nhelp: true", 1, "unknown setting 'help' in run.yaml"),
+        ("measure", "seed: 1\nrepeats: many", 2, "--repeats: invalid int value: 'many'"),
+        ("measure", "seed: 1\ndevices: [abacus]", 2, "--devices: invalid choice: 'abacus'"),
+        ("measure", "seed: [1, x]", 1, "'seed'"),
+        ("figures", "colour: red", 1, "unknown setting 'colour' in run.yaml"),
+        ("figures", None, 1, "cannot read config file run.yaml"),
+    ],
+)
+def test_a_config_file_that_makes_no_sense_to_a_command_is_one_sentence(
+    command, content, code, part, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        Path("run.yaml").write_text(content)
+    try:
+        found = cli.main([command, "--config", "run.yaml"])
+    except SystemExit as leaving:
+        found = leaving.code
+    assert found == code
+    assert part in one_sentence(capsys.readouterr().err)
 
 
 def test_the_version(ff):
@@ -258,13 +377,16 @@ def test_a_colour_set_with_784_layers_warns_once(asked):
     assert "became 3072" in warnings[0]
 
 
-def test_the_data_folder_is_the_argument_else_the_environment_else_data(asked, monkeypatch, tmp_path):
-    assert asked()[1].data_dir == "data"
-    monkeypatch.setenv("FF_DATA_DIR", "/from/environment")
-    assert asked()[1].data_dir == "/from/environment"
-    assert asked("--data-dir", "mine")[1].data_dir == "mine"
-    (tmp_path / "c.yaml").write_text("data_dir: /from/file")
-    assert asked("--config", tmp_path / "c.yaml")[1].data_dir == "/from/file"
+def test_the_data_folder_is_the_argument_else_the_environment_else_the_file_else_data(asked, monkeypatch, tmp_path):
+    file = ("--config", tmp_path / "c.yaml")
+    file[1].write_text("data_dir: /from/file")
+    for environment, expected in ((None, "/from/file"), ("", "/from/file"), ("/from/environment", "/from/environment")):
+        if environment is not None:
+            monkeypatch.setenv("FF_DATA_DIR", environment)
+        assert asked()[1].data_dir == (environment or "data")
+        assert asked(*file)[1].data_dir == expected
+        assert asked("--data-dir", "mine")[1].data_dir == "mine"
+        assert asked(*file, "--data-dir", "mine")[1].data_dir == "mine"
 
 
 def test_train_from_nothing_and_then_prepare(ff, tmp_path):

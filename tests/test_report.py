@@ -94,7 +94,7 @@ def test_the_page_names_machine_commit_packages_date_and_what_is_missing(written
     ):
         assert part in text
     assert "MNIST/784-200-200-10/ff/seed9" in text
-    assert "not trained: the job failed, was not started or is still running" in text
+    assert "not trained: the job was killed, was not started or is still running" in text
 
 
 def test_result_sentences_carry_their_numbers_and_intervals(written):

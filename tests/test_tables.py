@@ -321,7 +321,7 @@ def test_a_missing_run_is_named_with_the_last_error_and_breaks_nothing(tmp_path)
     lost, silent = Run("MNIST", "784-50-10", "ff", 7), Run("MNIST", "784-50-10", "bp", 8)
     log = tmp_path / "logs" / "MNIST-784-50-10-ff-7.log"
     log.parent.mkdir()
-    log.write_text("epoch 1\nff: the loss is not finite after epoch 3 in layer 2; lower --lr\n\n")
+    log.write_text("ff: epoch 1\nff: error: the loss is not finite after epoch 3 in layer 2; lower --lr\n\n")
     pattern = str(tmp_path / "logs" / "{dataset}-{layers}-{recipe}-{seed}.log")
     written = tables.write_all(tmp_path / "results", [*runs, lost, silent], tmp_path / "summary", train_log=pattern)
     missing = written["missing"]

@@ -1,7 +1,9 @@
 """What Snakemake plans and makes: targets, reruns, failures. Each test calls Snakemake on a copy of the project."""
 
+import contextlib
 import json
 import os
+import pty
 import re
 import shutil
 import subprocess
@@ -12,10 +14,11 @@ from pathlib import Path
 import pytest
 import yaml
 from dag_project import TINY, Project
+from made_raw_data import idx, made_images, write_raw
 
+from ff.datasets import prepare
+from ff.files import read_about
 from ff.stamps import model_of, stamp_of
-
-FIGURES = re.compile(r"figures_\w+|page|all")
 
 
 def overlay(project, name, **changes):
@@ -76,7 +79,7 @@ def test_a_path_that_cannot_exist_fails_with_one_sentence(fresh, path, sentence)
 
 def test_a_wrong_setting_fails_with_one_sentence(fresh):
     text = fresh.snakemake("all", "-n", "--cores", "1", "--config", "sidecar=sometimes", ok=False)
-    assert "config: sidecar is 'sometimes'; allowed: service, inline, off" in text
+    assert "config: sidecar is 'sometimes'; allowed: auto, service, inline, off" in text
     assert "Traceback" not in text
 
 
@@ -132,6 +135,26 @@ def test_another_way_to_record_the_hardware_reruns_nothing(finished, mode):
     assert finished.plan("all", "--config", f"sidecar={mode}") == {}
 
 
+def with_tegrastats(project, folder):
+    """The project as on a machine that has tegrastats."""
+    program = folder / "bin/tegrastats"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    project.env["PATH"] = os.pathsep.join([str(program.parent), project.env["PATH"]])
+    return project
+
+
+def test_a_board_has_the_sidecar_beside_each_job(fresh, tmp_path):
+    run = "dataset=DIGITS, layers=784-20, recipe=ff, seed=0"
+    plan = with_tegrastats(Project(fresh.folder), tmp_path).plan("all")
+    assert set(plan["sidecar"]) == {f"{run}, job={job}" for job in ("train", "measure")}
+
+
+def test_a_board_takes_over_what_was_recorded_inline(finished, tmp_path):
+    assert with_tegrastats(finished, tmp_path).plan("all") == {}
+
+
 def test_a_longer_grid_trains_only_what_is_new(finished):
     name = overlay(finished, "longer.yaml", grid={**TINY["grid"], "seed": [0, 1]})
     plan = finished.plan("all", overlay=name)
@@ -141,16 +164,31 @@ def test_a_longer_grid_trains_only_what_is_new(finished):
     assert len(plan["tables"]) == 1
 
 
-def test_changed_figures_retrain_nothing(finished):
-    finished.append("ff/figures/accuracy.py", "\n# changed\n")
+@pytest.mark.parametrize(
+    ("file", "rerun", "kept"),
+    [
+        ("ff/evaluation.py", "train evaluate early_exit measure tables", "prepare"),
+        ("ff/statistics.py", "measure tables figures_accuracy page", "train evaluate early_exit hardware_of_training"),
+        ("ff/hardware/summary.py", "hardware_of_training tables", "train evaluate measure"),
+        ("ff/figures/accuracy.py", "figures_accuracy page", "tables figures_training"),
+    ],
+)
+def test_changed_code_reruns_what_reaches_it_and_nothing_else(finished, file, rerun, kept):
+    finished.append(file, "\nCHANGED = 1\n")
     plan = finished.plan("all")
-    assert plan
-    assert all(FIGURES.fullmatch(rule) for rule in plan)
+    assert set(rerun.split()) <= set(plan)
+    assert not set(kept.split()) & set(plan)
 
 
-def test_a_changed_engine_retrains(finished):
-    finished.append("ff/trainer.py", "\n# changed\n")
-    assert len(finished.plan("train_all")["train"]) == 1
+def test_what_no_result_depends_on_reruns_nothing(finished):
+    for file in ("cli", "doctor", "progress", "gpus", "failures", "hardware/recorder", "hardware/monitor"):
+        finished.append(f"ff/{file}.py", "\nCHANGED = 1\n")
+    for file in ("ff/trainer.py", "ff/figures/accuracy.py", "workflow/scripts/train.py"):
+        finished.append(file, "\n\n# A comment.\n")
+    trainer = finished.folder / "ff/trainer.py"
+    _, docstring, code = trainer.read_text().split('"""', 2)
+    trainer.write_text(f'"""{docstring} Or so."""{code}')
+    assert finished.plan("all") == {}
 
 
 def test_a_changed_setting_reruns_the_runs_that_it_affects(finished):
@@ -207,6 +245,13 @@ def test_a_run_that_diverges_takes_no_other_down_and_is_named(finished):
     assert not any("edgeff,0,metrics.json" in row for row in rows)
     assert "results/summary/missing.csv" in text
     assert "At least one job did not complete successfully" in text
+    # Snakemake says which job failed and where its log is, and shows that; the call's last line says why once more.
+    log = "logs/train/DIGITS/784-20/wild/seed0.log"
+    assert "Error in rule train:" in text
+    assert f"Logfile {log}:" in text
+    last = text.strip().splitlines()[-1]
+    assert last.startswith("ff: failed: train DIGITS/784-20/wild/seed0: training diverged")
+    assert last.endswith(f"({log})")
     assert not (results / "demo/summary").exists()
     # The tables were not made by the workflow: it makes them again, and retrains nothing.
     plan = finished.plan("all")
@@ -222,6 +267,142 @@ def test_an_error_in_the_hook_does_not_hide_the_error_before(finished):
     assert "training diverged" in text
     assert "At least one job did not complete successfully" in text
     assert "Traceback" not in text
+
+
+def in_terminal(project, *arguments) -> tuple[int, str]:
+    """Exit status and output of Snakemake that writes to a terminal."""
+    master, slave = pty.openpty()
+    process = project.start(*arguments, stdout=slave, stderr=slave, stdin=slave)
+    os.close(slave)
+    parts = []
+    # Reading a terminal that nobody writes to any more is an error on Linux (EIO).
+    with contextlib.suppress(OSError):
+        while part := os.read(master, 65536):
+            parts.append(part)
+    os.close(master)
+    return process.wait(), b"".join(parts).decode().replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize("place", ["file", "terminal"])
+def test_a_killed_job_is_seen_with_its_log(finished, place):
+    # As for lack of memory; the rule is the one that takes least time.
+    script = finished.folder / "workflow/scripts/hardware.py"
+    script.write_text(
+        script.read_text().replace("    summarise(", "    print('so far')\n    os.kill(os.getpid(), 9)\n    (")
+    )
+    script.write_text(f"import os\n{script.read_text()}")
+    target = "results/DIGITS/784-20/ff/seed0/hardware.json"
+    if place == "terminal":
+        status, text = in_terminal(finished, target, "--cores", "1")
+        text = re.sub(r"\x1b\[\d*m", "", text)
+    else:
+        text, status = finished.snakemake(target, "--cores", "1", ok=False), 1
+    log = "logs/hardware-summary/DIGITS/784-20/ff/seed0/train.log"
+    assert status == 1
+    assert "died with <Signals.SIGKILL: 9>" in text
+    assert "Error in rule hardware_of_training:" in text
+    assert f"log: {log}" in text
+    # What the log holds is shown.
+    assert "so far" in text
+    last = text.strip().splitlines()[-1]
+    assert last.startswith("ff: failed: hardware_of_training DIGITS/784-20/ff/seed0: it left no error in its log")
+    assert last.endswith(f"({log})")
+    [record] = sorted((finished.folder / ".snakemake/log").glob("*.log"))[-1:]
+    assert "Error in rule hardware_of_training:" in record.read_text()
+
+
+def test_missing_data_are_the_last_line_of_the_call(fresh, tmp_path):
+    project = fresh.copy(tmp_path / "project")
+    # The network is out of reach.
+    project.append("ff/datasets.py", "\n\ndef _fetch(name, folder, download):\n    pass\n")
+    rule = project.folder / "rules/data.smk"
+    rule.write_text(rule.read_text().replace("retries: 1", "retries: 0"))
+    runs = [f"results/MNIST/784-20/ff/seed{seed}/metrics.json" for seed in (0, 1)]
+    text = project.snakemake(*runs, "--cores", "1", "--config", "data_dir=nowhere", ok=False)
+    last = text.strip().splitlines()[-1]
+    assert last.startswith("ff: failed: prepare MNIST: MNIST: MNIST/raw/train-images-idx3-ubyte")
+    assert "not found in" in last
+    assert "point --data-dir (FF_DATA_DIR, config data_dir)" in last
+    assert text.count("ff: failed:") == 1
+    assert "Traceback" not in text
+
+
+def test_a_warning_comes_with_the_runs_that_it_is_about(fresh):
+    text = fresh.snakemake("train_all", "-n", "--cores", "1", overlay=None)
+    for dataset in ("SVHN", "CIFAR10"):
+        assert text.count(f"ff: {dataset} images have 3072 values: the input size 784 of the layers became 3072") == 1
+    target = "results/MNIST/784-300-300/ff/seven/metrics.json"
+    assert "3072" not in fresh.snakemake(target, "-n", "--cores", "1", overlay=None, ok=False)
+
+
+# -- data ----
+
+
+@pytest.fixture
+def raw(fresh, tmp_path):
+    """A project with two folders of raw MNIST, one and other, and the prepared set that was made of one."""
+    project = fresh.copy(tmp_path / "project")
+    for name in ("one", "other"):
+        images, *_ = write_raw(project.folder / name, "MNIST")
+        images.write_bytes(idx(made_images(40, 28, 28, seed=len(name))))
+    prepare("MNIST", str(project.folder / "one"), project.folder / "data/prepared", verify=False, download=False)
+    return project
+
+
+def test_a_set_is_prepared_again_where_its_raw_files_are_others(raw):
+    target, again = "data/prepared/MNIST.safetensors", {"prepare": ["dataset=MNIST"]}
+
+    def plan(environment="", *words):
+        raw.env["FF_DATA_DIR"] = environment
+        return raw.plan(target, "--config", "verify=false", *words)
+
+    # The command line wins over the environment, and that over the configuration.
+    raw.append("tiny.yaml", "data_dir: one\n")
+    assert plan("other", "data_dir=one") == {}
+    assert plan("other") == again
+    before = read_about(raw.folder / target)
+    raw.snakemake(target, "--cores", "1", "--config", "verify=false")
+    after = read_about(raw.folder / target)
+    assert after["content"] != before["content"]
+    assert after["source_folder"] == str((raw.folder / "other").resolve())
+    assert plan("other") == {}
+
+
+# -- GPUs ----
+
+TAKES_A_GPU = """
+import os, time
+from pathlib import Path
+
+marks = Path("marks")
+def note(text):
+    with open(marks, "a") as file:
+        file.write(f"{text}\\n")
+
+note(f"begin {snakemake.resources.gpu}")
+end = time.monotonic() + 30
+while marks.read_text().count("begin") < GPUS and time.monotonic() < end:
+    time.sleep(0.02)
+time.sleep(0.2)
+note("end")
+for path in snakemake.output:
+    Path(path).write_text("")
+"""
+
+
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_no_more_jobs_take_a_gpu_at_once_than_there_are(fresh, tmp_path, prepared_dir, gpus):
+    project = fresh.copy(tmp_path / "project")
+    shutil.copytree(prepared_dir, project.folder / "data/prepared")
+    project.append("ff/gpus.py", f"\n\ndef usable_gpus():\n    return {['GPU-a', 'GPU-b'][:gpus]}\n")
+    project.write("workflow/scripts/train.py", TAKES_A_GPU.replace("GPUS", str(gpus)))
+    targets = [f"results/DIGITS/784-20/ff/seed{seed}/metrics.json" for seed in range(3)]
+    project.snakemake(*targets, "--cores", "4")
+    running, most = 0, 0
+    for mark in (project.folder / "marks").read_text().split("\n"):
+        running += {"begin 1": 1, "end": -1}.get(mark, 0)
+        most = max(most, running)
+    assert (running, most) == (0, gpus)
 
 
 # -- places ----

@@ -58,11 +58,16 @@ def test_each_run_is_there_once():
     assert names(twice) == ["MNIST/784-10/ff/seed1"]
 
 
-def test_a_colour_data_set_gets_its_input_size_and_one_warning():
+def test_a_colour_data_set_gets_its_input_size_and_a_warning_of_its_own():
     grid = Grid({})
     runs = grid.expand(block(dataset=["MNIST", "SVHN"], layers=["784,10", "784,20"], seed=[0, 1]))
-    assert {run.layers_name for run in runs if run.dataset == "SVHN"} == {"3072-10", "3072-20"}
-    assert grid.warnings == ["SVHN images have 3072 values: the input size 784 of the layers became 3072"]
+    colour = [run for run in runs if run.dataset == "SVHN"]
+    assert {run.layers_name for run in colour} == {"3072-10", "3072-20"}
+    text = "SVHN images have 3072 values: the input size 784 of the layers became 3072"
+    assert grid.warnings == {run.name: [text] for run in colour}
+    # Asking for the same run by its path says nothing new, and forgets nothing.
+    grid.run("SVHN", "3072-10", "ff", 0)
+    assert grid.warnings[colour[0].name] == [text]
 
 
 def test_other_input_sizes_are_errors():
@@ -209,7 +214,7 @@ def test_the_published_configuration_is_valid():
 @pytest.mark.parametrize(
     ("change", "where", "words"),
     [
-        ({"sidecar": "sometimes"}, (), ["sidecar", "'sometimes'", "service, inline, off"]),
+        ({"sidecar": "sometimes"}, (), ["sidecar", "'sometimes'", "auto, service, inline, off"]),
         ({"dataset": ["EMNIST"]}, ("grid",), ["grid.dataset.0", "'EMNIST'", "MNIST, FMNIST, SVHN, CIFAR10, DIGITS"]),
         ({"layers": ["784;10"]}, ("grid",), ["grid.layers.0", "784,200,200,10"]),
         ({"seed": ["one"]}, ("grid",), ["grid.seed.0", "'one'", "integer"]),
@@ -260,11 +265,11 @@ def test_every_grid_in_config_expands(path):
     assert grid.expand(yaml.safe_load(path.read_text())["grid"])
 
 
-@pytest.mark.parametrize(("name", "count"), [("published_full", 84), ("published_width", 6)])
+@pytest.mark.parametrize(("name", "count"), [("published_full", 84), ("published_width", 18)])
 def test_the_published_sweeps_have_their_size(name, count):
     configuration = CONFIG | yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
     check_config(configuration, SCHEMA)
     runs = Grid(configuration).expand(configuration["grid"])
     assert len(runs) == count
-    if name == "published_full":
-        assert {(run.rep_epochs, run.softmax_epochs, run.train_batch_size) for run in runs} == {(20, 20, 512)}
+    assert {(run.rep_epochs, run.softmax_epochs, run.train_batch_size) for run in runs} == {(20, 20, 512)}
+    assert {run.seed for run in runs} == {42, 123, 456}

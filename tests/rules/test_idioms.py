@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ff.figures import FAMILIES
+
 ROOT = Path(__file__).parents[2]
 RULE_FILES = [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]
 # Targets have nothing to run; the sidecar is no step of its own.
@@ -20,7 +22,7 @@ def rules():
     """{name: text} of each rule that makes something."""
     found = {}
     for path in RULE_FILES[1:]:
-        for text in re.split(r"(?m)^ *rule ", path.read_text())[1:]:
+        for text in re.split(r"(?m)^ *rule(?: (?=\w+:)|(?=:))", path.read_text())[1:]:
             name = text.partition(":")[0].strip() or "figures"
             found[name] = text
     return found
@@ -68,6 +70,29 @@ def test_each_rule_that_computes_says_what_it_needs(name):
     assert "mem_mb=" in text
     assert "runtime=" in text
     assert name == "prepare" or "gpu=" in text
+
+
+@pytest.mark.parametrize("name", sorted(set(rules()) - {"sidecar", "track"}))
+def test_the_code_that_counts_for_a_rule_is_what_its_script_reaches(name):
+    text = rules()[name]
+    [script] = re.findall(r'"\.\./(workflow/scripts/\w+\.py)"', text)
+    [entry] = re.findall(r'^ +code=(?:code\("([\w./]+)"|TRAINING_CODE)', text, re.MULTILINE)
+    assert (entry or "workflow/scripts/train.py") == script
+
+
+def test_each_rule_says_in_one_line_what_it_does():
+    # Instead of a list of all its files: with many runs, errors would be lost between these.
+    for name, text in rules().items():
+        assert re.search(r"^ +message:", text, re.MULTILINE), name
+    for path in (ROOT / "profiles").glob("*/config.yaml"):
+        # Snakemake counts errors of jobs among `rules`.
+        assert "rules" not in (yaml.safe_load(path.read_text()).get("quiet") or []), path
+
+
+def test_the_drawing_of_the_workflow_shows_its_rules():
+    drawn = set(re.findall(r">(\w+)</text>", (ROOT / "docs/images/rulegraph.svg").read_text()))
+    shown = {name for name in rules() if name not in ("figures", "train_group", "track")}
+    assert shown | {f"figures_{family}" for family in FAMILIES} | {"demo"} == drawn
 
 
 def test_a_download_is_tried_again():

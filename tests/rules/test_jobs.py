@@ -1,11 +1,12 @@
-"""What surrounds a job: its log, where logs lie, and what is written after a failure."""
+"""What surrounds a job: its log, where logs lie, and what is said and written after a failure."""
 
 import subprocess
 import sys
 
 import pytest
 
-from ff.jobs import after_failure, hardware_log, logs_folder, train_log
+from ff.failures import SHOWN, after_failure, explained
+from ff.jobs import cause, hardware_log, logs_folder, train_log
 
 RUN = "DIGITS/784-20/ff/seed0"
 
@@ -22,24 +23,60 @@ def test_each_results_folder_has_its_own_logs(results, logs):
     assert train_log(results, grouped=True).format(**fields) == f"{logs}/train/DIGITS/784-20/ff/group.log"
 
 
+KILLED = "it left no error in its log"
+
+
 @pytest.mark.parametrize(
-    ("body", "status", "said"),
+    ("body", "status", "said", "why"),
     [
-        ("print('hello')", 0, ""),
-        ("raise FFError('no such thing; look there')", 1, "ff: no such thing; look there\n"),
-        ("1 / 0", 1, "ZeroDivisionError"),
+        ("pass", 0, "", None),
+        (
+            "raise FFError('no such thing; look there')",
+            1,
+            "ff: no such thing; look there\n",
+            "no such thing; look there",
+        ),
+        ("1 / 0", 1, "ZeroDivisionError", "ZeroDivisionError: division by zero"),
+        ("raise ValueError('two\\nlines')", 1, "ValueError", "ValueError: two lines"),
+        ("os.kill(os.getpid(), 9)", -9, "", None),
     ],
 )
-def test_a_job_logs_what_it_prints_and_explains_its_error_on_stderr(tmp_path, body, status, said):
-    script = f"from ff.errors import FFError\nfrom ff.jobs import job\nwith job('logs/a/b.log'):\n    {body}\n"
+def test_a_job_logs_what_it_prints_and_ends_its_log_with_its_error(tmp_path, body, status, said, why):
+    head = "import os\nfrom ff.errors import FFError\nfrom ff.jobs import job\n"
+    script = f"{head}with job('logs/a/b.log'):\n    print('ff: epoch 1')\n    {body}\n"
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == status
     assert said in done.stderr
-    assert ("Traceback" in done.stderr) == (said == "ZeroDivisionError")
-    if body.startswith("print"):
-        assert (tmp_path / "logs/a/b.log").read_text() == "hello\n"
-    elif "FFError" in body:
-        assert (tmp_path / "logs/a/b.log").read_text() == said
+    assert ("Traceback" in done.stderr) == (why is not None and "Error: " in why)
+    log = tmp_path / "logs/a/b.log"
+    assert log.read_text().startswith("ff: epoch 1\n")
+    assert ("Traceback" in log.read_text()) == ("Traceback" in done.stderr)
+    # What an earlier line says is not taken for the error of a job that was killed.
+    assert cause(log) == why
+
+
+def test_each_cause_is_told_once_with_its_first_job_and_log(tmp_path):
+    for name, text in {
+        "a": "ff: epoch 1\nff: error: no data; fetch it\n",
+        "b": "ff: error: no data; fetch it\n",
+        "c": "ff: epoch 1\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+    failed = [(f"train {name}", str(tmp_path / name)) for name in "cbad"]
+    lines = explained(failed)
+    assert lines[0] == f"failed: train a and 1 more: no data; fetch it ({tmp_path}/a)"
+    assert lines[1].startswith(f"failed: train c and 1 more: {KILLED}")
+    assert lines[1].endswith(f"({tmp_path}/c)")
+    assert len(lines) == 2
+
+
+def test_many_causes_are_counted_not_listed(tmp_path):
+    for number in range(SHOWN + 3):
+        (tmp_path / f"{number:02}").write_text(f"ff: error: cause {number}\n")
+    lines = explained((f"train {path.name}", str(path)) for path in tmp_path.iterdir())
+    assert len(lines) == SHOWN + 1
+    assert lines[-1] == "failed: 3 more, for other reasons"
+    assert explained([]) == []
 
 
 def test_after_a_failure_only_collections_with_runs_get_tables(tmp_path, monkeypatch):
@@ -47,7 +84,7 @@ def test_after_a_failure_only_collections_with_runs_get_tables(tmp_path, monkeyp
     (tmp_path / "results" / RUN).mkdir(parents=True)
     log = tmp_path / f"logs/train/{RUN}.log"
     log.parent.mkdir(parents=True)
-    log.write_text("ff: epoch 1\nff: training diverged: lower the learning rate\n")
+    log.write_text("ff: epoch 1\nff: error: training diverged: lower the learning rate\n")
     written = after_failure("results", {"": [RUN], "demo/": ["DIGITS/784-30/ff/seed0"]})
     assert "results/summary/missing.csv" in written
     assert not (tmp_path / "results/demo").exists()

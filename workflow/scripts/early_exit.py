@@ -6,10 +6,10 @@ import torch
 
 from ff.config import ExecutionConfig
 from ff.datasets import open_prepared
+from ff.devices import choose_device
 from ff.early_exit import run_early_exit
 from ff.jobs import job
 from ff.measure.devices import thread_counts
-from ff.run import choose_device
 
 with job(snakemake.log[0]):
     measure = snakemake.params.measure

@@ -1,6 +1,5 @@
 """Rule prepare: raw files -> data/prepared/{dataset}.safetensors."""
 
-import os
 from pathlib import Path
 
 from ff.datasets import prepare
@@ -9,7 +8,7 @@ from ff.jobs import job
 with job(snakemake.log[0]):
     prepare(
         snakemake.wildcards.dataset,
-        os.environ.get("FF_DATA_DIR") or snakemake.config["data_dir"],
+        snakemake.config["data_dir"],
         Path(snakemake.output[0]).parent,
-        verify=snakemake.params.verify,
+        verify=snakemake.config["verify"],
     )

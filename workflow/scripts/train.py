@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ff.config import ExecutionConfig, run_config_of
+from ff.gpus import one_gpu
 from ff.jobs import hardware_log, job
 from ff.phases import process_start_s
 from ff.progress import Progress
@@ -15,6 +16,7 @@ seeds = snakemake.params.get("seeds", [run.seed])
 execution = ExecutionConfig(
     device=settings["device"],
     threads=snakemake.threads,
+    data_dir="",  # Snakemake has chosen the data, and that the run is to be made, maybe again.
     prepared_dir=str(Path(snakemake.input.data).parent),
     out=settings["results"],
     verify=settings["verify"],
@@ -23,7 +25,7 @@ execution = ExecutionConfig(
     idle_s=0 if settings["sidecar"] == "off" else settings["idle_s"],
 )
 first = replace(run, seed=seeds[0]).name
-with job(snakemake.log[0]), Progress(run.name) as progress:
+with job(snakemake.log[0]), one_gpu(settings["device"]), Progress(run.name) as progress:
     train(
         run,
         execution,
@@ -33,7 +35,6 @@ with job(snakemake.log[0]), Progress(run.name) as progress:
         hardware_log=hardware_log(settings["results"], first, "train"),
         inline_monitor=settings["sidecar"] == "inline",
         summarise=False,
-        # Snakemake has decided that the run is to be made again.
         overwrite=True,
         started_s=process_start_s(),
     )

@@ -1,0 +1,122 @@
+"""Settings as arguments of the command line, and in the YAML file of --config."""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from ff.config import ExecutionConfig, RecipeSettings, RunConfig, checked, parse_bool
+from ff.errors import FFError
+from ff.raw_data import data_folder
+
+SETTING_NAMES = {
+    setting.name
+    for kind in (RunConfig, ExecutionConfig, RecipeSettings)
+    for setting in dataclasses.fields(kind)
+    if setting.metadata
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"ff: {message}; see: {self.prog} --help\n")
+
+
+def add_settings(parser: argparse._ActionsContainer, kind: type) -> None:
+    """One option for each field of a settings dataclass; without it on the command line, no value is set."""
+    for setting in dataclasses.fields(kind):
+        if not setting.metadata:
+            continue
+        default = setting.default
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        options: dict[str, Any] = {
+            "dest": setting.name,
+            "default": argparse.SUPPRESS,
+            "help": f"{setting.metadata['help']} [{str(shown).lower() if setting.type is bool else shown}]".replace(
+                "%", "%%"
+            ),
+        }
+        if setting.type is bool:
+            # Bare, or with a value: agents of a sweep pass `--no-cuda=true`.
+            options |= {"nargs": "?", "const": True, "type": _boolean, "metavar": "true|false"}
+        elif "choices" in setting.metadata:
+            options["metavar"] = "|".join(setting.metadata["choices"])
+        else:
+            options["metavar"] = {"int": "N", "float": "X"}.get(getattr(setting.type, "__name__", ""), "VALUE")
+        parser.add_argument(f"--{setting.name.replace('_', '-')}", **options)
+
+
+def _boolean(text: str) -> bool:
+    try:
+        return parse_bool(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false") from None
+
+
+def config_file(path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings and recipe blocks of a YAML file; dashes and underscores in names are the same."""
+    if path is None:
+        return {}, {}
+    from ff.files import read_yaml
+
+    content = read_yaml(path, "config file") or {}
+    if not isinstance(content, dict):
+        raise FFError(f"config file {path} must hold settings as 'name: value'")
+    values = {str(key).replace("-", "_"): value for key, value in content.items()}
+    recipes = values.pop("recipes", None) or {}
+    return values, recipes
+
+
+def settings_of(args: argparse.Namespace, kinds: Sequence[type]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of `kinds` given in --config and on the command line, which wins; and the file's recipe blocks."""
+    names = {field.name for kind in kinds for field in dataclasses.fields(kind) if field.metadata}
+    values, recipes = config_file(getattr(args, "config", None))
+    given = {name: value for name, value in vars(args).items() if name in names}
+    if "data_dir" in names:
+        in_file = values.get("data_dir")
+        given["data_dir"] = str(data_folder(given.get("data_dir"), in_file and str(in_file)))
+    return {name: value for name, value in values.items() if name in names} | given, recipes
+
+
+def execution_of(values: dict[str, Any]) -> ExecutionConfig:
+    """The execution settings among `values`, checked."""
+    names = {field.name for field in dataclasses.fields(ExecutionConfig)}
+    return ExecutionConfig(
+        **checked(ExecutionConfig, {key: value for key, value in values.items() if key in names}, "run")
+    )
+
+
+def add_config(parser: argparse._ActionsContainer, more: str = "") -> None:
+    """The option --config."""
+    parser.add_argument(
+        "--config", metavar="FILE", help=f"YAML file with any of these settings{more}; the command line wins"
+    )
+
+
+def options_of_file(parser: argparse.ArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
+    """What the --config file in `argv` says of options that are no settings, as the command line would take it."""
+    finder = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    finder.add_argument("--config")
+    try:
+        path = finder.parse_known_args(argv)[0].config
+    except argparse.ArgumentError:
+        # Without a file; the parser itself says so.
+        return {}
+    values, _ = config_file(path)
+    found = {}
+    for action in parser._actions:
+        value = values.get(action.dest)
+        if value is None or action.dest in (*SETTING_NAMES, "help"):
+            continue
+        words = [str(word) for word in (value if isinstance(value, list) else [value])]
+        if action.nargs == 0:
+            if not isinstance(value, bool):
+                raise FFError(f"setting {action.dest!r} in {path} is {value!r}; allowed: true, false")
+            words = []
+        elif action.nargs not in ("+", "*"):
+            words = [",".join(words)]
+        if value is not False:
+            found[action.dest] = getattr(parser.parse_args([*action.option_strings[:1], *words]), action.dest)
+    return found
