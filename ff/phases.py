@@ -19,6 +19,9 @@ from ff.stamps import stamp_of_rows
 COLUMNS = ("model", "phase", "start_monotonic_s", "end_monotonic_s", "start_unix_s", "end_unix_s", "boot_id")
 # The first mark of every process that trains: from its start to the first line of its own work.
 START = "import"
+# Windows in which the process that measures does nothing, for the idle power (`ff.hardware.idle`).
+IDLE_BEFORE, IDLE_AFTER = "idle_before", "idle_after"
+IDLE = (IDLE_BEFORE, IDLE_AFTER)
 
 
 class Phase(NamedTuple):

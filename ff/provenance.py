@@ -15,8 +15,9 @@ from typing import Any
 PACKAGE = Path(__file__).resolve().parent
 # They watch a job - its progress, the hardware's samples - or choose its GPU, and change nothing of what it makes.
 BESIDE = ("ff.progress", "ff.hardware.recorder", "ff.gpus")
-# `ff train` summarises the samples at its end; in the workflow that is a rule of its own.
-NOT_TRAINING = ("ff.hardware.summary",)
+# `ff train` summarises the samples at its end; in the workflow that is a rule of its own. Whether a power sensor can be
+# read decides whether a training keeps still for a while before and after, and nothing of its numbers.
+NOT_TRAINING = ("ff.hardware.summary", "ff.hardware.sources")
 DATA_SUFFIXES = (".css", ".csv", ".html", ".js", ".json", ".svg")
 PACKAGES = (
     "torch",

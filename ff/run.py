@@ -21,10 +21,10 @@ from ff.devices import choose_device
 from ff.errors import FFError, is_out_of_memory
 from ff.evaluation import confusion, identify, predict, scores
 from ff.files import read_about, read_json, remove, write_csv, write_json
-from ff.hardware.idle import IDLE, IDLE_AFTER, IDLE_BEFORE, idle_window
+from ff.hardware.idle import idle_window
 from ff.memory import peak_host_mb
 from ff.network import readout_macs, training_macs
-from ff.phases import START, PhaseLog
+from ff.phases import IDLE, IDLE_AFTER, IDLE_BEFORE, START, PhaseLog
 from ff.resume import discard_state, has_state, load_state, run_lock, save_state
 from ff.staging import begin, carry_on, publish
 from ff.stamps import COLUMN, model_of, stamp_of, why_stale

@@ -32,9 +32,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ff.hardware import energy
-from ff.hardware.idle import IDLE
 from ff.hardware.log import Attempt, number
-from ff.phases import START, Phase
+from ff.phases import IDLE, START, Phase
 
 PERIODS = 20
 """A window shorter than so many periods of its sensor says little."""

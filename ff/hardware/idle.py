@@ -18,9 +18,6 @@ from collections.abc import Callable
 from ff.hardware.sources import open_power_source
 from ff.phases import PhaseLog
 
-IDLE_BEFORE, IDLE_AFTER = "idle_before", "idle_after"
-IDLE = (IDLE_BEFORE, IDLE_AFTER)
-
 # The sensor and the samples around the window's start still show what was before.
 _SETTLE_PERIODS = 2
 _SETTLE_S = 1.0

@@ -6,13 +6,13 @@ import pytest
 from fake_boards import FakeTree, Following, wait_until
 
 from ff.hardware import idle
-from ff.hardware.idle import IDLE_AFTER, IDLE_BEFORE, idle_window, power_readable
+from ff.hardware.idle import idle_window, power_readable
 from ff.hardware.ina3221 import Ina3221
 from ff.hardware.log import read_log
 from ff.hardware.recorder import Recorder
 from ff.hardware.sources import Choice
 from ff.hardware.summary import summarise
-from ff.phases import PhaseLog, read_phases
+from ff.phases import IDLE_AFTER, IDLE_BEFORE, PhaseLog, read_phases
 
 
 def test_without_a_sensor_nothing_is_waited_for_and_nothing_marked(tmp_path):

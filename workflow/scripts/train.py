@@ -24,15 +24,13 @@ execution = ExecutionConfig(
     hw_interval_ms=settings["hw_interval_ms"],
     idle_s=0 if settings["sidecar"] == "off" else settings["idle_s"],
 )
-first = replace(run, seed=seeds[0]).name
+log = hardware_log(settings["results"], replace(run, seed=seeds[0]).name, "train")
 with job(snakemake.log[0]), one_gpu(settings["device"]), Progress(run.name) as progress:
     train(
-        run,
-        execution,
-        seeds,
+        *(run, execution, seeds),
         say=progress.say,
         on_epoch=progress.epoch,
-        hardware_log=hardware_log(settings["results"], first, "train"),
+        hardware_log=log,
         inline_monitor=settings["sidecar"] == "inline",
         summarise=False,
         overwrite=True,
