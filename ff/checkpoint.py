@@ -1,11 +1,14 @@
 """Checkpoints: safetensors in and out, one network a file, no pickle.
 
 Tensors: `layers.{l}.weight` [W_l, W_(l-1)], `layers.{l}.bias` [W_l], `heads.{l}.weight` [10, W_1 + ... + W_l],
-`heads.{l}.bias` [10], l from 1. All else is one JSON text under the metadata key `ff`.
+`heads.{l}.bias` [10], l from 1. All else is one JSON text under the metadata key `ff`, the model's stamp (`ff.stamps`)
+among it: a hash of config and tensors that every file derived from the model repeats, and that tells a damaged file.
 """
 
+import hashlib
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,11 +19,11 @@ from ff.errors import FFError
 from ff.files import write_tensors
 from ff.network import Network
 
-FORMAT = 1
+FORMAT = 2
 
 
-def save(path: str | os.PathLike, network: Network, seed_index: int, config: RunConfig) -> None:
-    """Write the network of one seed of `network`, with the config that made it."""
+def save(path: str | os.PathLike, network: Network, seed_index: int, config: RunConfig) -> str:
+    """Write the network of one seed of `network`, with the config that made it; returns the model's stamp."""
     tensors = {}
     for layer, count in enumerate(network.feature_counts()):
         tensors[f"layers.{layer + 1}.weight"] = network.weights[layer][seed_index]
@@ -34,14 +37,27 @@ def save(path: str | os.PathLike, network: Network, seed_index: int, config: Run
         "torch": torch.__version__,
         "channels": network.channels,
         "config": config.as_dict(),
+        "model": stamp(tensors, config.as_dict()),
     }
     write_tensors(path, tensors, meta)
+    return meta["model"]
+
+
+def stamp(tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> str:
+    """SHA-256 (16 digits) over a config and the names, types, shapes and bytes of its model's tensors."""
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def load(path: str | os.PathLike, device: torch.device | str = "cpu") -> tuple[Network, dict[str, Any]]:
     """The network (S = 1) of a checkpoint and its metadata; `config(metadata)` gives the RunConfig.
 
-    Raises FFError when the file is missing, is no ff checkpoint, or its tensors do not fit its config.
+    Raises FFError when the file is missing, is no ff checkpoint, was changed after it was written, or its tensors do
+    not fit its config.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -49,6 +65,8 @@ def load(path: str | os.PathLike, device: torch.device | str = "cpu") -> tuple[N
         with safe_open(path, framework="pt", device=str(device)) as file:
             meta = json.loads((file.metadata() or {})["ff"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        if meta["model"] != stamp({name: tensor.cpu() for name, tensor in tensors.items()}, meta["config"]):
+            raise ValueError("its content does not fit its hash: it was damaged or changed after it was written")
         run = config(meta)
         network = _assemble(tensors, run, int(meta["channels"]))
     except FileNotFoundError:

@@ -148,6 +148,9 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser.add_argument_group("execution"), ExecutionConfig)
     add_settings(parser.add_argument_group("recipe (overrides of the named recipe)"), RecipeSettings)
     parser.add_argument("--no-wandb", action="store_true", help="do not mirror this run to Weights & Biases")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a finished result, once the new one is complete"
+    )
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -156,14 +159,19 @@ def _train(args: argparse.Namespace) -> int:
     names = {field.name for field in dataclasses.fields(ExecutionConfig)}
     config, warnings = make_run_config({k: v for k, v in values.items() if k not in names}, recipes)
     from ff.files import read_json
+    from ff.phases import process_start_s
     from ff.progress import Progress
-    from ff.run import run_folder, train
+    from ff.run import HARDWARE_LOG_STATE, SAME, run_folder, standing_result, train
     from ff.tracking import open_tracker
     from ff.trainer import Epoch, history_rows
 
     folder = run_folder(config, execution.out)
+    if not args.overwrite and standing_result(folder, config, execution) == SAME:
+        train(config, execution, say=_say)
+        _print_result(config.name, folder)
+        return 0
     mode = "disabled" if args.no_wandb else "auto"
-    log = folder / "hardware.jsonl"
+    log = folder / HARDWARE_LOG_STATE
     tracker = open_tracker(mode, execution.project, config.name, config=config.as_dict(), hardware_log=log)
 
     def on_epoch(epoch: Epoch, total: int) -> None:
@@ -171,16 +179,30 @@ def _train(args: argparse.Namespace) -> int:
         tracker.epoch(history_rows([epoch], 0)[0])
 
     with Progress(config.name) as progress, tracker:
-        train(config, execution, warnings=warnings, say=progress.say, on_epoch=on_epoch, hardware_log=log)
+        train(
+            config,
+            execution,
+            warnings=warnings,
+            say=progress.say,
+            on_epoch=on_epoch,
+            overwrite=args.overwrite,
+            started_s=process_start_s(),
+        )
         tracker.finish(read_json(folder / "metrics.json"), folder / "model.safetensors")
     for warning in tracker.warnings:
         _say(f"warning: {warning}")
+    _print_result(config.name, folder)
+    return 0
+
+
+def _print_result(name: str, folder: Path) -> None:
+    from ff.files import read_json
+
     final, seconds = (read_json(folder / "metrics.json")[key] for key in ("final", "seconds"))
     goodness = final["test_goodness_accuracy"]
     by_goodness = f", {goodness:.2%} (goodness)" if goodness is not None else ""
     accuracy = f"test accuracy {final['test_accuracy']:.2%} (head){by_goodness}"
-    print(f"{config.name}: {accuracy}; {seconds['total']:.1f} s; {folder}")
-    return 0
+    print(f"{name}: {accuracy}; {seconds['total']:.1f} s; {folder}")
 
 
 # -- prepare ----

@@ -210,9 +210,33 @@ def make_run_config(
         raise FFError(
             f"recipe name {_shown(config.recipe)} must begin with a letter, digit or '_' and go on with these or '.'"
         )
+    if config.rep_epochs + config.softmax_epochs == 0:
+        raise FFError("rep_epochs and softmax_epochs are both 0: nothing would be trained; give one of them at least 1")
     layers, warning = resolve_layers(config.dataset, config.layers)
     settings = resolve_recipe(config.recipe, overrides, recipes)
-    return dataclasses.replace(config, layers=layers, settings=settings), [warning] if warning else []
+    config = dataclasses.replace(config, layers=layers, settings=settings)
+    block = (recipes or {}).get(config.recipe) or {}
+    return config, [*([warning] if warning else []), *_without_effect(config, {**block, **overrides})]
+
+
+def _without_effect(config: RunConfig, given: Mapping[str, Any]) -> list[str]:
+    """A warning for what was asked for and changes nothing, or leaves a readout that was never trained."""
+    settings, warnings = config.settings, []
+    unused = {
+        "alpha": settings.loss != "symba" and f"loss {settings.loss} has no alpha",
+        "threshold": settings.loss != "threshold" and f"loss {settings.loss} has no threshold",
+        "hardness": settings.negatives != "hard" and f"negatives {settings.negatives} are drawn evenly",
+    }
+    if settings.method == "backprop":
+        unused = dict.fromkeys(
+            ("loss", "alpha", "threshold", "negatives", "hardness", "overlay_value"), "method backprop does not use it"
+        )
+    elif config.softmax_epochs == 0:
+        warnings.append("softmax_epochs is 0: the heads stay untrained, so the head readout only guesses")
+    elif config.rep_epochs == 0:
+        warnings.append("rep_epochs is 0: the layers stay random, so the goodness readout only guesses")
+    useless = {name: why for name, why in unused.items() if name in given and why}
+    return [*warnings, *(f"{name} has no effect on recipe {config.recipe}: {why}" for name, why in useless.items())]
 
 
 def run_config_of(values: Mapping[str, Any]) -> RunConfig:

@@ -252,8 +252,8 @@ def run_early_exit(
     network, meta = checkpoint.load(folder / "model.safetensors", device)
     config = checkpoint.config(meta)
     splits = split_of(config, prepared)
-    columns = [*_COLUMNS[:-6], *(f"share_exit_{k + 1}" for k in range(network.depth)), *_COLUMNS[-6:]]
-    head = {"schema": SCHEMA, "run": identify(config)}
+    columns = ["model", *_COLUMNS[:-6], *(f"share_exit_{k + 1}" for k in range(network.depth)), *_COLUMNS[-6:]]
+    head = {"schema": SCHEMA, "run": identify(config, meta["model"])}
     if len(splits["val"][1]) == 0:
         reason = "the run has no validation split (val_size 0) to calibrate on, and the test split may not choose"
         nothing = {"available": False, "reason": reason, "operating_point": None, "calibration": None}
@@ -305,7 +305,7 @@ def run_early_exit(
         "timing": timing,
     }
     rows = [row for pair in zip(points["val"], points["test"], strict=True) for row in pair]
-    write_csv(folder / "early_exit.csv", columns, rows)
+    write_csv(folder / "early_exit.csv", columns, [{"model": meta["model"], **row} for row in rows])
     write_json(folder / "early_exit.json", document)
 
 

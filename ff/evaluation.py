@@ -26,7 +26,7 @@ SCHEMA = 1
 ECE_BINS = 15
 HISTOGRAM_BINS = 80
 PROBABILITY_BINS = 40
-DISTRIBUTION_COLUMNS = ("split", "kind", "depth", "group", "bin_low", "bin_high", "count")
+DISTRIBUTION_COLUMNS = ("model", "split", "kind", "depth", "group", "bin_low", "bin_high", "count")
 
 
 class Predictions(NamedTuple):
@@ -109,14 +109,15 @@ class Evaluation(NamedTuple):
     distributions: list[dict[str, Any]]
 
 
-def identify(config: RunConfig) -> dict[str, Any]:
-    """The `run` block that each JSON file of a run folder begins with."""
+def identify(config: RunConfig, model: str) -> dict[str, Any]:
+    """The `run` block that each JSON file of a run folder begins with; `model` is the stamp of its model."""
     return {
         "name": config.name,
         "dataset": config.dataset,
         "layers": config.layers_name,
         "recipe": config.recipe,
         "seed": config.seed,
+        "model": model,
     }
 
 
@@ -178,13 +179,17 @@ def run_evaluation(
     """Write evaluation.json and distributions.csv of the run whose model.safetensors lies in `run_folder`."""
     folder = Path(run_folder)
     network, meta = checkpoint.load(folder / "model.safetensors", device)
-    evaluation = evaluate_run(network, prepared, checkpoint.config(meta), batch_size)
+    evaluation = evaluate_run(network, prepared, checkpoint.config(meta), meta["model"], batch_size)
     write_json(folder / "evaluation.json", evaluation.document)
     write_csv(folder / "distributions.csv", DISTRIBUTION_COLUMNS, evaluation.distributions)
 
 
-def evaluate_run(network: Network, prepared: Prepared, config: RunConfig, batch_size: int = 512) -> Evaluation:
+def evaluate_run(
+    network: Network, prepared: Prepared, config: RunConfig, model: str, batch_size: int = 512
+) -> Evaluation:
     """Everything that evaluation.json and distributions.csv say of a network (S = 1) trained with `config`.
+
+    `model` is its stamp.
 
     Negatives of the goodness distributions are the test images under a wrong label each, drawn evenly from
     the nine wrong ones with the run's seed. Raises FFError when the data set is not the one `config` names.
@@ -207,7 +212,7 @@ def evaluate_run(network: Network, prepared: Prepared, config: RunConfig, batch_
     alive_split = "val" if len(readings["val"].labels) else "train"
     document = {
         "schema": SCHEMA,
-        "run": identify(config),
+        "run": identify(config, model),
         "classes": list(classes),
         "definitions": {
             "negatives": "test images under one wrong label each, drawn evenly from the nine wrong ones",
@@ -222,7 +227,8 @@ def evaluate_run(network: Network, prepared: Prepared, config: RunConfig, batch_
         "layers": _layers(network, test, readings[alive_split], groups),
         "confidence": confidence,
     }
-    return Evaluation(document, _distributions(test, groups))
+    rows = [{"model": model, **row} for row in _distributions(test, groups)]
+    return Evaluation(document, rows)
 
 
 # -- scores by split, readout and depth ----

@@ -1,10 +1,12 @@
 """Files that are written whole or not at all, and the two text formats that ff writes.
 
-Every writer here makes a temporary file in the target's own folder, flushes it to the disk and renames it over
-the target (POSIX rename is atomic within a file system), so a crash leaves the old file or the new one.
+Every writer here makes a temporary file in the target's own folder, flushes it to the disk, renames it over the target
+(POSIX rename is atomic within a file system) and flushes the folder, so a crash leaves the old file or the new one, and
+a file that a caller was told of survives a power cut.
 """
 
 import csv
+import errno
 import io
 import json
 import math
@@ -39,11 +41,32 @@ def write_through(path: str | os.PathLike, fill: Callable[[Path], None]) -> None
             os.fsync(file.fileno())
         os.replace(temporary, path)
         temporary = None
+        sync_folder(path.parent)
     except OSError as error:
         raise FFError(f"cannot write {path}: {error.strerror or error}; free space or choose another folder") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def remove(path: str | os.PathLike) -> None:
+    """Remove a file, if it is there, and what killed writers of it have left. Nobody else may be writing it."""
+    path = Path(path)
+    for file in (path, *path.parent.glob(f".{path.name}.*.tmp")):
+        file.unlink(missing_ok=True)
+
+
+def sync_folder(folder: str | os.PathLike) -> None:
+    """Flush a folder's entries to the disk: a rename is in memory only until then (fsync(2))."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some network file systems cannot; there the rename itself has reached the server.
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(handle)
 
 
 def write_tensors(path: str | os.PathLike, tensors: "Mapping[str, Tensor]", about: Any) -> None:
@@ -62,6 +85,26 @@ def write_tensors(path: str | os.PathLike, tensors: "Mapping[str, Tensor]", abou
             raise OSError(str(error)) from error
 
     write_through(path, fill)
+
+
+# The format's own limit on the length of a header (safetensors, README "Format").
+_LONGEST_HEADER = 100_000_000
+
+
+def read_about(path: str | os.PathLike) -> Any:
+    """What `write_tensors` said about a file's tensors, from its header alone: imports no torch, checks no content.
+
+    Raises FFError when the file is missing or is no such file.
+    """
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, _LONGEST_HEADER)))
+        return json.loads(header["__metadata__"]["ff"])
+    except OSError as error:
+        raise FFError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise FFError(f"{path} was not written by ff ({error})") from error
 
 
 def _umask() -> int:

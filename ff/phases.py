@@ -1,26 +1,28 @@
 """Phase marks: when each part of a job began and ended, on the clock that the hardware log uses.
 
-A line is appended to phases.csv as each phase ends, so the marks of a job that is killed survive up to there, and
-a resumed run adds lines for the part it repeats. CLOCK_MONOTONIC is shared by all processes of one boot; `boot_id`
-tells marks of different boots (or machines) apart.
+A line is appended to phases.csv as each part ends, so the marks of a job that is killed survive up to there. Rows of
+one name add up: a training has a row per epoch. CLOCK_MONOTONIC is shared by all processes of one boot; `boot_id` tells
+marks of different boots (or machines) apart.
 """
 
 import os
 import time
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from ff.errors import FFError
 from ff.files import csv_text, read_csv, write_csv
+from ff.stamps import stamp_of_rows
 
-COLUMNS = ("phase", "start_monotonic_s", "end_monotonic_s", "start_unix_s", "end_unix_s", "boot_id")
+COLUMNS = ("model", "phase", "start_monotonic_s", "end_monotonic_s", "start_unix_s", "end_unix_s", "boot_id")
+# The first mark of every process that trains: from its start to the first line of its own work.
+START = "import"
 
 
 class Phase(NamedTuple):
-    """One finished phase; times in seconds."""
+    """One finished part of a job; times in seconds."""
 
     name: str
     start_monotonic_s: float
@@ -28,6 +30,11 @@ class Phase(NamedTuple):
     start_unix_s: float
     end_unix_s: float
     boot_id: str
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasted."""
+        return self.end_monotonic_s - self.start_monotonic_s
 
 
 def boot_id() -> str:
@@ -38,32 +45,72 @@ def boot_id() -> str:
         return ""
 
 
-class PhaseLog:
-    """Times phases and appends them to `path` (None: only keeps the sums in `seconds`)."""
+def process_start_s() -> float:
+    """When this process started, on the monotonic clock; now where the system does not say.
 
-    def __init__(self, path: str | os.PathLike | None = None):
+    Linux: field 22 of /proc/self/stat, in clock ticks since boot (proc(5)), which is CLOCK_BOOTTIME.
+    """
+    now = time.monotonic()
+    try:
+        # The second field is the program's name in brackets, which may hold anything.
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        since_boot_s = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return min(now, now - (time.clock_gettime(time.CLOCK_BOOTTIME) - since_boot_s))
+    except (OSError, ValueError, IndexError, AttributeError):
+        return now
+
+
+class PhaseLog:
+    """Times the parts of a job and appends them to `path` (None: only keeps them in `rows`); `model` is its stamp."""
+
+    def __init__(self, path: str | os.PathLike | None = None, model: str = ""):
         self.path = Path(path) if path is not None else None
-        self.seconds: dict[str, float] = defaultdict(float)
-        self._own: list[dict[str, object]] = []
-        self._boot_id = boot_id()
+        self.rows: list[Phase] = []
+        self._model, self._boot_id = model, boot_id()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Mark the enclosed block as phase `name`; a block that raises is marked too."""
-        start, start_unix = time.monotonic(), time.time()
+        """Mark the enclosed block as part `name`; a block that raises is marked too."""
+        start = time.monotonic()
         try:
             yield
         finally:
-            end = time.monotonic()
-            self.seconds[name] += end - start
-            self._append(Phase(name, start, end, start_unix, time.time(), self._boot_id))
+            self.mark(name, start)
+
+    def mark(self, name: str, start_monotonic_s: float) -> None:
+        """Mark the time from `start_monotonic_s` until now as part `name`."""
+        end, unix = time.monotonic(), time.time()
+        started_unix = unix - (end - start_monotonic_s)
+        self.rows.append(Phase(name, start_monotonic_s, end, started_unix, unix, self._boot_id))
+        self._append(self.rows[-1])
+
+    def seconds(self, name: str) -> float:
+        """Seconds of all rows called `name`, 0 without any."""
+        return sum(row.seconds for row in self.rows if row.name == name)
+
+    def stretches(self) -> list[list[Phase]]:
+        """The rows of each process that had a part in the job: each begins with the mark `import`."""
+        stretches: list[list[Phase]] = []
+        for row in self.rows:
+            if row.name == START or not stretches:
+                stretches.append([])
+            stretches[-1].append(row)
+        return stretches
+
+    def continue_after(self, earlier: Sequence[Phase]) -> None:
+        """Put the marks of earlier stretches before the own ones; whatever else the file held is forgotten."""
+        self.rows = [*earlier, *self.rows]
+        if self.path is not None:
+            self.write(self.path, self._model)
+
+    def write(self, path: str | os.PathLike, model: str) -> None:
+        """Write all rows to `path`, whole, as those of `model`."""
+        write_csv(path, COLUMNS, [_row(row, model) for row in self.rows])
 
     def _append(self, phase: Phase) -> None:
         if self.path is None:
             return
-        row = dict(zip(COLUMNS, phase, strict=True))
-        self._own.append(row)
-        header, line = csv_text(COLUMNS, [row]).splitlines(keepends=True)
+        header, line = csv_text(COLUMNS, [_row(phase, self._model)]).splitlines(keepends=True)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "ab+") as file:
@@ -78,10 +125,9 @@ class PhaseLog:
         except OSError as error:
             raise FFError(f"cannot write {self.path}: {error.strerror}; free space or choose another folder") from error
 
-    def forget_earlier(self) -> None:
-        """Leave only what this process marked: the marks before it belong to a run that is not continued."""
-        if self.path is not None:
-            write_csv(self.path, COLUMNS, self._own)
+
+def _row(phase: Phase, model: str) -> dict[str, object]:
+    return dict(zip(COLUMNS, (model, *phase), strict=True))
 
 
 def read_phases(path: str | os.PathLike) -> list[Phase]:
@@ -89,8 +135,13 @@ def read_phases(path: str | os.PathLike) -> list[Phase]:
     phases = []
     for row in read_csv(path):
         try:
-            times = [float(row[column]) for column in COLUMNS[1:5]]
+            times = [float(row[column]) for column in COLUMNS[2:6]]
             phases.append(Phase(row["phase"], *times, row["boot_id"] or ""))
         except (KeyError, TypeError, ValueError):
             continue
     return phases
+
+
+def model_of_phases(path: str | os.PathLike) -> str | None:
+    """The stamp of the model that the job behind phases.csv made or used; None where the job did not get so far."""
+    return stamp_of_rows(read_csv(path)) if Path(path).exists() else None

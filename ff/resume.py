@@ -7,12 +7,13 @@ failed job leaves it. It is keyed by a hash of config, code and data; another ke
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from ff.errors import FFError
-from ff.files import write_tensors
+from ff.files import remove, write_tensors
+from ff.phases import Phase
 from ff.trainer import Epoch, TrainingState
 
 STATE_NAME, LOCK_NAME = ".resume.safetensors", ".lock"
@@ -45,8 +46,8 @@ def run_lock(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
         os.close(handle)
 
 
-def save_state(folder: Path, key: str, state: TrainingState) -> None:
-    """Write the state after an epoch, whole or not at all."""
+def save_state(folder: Path, key: str, state: TrainingState, phases: Sequence[Phase]) -> None:
+    """Write the state after an epoch, whole or not at all, with the phase marks up to it."""
     tensors = {}
     for name, adam in (("layers", state.layers), ("heads", state.heads)):
         tensors |= {
@@ -58,26 +59,33 @@ def save_state(folder: Path, key: str, state: TrainingState) -> None:
         "key": key,
         "steps": {"layers": state.layers.steps, "heads": state.heads.steps},
         "history": [epoch._asdict() for epoch in state.history],
+        "phases": phases,
     }
     write_tensors(folder / STATE_NAME, tensors, meta)
 
 
-def load_state(folder: Path, key: str, state: TrainingState, say: Callable[[str], None]) -> bool:
-    """Fill `state` from the folder's resume state; False, with a message, where there is none of this key."""
+def load_state(
+    folder: Path, key: str, state: TrainingState, say: Callable[[str], None] = lambda text: None
+) -> list[Phase] | None:
+    """Fill `state` from the folder's resume state; returns the phase marks up to it.
+
+    None, with a message where there is something to say, if there is no state of this key.
+    """
     from safetensors import SafetensorError, safe_open
 
     path = folder / STATE_NAME
     if not path.exists():
-        return False
+        return None
     try:
         with safe_open(path, framework="pt") as file:
             meta = json.loads(file.metadata()["ff"])
             if meta["key"] != key:
                 say(f"{path} belongs to another config, code or data: starting from the first epoch")
-                return False
+                return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         steps = {name: int(meta["steps"][name]) for name in ("layers", "heads")}
         history = [Epoch(**epoch) for epoch in meta["history"]]
+        phases = [Phase(str(name), *map(float, times), str(boot)) for name, *times, boot in meta["phases"]]
         targets = {
             f"{name}.{part}": getattr(adam, part)
             for name, adam in (("layers", state.layers), ("heads", state.heads))
@@ -88,12 +96,12 @@ def load_state(folder: Path, key: str, state: TrainingState, say: Callable[[str]
                 raise ValueError(f"{name} has another shape or type")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         say(f"{path} cannot be read ({error}): starting from the first epoch")
-        return False
+        return None
     # Nothing before this line may change `state`: what starts from the first epoch starts clean.
     for name, target in targets.items():
         target.copy_(tensors[name])
     state.layers.steps, state.heads.steps, state.history = steps["layers"], steps["heads"], history
-    return True
+    return phases
 
 
 def has_state(folder: Path) -> bool:
@@ -102,7 +110,8 @@ def has_state(folder: Path) -> bool:
 
 
 def discard_state(folder: Path) -> None:
-    """Remove the resume state of a run that is done, and what a killed writer may have left of it."""
-    (folder / STATE_NAME).unlink(missing_ok=True)
-    for leftover in folder.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+    """Remove the resume state of a run that is done, and what a killed writer may have left of it.
+
+    Other temporary files are not touched: another job may be writing them at this moment.
+    """
+    remove(folder / STATE_NAME)

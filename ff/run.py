@@ -5,8 +5,6 @@ metrics.json: where that stands, the run is complete.
 """
 
 import os
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -18,21 +16,27 @@ import torch
 
 from ff import checkpoint, provenance
 from ff.config import ExecutionConfig, RunConfig
-from ff.datasets import Prepared, open_or_prepare, standardise
+from ff.datasets import Prepared, open_or_prepare, prepared_path, standardise
 from ff.errors import FFError
 from ff.evaluation import confusion, identify, predict, scores
-from ff.files import read_json, write_csv, write_json, write_text
+from ff.files import read_about, read_json, remove, write_csv, write_json
+from ff.memory import peak_host_mb
 from ff.network import readout_macs, training_macs
-from ff.phases import PhaseLog
+from ff.phases import START, PhaseLog
 from ff.resume import discard_state, has_state, load_state, run_lock, save_state
+from ff.staging import begin, carry_on, publish
+from ff.stamps import COLUMN, model_of, stamp_of, why_stale
 from ff.trainer import Epoch, Trainer, effective_val_size, history_columns, history_rows
 
 Say = Callable[[str], None]
 OnEpoch = Callable[[Epoch, int], None]
-PHASES_STATE = ".phases.csv"
-# getrusage(2): kilobytes on Linux, bytes on macOS.
-_MAXRSS_PER_MB = 2**20 if sys.platform == "darwin" else 2**10
 FILES = ("model.safetensors", "metrics.json", "history.csv", "phases.csv")
+# Of a training that is not finished: an older result keeps its own files until the new one is complete.
+PHASES_STATE, HARDWARE_LOG_STATE = ".phases.csv", ".hardware.jsonl"
+HARDWARE_LOG = "hardware.jsonl"
+# What `standing_result` says of a folder.
+NOTHING, SAME = "nothing", "same"
+ALREADY_FINISHED = "the run is finished with these settings: nothing to do (--overwrite trains it again)"
 
 
 def run_folder(config: RunConfig, out: str | os.PathLike) -> Path:
@@ -66,26 +70,46 @@ def train(
     hardware_log: str | os.PathLike | None = None,
     inline_monitor: bool | None = None,
     summarise: bool = True,
+    overwrite: bool = False,
+    started_s: float | None = None,
 ) -> list[Path]:
-    """Train the run of `config`, or one run for each of `seeds` as a group, and write the folders; gives them.
+    """Train the run of `config`, or one run for each of `seeds` as a group, and write the folders; returns them.
 
-    A run that was interrupted goes on from its last epoch. `hardware_log` is where the hardware samples are, or
-    (`inline_monitor`, by default the setting enable_hw_monitor) are written by this process, which then makes
-    hardware.csv and hardware.json of them unless `summarise` is off (the DAG has a rule for that).
-    Raises FFError when the data cannot be had, the loss stops being finite, or a file cannot be written.
+    A run that was interrupted goes on from its last epoch. A finished result of the same settings is left as it is; one
+    of other settings, or any with `overwrite`, is replaced once the new one is complete, which needs `overwrite`.
+    `hardware_log` is where the hardware samples are, or (`inline_monitor`, by default the setting enable_hw_monitor)
+    are written by this process, which then makes hardware.csv and hardware.json of them unless `summarise` is off (the
+    DAG has a rule for that). `started_s`: when the work began on the monotonic clock, for a process that was started
+    for this training alone; the time until now counts as `import`.
+    Raises FFError when the folder holds a finished result of other settings, the data cannot be had, the loss stops
+    being finite, or a file cannot be written.
     """
     configs = [replace(config, seed=seed) for seed in (seeds or [config.seed])]
     folders = [run_folder(one, execution.out) for one in configs]
-    log = Path(hardware_log or folders[0] / "hardware.jsonl")
+    started_s = time.monotonic() if started_s is None else started_s
     inline = execution.enable_hw_monitor if inline_monitor is None else inline_monitor
     if execution.threads:
         torch.set_num_threads(execution.threads)
     device = choose_device(execution)
     with ExitStack() as stack:
         waited = [stack.enter_context(run_lock(folder, say)) for folder in folders]
-        if all(waited) and all(is_complete(folder, one) for folder, one in zip(folders, configs, strict=True)):
-            say("the other process has finished the run: nothing left to do")
+        for folder in folders:
+            carry_on(folder)
+        standing = [standing_result(folder, one, execution) for folder, one in zip(folders, configs, strict=True)]
+        if all(result == SAME for result in standing) and (all(waited) or not overwrite):
+            say("the other process has finished the run: nothing left to do" if all(waited) else ALREADY_FINISHED)
+            _tidy(folders)
+            if summarise and inline and why_stale(_hardware_stamp(folders[0]), model_of(folders[0])):
+                # Killed between the result and the summary of its hardware log.
+                _summarise_hardware(folders, Path(hardware_log or folders[0] / HARDWARE_LOG_STATE), say)
             return folders
+        for folder, result in zip(folders, standing, strict=True):
+            if result not in (SAME, NOTHING) and not overwrite:
+                raise FFError(
+                    f"{folder} holds a finished run with other settings ({result}); keep it by giving another --out, "
+                    "or replace it with --overwrite"
+                )
+        log = Path(hardware_log or folders[0] / HARDWARE_LOG_STATE)
         if inline:
             from ff.hardware.recorder import record
 
@@ -97,7 +121,7 @@ def train(
                 stack.callback(_summarise_hardware, folders, log, say)
             stack.enter_context(record(log, execution.hw_interval_ms))
         try:
-            _train_locked(configs, folders, execution, device, list(warnings), say, on_epoch)
+            _train_locked(configs, folders, execution, device, list(warnings), say, on_epoch, started_s)
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -121,40 +145,37 @@ def _train_locked(
     warnings: list[str],
     say: Say,
     on_epoch: OnEpoch,
+    started_s: float,
 ) -> None:
     config, started = configs[0], time.time()
     dtype = torch.float64 if config.precision == "float64" else torch.float32
     phases = PhaseLog(folders[0] / PHASES_STATE)
+    phases.mark(START, started_s)
     with phases.phase("load"):
         prepared = open_or_prepare(
             config.dataset, execution.data_dir, execution.prepared_dir, execution.verify, execution.download
         )
         images = standardise(prepared.train, prepared.facts, device, dtype)
-        trainer = Trainer(config, [one.seed for one in configs], images)
+        trainer = Trainer(config, [one.seed for one in configs], images, phases.phase)
     warnings = [*warnings, *prepared.warnings, *_reduced_validation(config, len(images.labels))]
     for warning in warnings:
         say(f"warning: {warning}")
     key = "-".join([*(one.identity() for one in configs), provenance.code_hash(), prepared.content[:12], device.type])
-    resumed_from = len(trainer.state.history) if load_state(folders[0], key, trainer.state, say) else None
+    earlier = load_state(folders[0], key, trainer.state, say)
+    phases.continue_after(earlier or [])
     total = sum(epochs for _, epochs in trainer.schedule)
-    if resumed_from is None:
-        phases.forget_earlier()
-    else:
+    resumed_from = None if earlier is None else len(trainer.state.history)
+    if resumed_from is not None:
         say(f"resuming after epoch {resumed_from} of {total}")
-    for folder in folders:
-        for name in FILES:
-            (folder / name).unlink(missing_ok=True)
     for phase, _ in trainer.schedule:
-        with phases.phase(phase):
-            for epoch in trainer.epochs(phase):
-                save_state(folders[0], key, trainer.state)
-                on_epoch(epoch, total)
+        for epoch in trainer.epochs(phase):
+            save_state(folders[0], key, trainer.state, phases.rows)
+            on_epoch(epoch, total)
     with phases.phase("evaluation"):
         results = score(trainer, prepared)
     common = {
-        "seconds": _seconds(trainer, phases),
         "peak_memory_mb": {
-            "host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _MAXRSS_PER_MB,
+            "host": peak_host_mb(),
             "device": torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None,
         },
         "provenance": {
@@ -168,16 +189,28 @@ def _train_locked(
         },
         "resumed_from_epoch": resumed_from,
     }
-    marks = phases.path.read_text()
     network = trainer.state.network
-    for index, (one, folder) in enumerate(zip(configs, folders, strict=True)):
-        checkpoint.save(folder / "model.safetensors", network, index, one)
-        write_csv(folder / "history.csv", history_columns(network.depth), history_rows(trainer.state.history, index))
-        write_text(folder / "phases.csv", marks)
-        write_json(folder / "metrics.json", metrics(one, results[index], trainer, common))
+    staged = [begin(folder) for folder in folders]
+    models = []
+    with phases.phase("write"):
+        for index, (one, folder) in enumerate(zip(configs, staged, strict=True)):
+            models.append(checkpoint.save(folder / "model.safetensors", network, index, one))
+            rows = [{COLUMN: models[-1], **row} for row in history_rows(trainer.state.history, index)]
+            write_csv(folder / "history.csv", [COLUMN, *history_columns(network.depth)], rows)
+    common["seconds"] = _seconds(trainer, phases)
+    for index, (one, folder, model) in enumerate(zip(configs, staged, models, strict=True)):
+        phases.write(folder / "phases.csv", model)
+        write_json(folder / "metrics.json", metrics(one, model, results[index], trainer, common))
+    for folder in folders:
+        publish(folder)
+    _tidy(folders)
+
+
+def _tidy(folders: list[Path]) -> None:
+    """Remove what only a training that is not finished needs."""
     for folder in folders:
         discard_state(folder)
-    phases.path.unlink()
+        remove(folder / PHASES_STATE)
 
 
 def _reduced_validation(config: RunConfig, count: int) -> list[str]:
@@ -211,9 +244,9 @@ def score(trainer: Trainer, prepared: Prepared) -> list[list[dict[str, Any]]]:
 
 
 def metrics(
-    config: RunConfig, results: list[dict[str, Any]], trainer: Trainer, common: dict[str, Any]
+    config: RunConfig, model: str, results: list[dict[str, Any]], trainer: Trainer, common: dict[str, Any]
 ) -> dict[str, Any]:
-    """The content of metrics.json for one run (workflow/schemas/metrics.schema.json)."""
+    """The content of metrics.json for one run (workflow/schemas/metrics.schema.json); `model` is its stamp."""
     at_full_depth = {
         (row["split"], row["readout"]): row for row in results if row["depth"] == trainer.state.network.depth
     }
@@ -226,7 +259,7 @@ def metrics(
     return {
         "schema": 1,
         "config": config.as_dict(),
-        "run": identify(config),
+        "run": identify(config, model),
         "final": {
             f"{split}_{suffix}": accuracy(split, readout)
             for split in ("test", "val", "train")
@@ -234,6 +267,7 @@ def metrics(
         },
         "results": results,
         "seconds": seconds,
+        "shared_by_seeds": len(trainer.seeds),
         "samples_per_s": {
             phase: count * epochs / seconds[phase] if epochs and seconds[phase] else None
             for phase, epochs in trainer.schedule
@@ -250,31 +284,67 @@ def metrics(
 
 
 def _seconds(trainer: Trainer, phases: PhaseLog) -> dict[str, float]:
-    """Seconds of each phase; epochs trained before an interruption count, as their history does."""
-    seconds = {"load": phases.seconds["load"]}
-    for phase, _ in trainer.schedule:
-        seconds[phase] = sum(epoch.seconds for epoch in trainer.state.history if epoch.phase == phase)
-    seconds["evaluation"] = phases.seconds["evaluation"]
-    return seconds | {"total": sum(seconds.values())}
+    """Seconds of each part, over all processes that had a share in the run, until its metrics are written.
+
+    Training, validation and scoring are apart. `total` is the wall time of those processes; of one that was killed, up
+    to its last mark that counts. `other` is what no part claims, so that nothing of the total is hidden.
+    """
+    *earlier, last = phases.stretches()
+    seconds = {name: phases.seconds(name) for name in (START, "load")}
+    seconds |= {phase: phases.seconds(phase) for phase, _ in trainer.schedule}
+    seconds |= {name: phases.seconds(name) for name in ("validation", "evaluation", "write")}
+    seconds["idle"] = phases.seconds("idle_before") + phases.seconds("idle_after")
+    total = sum(stretch[-1].end_monotonic_s - stretch[0].start_monotonic_s for stretch in earlier)
+    total += time.monotonic() - last[0].start_monotonic_s
+    return seconds | {"other": max(0.0, total - sum(seconds.values())), "total": total}
 
 
-def is_complete(folder: Path, config: RunConfig) -> bool:
-    """Whether the folder holds the finished run of this very config, with all its files."""
+def standing_result(folder: Path, config: RunConfig, execution: ExecutionConfig) -> str:
+    """What the folder holds: NOTHING (no finished run), SAME (one of this config and data), or what is different."""
     if not all((folder / name).is_file() for name in FILES):
         # A workflow that starts a run anew removes its files, maybe between two that another process writes.
-        return False
+        return NOTHING
     try:
-        return read_json(folder / "metrics.json")["config"] == config.as_dict()
-    except (FFError, KeyError, TypeError):
-        return False
+        found = read_json(folder / "metrics.json")
+        there, asked = (_flat(settings) for settings in (found["config"], config.as_dict()))
+        images = found["provenance"]["data"]["content"]
+    except (FFError, KeyError, TypeError, AttributeError):
+        return NOTHING
+    if why_stale(stamp_of(found), model_of(folder)):
+        return NOTHING
+    differing = [name for name in {**asked, **there} if there.get(name) != asked.get(name)]
+    shown = [f"{name} is {there.get(name, 'unknown')} there, not {asked.get(name, 'unknown')}" for name in differing]
+    prepared = prepared_path(config.dataset, execution.prepared_dir)
+    if prepared.exists() and read_about(prepared).get("content") != images:
+        shown.append(f"it was trained on other images than {prepared} holds")
+    return "; ".join(shown) or SAME
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name != "recipe_settings"} | settings["recipe_settings"]
+
+
+def _hardware_stamp(folder: Path) -> str | None:
+    try:
+        return stamp_of(read_json(folder / "hardware.json"))
+    except FFError:
+        return None
 
 
 def _summarise_hardware(folders: list[Path], log: Path, say: Say) -> None:
     """hardware.csv and hardware.json of each folder; never the reason for a run to fail."""
     from ff.hardware.summary import summarise
 
+    failed = (folders[0] / PHASES_STATE).exists()
+    if failed and any((folder / "metrics.json").exists() for folder in folders):
+        # The older result keeps its own.
+        return
+    if not failed and log == folders[0] / HARDWARE_LOG_STATE:
+        log = log.replace(folders[0] / HARDWARE_LOG) if log.exists() else folders[0] / HARDWARE_LOG
     for folder in folders:
-        marks = folder / "phases.csv" if (folder / "phases.csv").exists() else folders[0] / PHASES_STATE
+        marks = folders[0] / PHASES_STATE if failed else folder / "phases.csv"
+        for name in ("hardware.csv", "hardware.json"):
+            remove(folder / name)
         try:
             summarise(log, marks, folder / "hardware.csv", folder / "hardware.json")
         except FFError as error:

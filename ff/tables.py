@@ -7,6 +7,8 @@ What was not measured is an empty cell, never 0. docs/tables.md describes every 
 
 Each run's files are read once per table and only rows are kept, so memory grows with the tables, not the
 folders.
+
+A file that belongs to another model than the run now holds (`ff.stamps`) is left out like one that is missing.
 """
 
 import contextlib
@@ -18,7 +20,8 @@ import pandas as pd
 
 from ff import statistics
 from ff.errors import FFError
-from ff.files import read_json, write_through
+from ff.files import read_csv, read_json, write_through
+from ff.stamps import COLUMN, model_of, stamp_of, stamp_of_rows, why_stale
 
 
 def _columns(names: str) -> tuple[str, ...]:
@@ -103,16 +106,24 @@ def _json(run: Run, results_root: str | Path, name: str) -> dict | None:
         content = read_json(path)
     except FFError:
         return None
-    return content if isinstance(content, dict) else None
+    if not isinstance(content, dict) or why_stale(stamp_of(content), model_of(run.folder(results_root))):
+        return None
+    return content
 
 
 def _csv(run: Run, results_root: str | Path, name: str) -> pd.DataFrame | None:
-    path = run.folder(results_root) / name
+    return read_run_csv(run.folder(results_root), name)
+
+
+def read_run_csv(folder: Path, name: str) -> pd.DataFrame | None:
+    """The rows of a CSV file of a run folder without their stamp; None where there are none of the run's own model."""
     try:
-        frame = pd.read_csv(path)
+        frame = pd.read_csv(folder / name, dtype={COLUMN: "str"})
     except (OSError, ValueError):  # pandas' EmptyDataError and ParserError are ValueErrors
         return None
-    return frame if len(frame) else None
+    if not len(frame) or why_stale(stamp_of_rows(frame.tail(1).to_dict("records")), model_of(folder)):
+        return None
+    return frame.drop(columns=COLUMN, errors="ignore")
 
 
 def _stack_csv(results_root: str | Path, runs: Iterable[Run], name: str, columns: Sequence[str]) -> pd.DataFrame:
@@ -204,7 +215,9 @@ TRAINING = KEYS + _columns(
     "samples_per_s_representation samples_per_s_softmax peak_memory_mb peak_memory_device_mb "
     "macs_train_step macs_head_readout macs_goodness_readout energy_gross_mj energy_net_mj energy_seconds"
 )
-HISTORY = KEYS + _columns("phase epoch loss validation_accuracy validation_readout learning_rate seconds")
+HISTORY = KEYS + _columns(
+    "phase epoch loss validation_accuracy validation_readout learning_rate seconds validation_seconds"
+)
 LAYERS = KEYS + _columns(
     "depth width sparsity dead_units goodness_positive_mean goodness_negative_mean goodness_neutral_mean "
     "separation_auc paired_share"
@@ -570,14 +583,18 @@ def missing(
     rows = _Rows(MISSING)
     for run in runs:
         folder = run.folder(results_root)
+        model = model_of(folder)
+        reason = _why_absent(folder / "metrics.json", model)
         if not (folder / "metrics.json").is_file():
+            reason = _why_untrained(run, train_log)
+        if reason is not None:
             # One row says it all: everything else of the run follows from its training.
-            rows.add(run, {"file": "metrics.json", "reason": _why_untrained(run, train_log)})
+            rows.add(run, {"file": "metrics.json", "reason": reason})
             continue
         wanted = list(expected)
         wanted += [f"variance/{path.name}" for path in sorted((folder / "variance").glob("*.json"))]
         for name in dict.fromkeys(wanted):
-            reason = _why_absent(folder / name)
+            reason = _why_absent(folder / name, model)
             if reason is not None:
                 rows.add(run, {"file": name, "reason": reason})
     return rows.frame()
@@ -594,17 +611,20 @@ def _why_untrained(run: Run, train_log: str | None) -> str:
     return "not trained: the job failed, was not started or is still running"
 
 
-def _why_absent(path: Path) -> str | None:
+def _why_absent(path: Path, model: str | None) -> str | None:
     if not path.is_file():
         return "the file is not there: its job failed, was not asked for or has not run yet"
     if path.suffix != ".json":
-        return None if path.stat().st_size else "the file is empty"
+        rows = read_csv(path)
+        return why_stale(stamp_of_rows(rows), model) if rows else "the file is empty"
     try:
         content = read_json(path)
     except FFError as error:
         return str(error)
     if not isinstance(content, Mapping):
         return f"{path} is not a JSON object; delete it and run again"
+    if stale := why_stale(stamp_of(content), model):
+        return stale
     if path.name == "hardware.json":
         return _why_no_energy(content)
     facts = content.get("device", content)

@@ -52,7 +52,7 @@ SENSOR_PERIODS = 20
 WINDOW_S = 5.0
 LEAD_IN_PERIODS = 2
 LEAD_IN_S = 0.5
-COLUMNS = ("device", "path", "batch_size", "repeat", "order", "latency_ms", "device_ms")
+COLUMNS = ("model", "device", "path", "batch_size", "repeat", "order", "latency_ms", "device_ms")
 _STAGED = 4
 
 Clock = Callable[[], float]
@@ -612,7 +612,7 @@ def run_measurement(
             seed,
             power=PowerMeter(source) if source is not None else None,
             energy_batch_sizes=energy_batch_sizes,
-            phases=PhaseLog(variance / "phases.csv"),
+            phases=PhaseLog(variance / "phases.csv", meta["model"]),
         )
     after = machine_state()
     power = {
@@ -633,7 +633,7 @@ def run_measurement(
     for name in devices:
         document = {
             "schema": SCHEMA,
-            "run": identify(config),
+            "run": identify(config, meta["model"]),
             "device": facts[name],
             "conditions": conditions,
             "seed": seed,
@@ -641,7 +641,8 @@ def run_measurement(
             "peak_memory_source": MEMORY_SOURCE.get(facts[name]["kind"]),
             "batches": measured.batches.get(name, []),
         }
-        write_csv(variance / f"{name}.csv", COLUMNS, measured.rows.get(name, []))
+        rows = [{"model": meta["model"], **row} for row in measured.rows.get(name, [])]
+        write_csv(variance / f"{name}.csv", COLUMNS, rows)
         write_json(variance / f"{name}.json", document)
 
 
@@ -703,6 +704,6 @@ def run_agreement(
     else:
         names = tuple(name.replace(":", "_") for name in devices)
         result = compare(*(last_head_logits(network, prepared, name, batch_size) for name in devices), names)
-    head = {"schema": SCHEMA, "run": identify(config), "devices": list(devices)}
+    head = {"schema": SCHEMA, "run": identify(config, meta["model"]), "devices": list(devices)}
     head |= {"available": not reasons, "reason": "; ".join(reasons) or None}
     write_json(folder / "variance" / "agreement.json", head | result)

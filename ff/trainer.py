@@ -12,6 +12,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -42,7 +43,8 @@ class Epoch(NamedTuple):
     validation_accuracy: list[float | None]
     validation_readout: str
     learning_rate: float
-    seconds: float
+    seconds: float  # of training alone
+    validation_seconds: float
 
 
 @dataclass
@@ -121,10 +123,17 @@ class Trainer:
     """One group of runs that differ in their seed only.
 
     `images` is the official training set on the device; `config` holds the settings (its own seed is not used).
+    `phase(name)` is entered around each part of an epoch: the training, called as its phase is, and `validation`.
     """
 
-    def __init__(self, config: RunConfig, seeds: Sequence[int], images: Images):
-        self.config, self.seeds, self.images = config, list(seeds), images
+    def __init__(
+        self,
+        config: RunConfig,
+        seeds: Sequence[int],
+        images: Images,
+        phase: Callable[[str], AbstractContextManager] = lambda name: nullcontext(),
+    ):
+        self.config, self.seeds, self.images, self._phase = config, list(seeds), images, phase
         self.device = images.pixels.device
         self.split = split_rows(len(images.labels), config.val_size, seeds)
         network = initial_network(config, seeds, images.channels).to(self.device)
@@ -159,9 +168,13 @@ class Trainer:
         self._features = None
         for epoch in range(done + 1, total + 1):
             start = time.perf_counter()
-            losses, goodness, learning_rate = step(epoch, total)
-            self._check_finite(losses, phase, epoch)
-            accuracy, readout = self._validate(phase)
+            with self._phase(phase):
+                losses, goodness, learning_rate = step(epoch, total)
+                # Reads the losses, so the device has finished when it returns.
+                self._check_finite(losses, phase, epoch)
+            trained = time.perf_counter()
+            with self._phase("validation"):
+                accuracy, readout = self._validate(phase)
             row = Epoch(
                 phase,
                 epoch,
@@ -171,7 +184,8 @@ class Trainer:
                 accuracy,
                 readout,
                 learning_rate,
-                time.perf_counter() - start,
+                trained - start,
+                time.perf_counter() - trained,
             )
             self.state.history.append(row)
             yield row
@@ -428,6 +442,7 @@ def history_rows(history: Sequence[Epoch], seed_index: int) -> list[dict[str, An
             "validation_readout": epoch.validation_readout,
             "learning_rate": epoch.learning_rate,
             "seconds": epoch.seconds,
+            "validation_seconds": epoch.validation_seconds,
         }
         rows.append(row)
     return rows
@@ -436,5 +451,5 @@ def history_rows(history: Sequence[Epoch], seed_index: int) -> list[dict[str, An
 def history_columns(depth: int) -> list[str]:
     """Columns of history.csv for a network of `depth` layers."""
     goodness = [f"goodness_{sign}_{layer}" for sign in ("positive", "negative") for layer in range(1, depth + 1)]
-    after = ["validation_accuracy", "validation_readout", "learning_rate", "seconds"]
+    after = ["validation_accuracy", "validation_readout", "learning_rate", "seconds", "validation_seconds"]
     return ["phase", "epoch", "loss", *goodness, *after]

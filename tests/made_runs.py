@@ -11,6 +11,7 @@ table or a figure must hold:
 - Power: rail VDD_IN 5000 mW when idle, `BUSY_MW` in a phase; VDD_CPU 1000 mW + half of what is above idle.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -77,7 +78,7 @@ def make_run(
     _metrics(folder, run, sizes)
     _history(folder, run, len(sizes) - 1, epochs)
     if hardware:
-        _hardware(folder, phases(sizes), power)
+        _hardware(folder, run, phases(sizes), power)
     if evaluation:
         _evaluation(folder, run, sizes)
     if early_exit:
@@ -110,7 +111,12 @@ def make_grid(
 
 def _head(run: Run) -> dict:
     name = f"{run.dataset}-{run.layers}-{run.recipe}-{run.seed}"
-    return {"name": name, **run._asdict()}
+    return {"name": name, **run._asdict(), "model": stamp(run)}
+
+
+def stamp(run: Run) -> str:
+    """The stamp of the run's model, which made runs have no weights of."""
+    return hashlib.sha256(repr(tuple(run)).encode()).hexdigest()[:16]
 
 
 def _readouts(run: Run) -> tuple[str, ...]:
@@ -154,6 +160,7 @@ def _metrics(folder: Path, run: Run, sizes: Sequence[int]) -> None:
             f"{split}_accuracy": _accuracy_at(run, split, "head", run.depth) for split in ("test", "val", "train")
         },
         "seconds": {**seconds, "total": phases(sizes)[-1][2]},
+        "shared_by_seeds": 1,
         "samples_per_s": {"representation": 25_000.0, "softmax": 100_000.0},
         "peak_memory_mb": {"host": 812.5, "device": None},
         "parameters": parameters(sizes),
@@ -167,7 +174,7 @@ def _metrics(folder: Path, run: Run, sizes: Sequence[int]) -> None:
 def _history(folder: Path, run: Run, depth: int, epochs: int) -> None:
     goodness = [f"goodness_{sign}_{d}" for sign in ("positive", "negative") for d in range(1, depth + 1)]
     columns = ["phase", "epoch", "loss", *goodness, "validation_accuracy", "validation_readout"]
-    columns += ["learning_rate", "seconds"]
+    columns += ["learning_rate", "seconds", "validation_seconds"]
     rows = []
     top = _accuracy_at(run, "val", "head", run.depth)
     phases = [("backprop", 2 * epochs)] if run.recipe == "bp" else [("representation", epochs), ("softmax", epochs)]
@@ -175,21 +182,21 @@ def _history(folder: Path, run: Run, depth: int, epochs: int) -> None:
         for epoch in range(1, count + 1):
             share = 1 - 0.5**epoch
             row = {"phase": phase, "epoch": epoch, "loss": 0.7 * 0.5**epoch + 0.02, "learning_rate": 0.01}
-            row |= {"seconds": 2.0, "validation_accuracy": top - 0.1 * (1 - share)}
+            row |= {"seconds": 2.0, "validation_seconds": 0.5, "validation_accuracy": top - 0.1 * (1 - share)}
             row["validation_readout"] = "goodness" if phase == "representation" else "head"
             if phase == "representation":
                 for d in range(1, depth + 1):
                     row[f"goodness_positive_{d}"] = 1 + (1 + 0.2 * d) * share
                     row[f"goodness_negative_{d}"] = 1 - 0.5 * share
             rows.append(row)
-    write_csv(folder / "history.csv", columns, rows)
+    write_csv(folder / "history.csv", ["model", *columns], [{"model": stamp(run), **row} for row in rows])
 
 
-def _hardware(folder: Path, marks: Sequence, power: bool) -> None:
+def _hardware(folder: Path, run: Run, marks: Sequence, power: bool) -> None:
     from ff.phases import COLUMNS
 
     rows = [
-        dict(zip(COLUMNS, (name, 100 + start, 100 + end, 1e9 + start, 1e9 + end, "boot"), strict=True))
+        dict(zip(COLUMNS, (stamp(run), name, 100 + start, 100 + end, 1e9 + start, 1e9 + end, "boot"), strict=True))
         for name, start, end in marks
     ]
     write_csv(folder / "phases.csv", COLUMNS, rows)
@@ -197,7 +204,12 @@ def _hardware(folder: Path, marks: Sequence, power: bool) -> None:
     for time in np.arange(-2.0, marks[-1][2] + 2, 0.5):
         phase = next((name for name, start, end in marks if start <= time < end), None)
         total = BUSY_MW.get(phase, IDLE_MW)
-        row = {"monotonic_s": 100 + float(time), "unix_s": 1e9 + float(time), "source": "tegrastats"}
+        row = {
+            "model": stamp(run),
+            "monotonic_s": 100 + float(time),
+            "unix_s": 1e9 + float(time),
+            "source": "tegrastats",
+        }
         row |= {"cpu_percent": 20 + (total - IDLE_MW) / 100, "ram_used_mb": 2000 + (300 if phase else 0)}
         row |= {"ram_total_mb": 7772, "gpu_percent": 60 if phase == "representation" else 0}
         row |= {"temperature_c.CPU": 45 + max(time, 0) * 0.3, "temperature_c.GPU": 43 + max(time, 0) * 0.2}
@@ -216,6 +228,7 @@ def _hardware(folder: Path, marks: Sequence, power: bool) -> None:
         ]
     document = {
         "schema": 1,
+        "model": stamp(run),
         "machine": {"cpu": "Made Processor 9000"},
         "sources": {"used": ["tegrastats"] if power else ["psutil"], "missing": missing},
         "samples": len(samples),
@@ -303,8 +316,8 @@ def _evaluation(folder: Path, run: Run, sizes: Sequence[int]) -> None:
             rows += _histogram("confidence_logit", depth, group, mean, 2.0, np.linspace(0, 20, 61), n)
         for group, mean, n in (("right", 0.95, 9_800), ("wrong", 0.6, 200)):
             rows += _histogram("confidence_probability", depth, group, mean, 0.15, np.linspace(0, 1, 41), n)
-    columns = ("split", "kind", "depth", "group", "bin_low", "bin_high", "count")
-    write_csv(folder / "distributions.csv", columns, rows)
+    columns = ("model", "split", "kind", "depth", "group", "bin_low", "bin_high", "count")
+    write_csv(folder / "distributions.csv", columns, [{"model": stamp(run), **row} for row in rows])
 
 
 def _histogram(kind: str, depth: int, group: str, mean: float, std: float, edges: np.ndarray, n: int) -> list[dict]:
@@ -344,7 +357,7 @@ def _early_exit(folder: Path, run: Run, sizes: Sequence[int]) -> None:
         for k in KS
         for split in ("val", "test")
     ]
-    write_csv(folder / "early_exit.csv", list(rows[1]), rows)
+    write_csv(folder / "early_exit.csv", ["model", *rows[1]], [{"model": stamp(run), **row} for row in rows])
     point = {
         "rule": "logit",
         "k": 1.0,
@@ -354,6 +367,7 @@ def _early_exit(folder: Path, run: Run, sizes: Sequence[int]) -> None:
     point["test"] = early_exit_row(run, sizes, "logit", 1.0, "test")
     document = {
         "schema": 1,
+        "run": _head(run),
         "operating_point": point,
         "calibration": {"mu": [9.5] * run.depth, "sigma": [2.0] * run.depth},
     }
@@ -376,6 +390,7 @@ def _variance(folder, run: Run, sizes, devices, repeats: int, power: bool, rng) 
                 values = rng.permutation(np.concatenate([middle + tail, middle - tail / 3]))
                 for repeat, value in enumerate(values):
                     row = {
+                        "model": stamp(run),
                         "device": device,
                         "path": path,
                         "batch_size": batch,
@@ -413,7 +428,7 @@ def _variance(folder, run: Run, sizes, devices, repeats: int, power: bool, rng) 
         }
         document = {"schema": 1, "run": _head(run), "device": facts, "conditions": conditions, "seed": 1}
         write_json(folder / "variance" / f"{device}.json", {**document, "batches": batches})
-        columns = ("device", "path", "batch_size", "repeat", "order", "latency_ms", "device_ms")
+        columns = ("model", "device", "path", "batch_size", "repeat", "order", "latency_ms", "device_ms")
         write_csv(folder / "variance" / f"{device}.csv", columns, rows)
     both = "cuda" in devices
     agreement = {"schema": 1, "run": _head(run), "devices": ["cpu", "cuda"], "available": both}
@@ -426,4 +441,6 @@ def _variance(folder, run: Run, sizes, devices, repeats: int, power: bool, rng) 
     write_json(folder / "variance" / "agreement.json", agreement)
     if power:
         windows = {f"energy:cpu:{batch}": _energy(10.0, 9000.0) for batch in (1, 512)}
-        write_json(folder / "variance" / "hardware.json", {"schema": 1, "sources": {}, "energy": windows})
+        write_json(
+            folder / "variance" / "hardware.json", {"schema": 1, "model": stamp(run), "sources": {}, "energy": windows}
+        )

@@ -2,14 +2,17 @@
 
 import itertools
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
+from ff_process import ff_environment
 from made_networks import made_config, made_network
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ff import checkpoint
+from ff import checkpoint, stamps
 from ff.config import make_run_config
 from ff.errors import FFError
 from ff.network import initial_network
@@ -27,7 +30,10 @@ def parts(path):
         return load_file(path), json.loads(file.metadata()["ff"])
 
 
-def rewrite(path, tensors, meta):
+def rewrite(path, tensors, meta, stamped=False):
+    if stamped and isinstance(meta.get("config"), dict):
+        # The damage itself is to be found, not the hash that no longer fits.
+        meta["model"] = checkpoint.stamp(tensors, meta["config"])
     save_file(tensors, path, metadata={"ff": json.dumps(meta)})
 
 
@@ -106,8 +112,43 @@ def test_tensors_have_the_names_and_shapes_that_are_documented(path):
         "heads.3.weight": (10, 60),
         "heads.3.bias": (10,),
     }
-    assert meta["format"] == 1
+    assert meta["format"] == 2
     assert meta["config"]["seed"] == 3
+
+
+def test_the_stamp_is_of_config_and_weights_and_can_be_read_without_torch(path, tmp_path):
+    _, meta = parts(path)
+    assert stamps.model_of(tmp_path) == meta["model"] == checkpoint.load(path)[1]["model"]
+    others = [made_config(seed=3, alpha=3.0), made_config(seed=4)]
+    network = made_network(made_config(seed=3))
+    found = {checkpoint.save(tmp_path / "other", network, 0, config) for config in others}
+    assert len(found | {meta["model"]}) == 3
+    assert checkpoint.save(tmp_path / "again", network, 0, made_config(seed=3)) == meta["model"]
+    network.weights[0][0, 0, 0] += 1e-6
+    assert checkpoint.save(tmp_path / "again", network, 0, made_config(seed=3)) != meta["model"]
+    code = f"import sys; from ff.stamps import model_of; print(model_of({str(tmp_path)!r}), 'torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=ff_environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [meta["model"], "False"]
+
+
+@pytest.mark.parametrize("place", [0.0, 0.5, 0.999])
+def test_a_flipped_bit_among_the_weights_is_refused(path, place):
+    data = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(data[:8], "little")
+    data[start + int(place * (len(data) - start))] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(FFError, match="does not fit its hash"):
+        checkpoint.load(path)
+
+
+def test_a_changed_config_is_refused(path):
+    tensors, meta = parts(path)
+    meta["config"]["rep_epochs"] += 1
+    rewrite(path, tensors, meta)
+    with pytest.raises(FFError, match="does not fit its hash"):
+        checkpoint.load(path)
 
 
 def test_a_missing_checkpoint_says_to_train_first(tmp_path):
@@ -148,7 +189,7 @@ def test_other_files_are_refused(path, content):
 def test_tensors_that_do_not_fit_the_config_are_refused(path, change):
     tensors, meta = parts(path)
     change(tensors)
-    rewrite(path, tensors, meta)
+    rewrite(path, tensors, meta, stamped=True)
     with pytest.raises(FFError, match=r"model\.safetensors is not an ff checkpoint"):
         checkpoint.load(path)
 
@@ -172,7 +213,7 @@ def test_tensors_that_do_not_fit_the_config_are_refused(path, change):
 def test_metadata_that_makes_no_sense_is_refused(path, change):
     tensors, meta = parts(path)
     change(meta)
-    rewrite(path, tensors, meta)
+    rewrite(path, tensors, meta, stamped=True)
     with pytest.raises(FFError, match=r"model\.safetensors is not an ff checkpoint"):
         checkpoint.load(path)
 

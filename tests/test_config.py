@@ -226,3 +226,35 @@ def test_the_recipes_ff_and_bp_are_those_that_the_readme_describes():
     # The control: the same network, taught otherwise, at the learning rate that validation chose for it.
     expected = dataclasses.replace(RECIPES["ff"], method="backprop", learning_rate=0.001, head_learning_rate=0.001)
     assert RECIPES["bp"] == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "warned"),
+    [
+        ({}, []),
+        ({"alpha": 3}, []),
+        ({"recipe": "bp"}, []),
+        ({"recipe": "bp", "learning_rate": 0.01, "normalisation": "unit"}, []),
+        ({"recipe": "bp", "alpha": 4, "negatives": "uniform"}, ["alpha", "negatives"]),
+        ({"recipe": "edgeff", "alpha": 4, "threshold": 3, "hardness": 2}, ["alpha", "hardness"]),
+        ({"threshold": 3}, ["threshold"]),
+        ({"loss": "threshold", "threshold": 3}, []),
+        ({"softmax_epochs": 0}, ["softmax_epochs"]),
+        ({"rep_epochs": 0}, ["rep_epochs"]),
+        ({"recipe": "bp", "rep_epochs": 0}, []),
+    ],
+)
+def test_settings_that_change_nothing_and_readouts_that_only_guess_are_said(values, warned):
+    warnings = make_run_config(values)[1]
+    assert [warning.split()[0] for warning in warnings] == warned
+
+
+def test_a_recipe_of_the_configuration_is_told_of_settings_without_effect_too():
+    recipes = {"control": {"base": "bp", "alpha": 3, "learning_rate": 0.01}}
+    [warning] = make_run_config({"recipe": "control"}, recipes)[1]
+    assert warning == "alpha has no effect on recipe control: method backprop does not use it"
+
+
+def test_no_epochs_at_all_are_refused():
+    with pytest.raises(FFError, match="nothing would be trained"):
+        make_run_config({"rep_epochs": 0, "softmax_epochs": 0})

@@ -43,6 +43,8 @@ from ff.trainer import Trainer
 
 NAMES = [str(c) for c in range(10)]
 
+STAMP = "0123456789abcdef"
+
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 80), st.integers(1, 10), st.integers(1, 10), st.integers(0, 10_000))
@@ -175,7 +177,7 @@ def test_splits_are_those_of_training():
 def test_accuracies_are_those_of_the_training_jobs_predictions():
     prepared, config = made_prepared(), made_config(precision="float64")
     network = made_network(config)
-    document = evaluate_run(network, prepared, config).document
+    document = evaluate_run(network, prepared, config, STAMP).document
     said = predict(network, standardise(prepared.test, prepared.facts, "cpu", torch.float64))
     for row in document["readouts"]:
         if row["split"] == "test":
@@ -245,7 +247,7 @@ def test_equal_values_get_a_bin_of_their_own(tmp_path):
     prepared = made_prepared()
     network, config = made_run(tmp_path, prepared)
     network.heads.zero_()
-    rows = evaluate_run(network, prepared, config).distributions
+    rows = evaluate_run(network, prepared, config, STAMP).distributions
     same = [row for row in rows if row["kind"] == "confidence_logit" and row["count"]]
     assert all(row["bin_low"] <= 0 <= row["bin_high"] for row in same)
 
@@ -258,7 +260,7 @@ def test_dead_units_and_sparsity_of_a_network_with_known_ones():
         weight.abs_().mul_(1e-6)
         bias.fill_(1)
         bias[0, :3] = -1
-    layers = evaluate_run(network, prepared, config).document["layers"]
+    layers = evaluate_run(network, prepared, config, STAMP).document["layers"]
     assert [layer["dead_units"] for layer in layers] == [3, 3, 3]
     assert [layer["sparsity"] for layer in layers] == [pytest.approx(3 / width) for width in (30, 20, 10)]
 
@@ -267,7 +269,7 @@ def test_dead_units_are_counted_without_the_test_split():
     prepared, config = made_prepared(), made_config()
     network = made_network(config)
     other = prepared._replace(test=made_prepared(seed=9).test)
-    first, second = (evaluate_run(network, one, config).document["layers"] for one in (prepared, other))
+    first, second = (evaluate_run(network, one, config, STAMP).document["layers"] for one in (prepared, other))
     assert [layer["dead_units"] for layer in first] == [layer["dead_units"] for layer in second]
     assert [layer["sparsity"] for layer in first] != [layer["sparsity"] for layer in second]
 
@@ -295,7 +297,7 @@ def test_images_and_labels_stay_together():
 def test_another_data_set_than_the_runs_is_refused(tmp_path):
     config = made_config()
     with pytest.raises(FFError, match="trained on MNIST, not on FMNIST"):
-        evaluate_run(made_network(config), made_prepared("FMNIST"), config)
+        evaluate_run(made_network(config), made_prepared("FMNIST"), config, STAMP)
     folder = tmp_path / "run"
     made_run(folder, made_prepared())
     for job in (run_evaluation, run_early_exit, run_measurement, run_agreement):
@@ -306,7 +308,7 @@ def test_another_data_set_than_the_runs_is_refused(tmp_path):
 def test_an_evaluation_is_the_same_each_time():
     prepared, config = made_prepared(), made_config()
     network = made_network(config)
-    first, second = evaluate_run(network, prepared, config), evaluate_run(network, prepared, config)
+    first, second = evaluate_run(network, prepared, config, STAMP), evaluate_run(network, prepared, config, STAMP)
     assert first == second
-    other = evaluate_run(network, prepared, dataclasses.replace(config, seed=1))
+    other = evaluate_run(network, prepared, dataclasses.replace(config, seed=1), STAMP)
     assert other.document["layers"] != first.document["layers"]

@@ -6,9 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
+from ff_process import ff_environment
 
 from ff.errors import FFError
-from ff.phases import COLUMNS, PhaseLog, boot_id, read_phases
+from ff.phases import COLUMNS, PhaseLog, boot_id, model_of_phases, read_phases
 
 
 def test_phases_are_marked_in_order_on_the_monotonic_clock(tmp_path):
@@ -50,8 +51,8 @@ def test_seconds_add_up_over_repeated_phases(tmp_path):
     for _ in range(2):
         with log.phase("a"):
             time.sleep(0.01)
-    assert log.seconds["a"] >= 0.02
-    assert log.seconds["never"] == 0
+    assert log.seconds("a") >= 0.02
+    assert log.seconds("never") == 0
 
 
 def test_a_phase_that_fails_is_marked_too(tmp_path):
@@ -81,18 +82,49 @@ def test_a_line_cut_by_a_crash_costs_that_line_only(tmp_path):
     assert [phase.name for phase in read_phases(path)] == ["load", "softmax"]
 
 
-def test_marks_of_a_run_that_is_not_continued_can_be_left_out(tmp_path):
+def test_a_job_goes_on_after_the_marks_that_count_and_forgets_the_others(tmp_path):
     path = tmp_path / "phases.csv"
-    with PhaseLog(path).phase("old"):
+    first = PhaseLog(path)
+    for name in ("import", "representation", "representation"):
+        with first.phase(name):
+            pass
+    counting = first.rows[:2]
+    second = PhaseLog(path)
+    with second.phase("import"):
         pass
-    log = PhaseLog(path)
+    second.continue_after(counting)
+    with second.phase("softmax"):
+        pass
+    assert read_phases(path) == second.rows
+    assert [phase.name for phase in second.rows] == ["import", "representation", "import", "softmax"]
+    assert [[row.name for row in stretch] for stretch in second.stretches()] == [
+        ["import", "representation"],
+        ["import", "softmax"],
+    ]
+    assert second.seconds("import") == sum(row.seconds for row in (counting[0], second.rows[2]))
+    PhaseLog().continue_after([])
+
+
+def test_a_process_knows_when_it_started():
+    code = "import time; time.sleep(0.3); from ff.phases import process_start_s; print(process_start_s())"
+    before = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=ff_environment()
+    )
+    started = float(done.stdout)
+    # The kernel counts in hundredths of a second.
+    assert before - 0.02 <= started <= time.monotonic() - 0.3
+
+
+def test_marks_carry_the_stamp_of_the_model(tmp_path):
+    log = PhaseLog(tmp_path / "early.csv")
     with log.phase("load"):
         pass
-    log.forget_earlier()
-    with log.phase("softmax"):
-        pass
-    assert [phase.name for phase in read_phases(path)] == ["load", "softmax"]
-    PhaseLog().forget_earlier()
+    assert model_of_phases(log.path) is None
+    log.write(tmp_path / "phases.csv", "0123456789abcdef")
+    assert model_of_phases(tmp_path / "phases.csv") == "0123456789abcdef"
+    assert read_phases(tmp_path / "phases.csv") == log.rows
+    assert model_of_phases(tmp_path / "nowhere.csv") is None
 
 
 def test_a_disk_that_takes_no_more_is_one_sentence():

@@ -20,13 +20,14 @@ from safetensors.torch import load_file, save_file
 from ff.config import make_run_config
 from ff.datasets import standardise
 from ff.files import read_csv, read_json
-from ff.phases import read_phases
+from ff.phases import Phase, read_phases
 from ff.resume import LOCK_NAME, STATE_NAME, discard_state, load_state, run_lock, save_state
 from ff.trainer import Trainer
 
 KILLS = 20
 SETTINGS = ("--dataset", "DIGITS", "--layers", "784,24,16", "--val-size", 200, "--train-batch-size", 64)
 EPOCHS = ("--rep-epochs", 12, "--softmax-epochs", 12)
+UNTIMED = {"seconds": "", "validation_seconds": ""}
 RUN = Path("results/DIGITS/784-24-16/ff/seed0")
 
 
@@ -71,7 +72,7 @@ def same_run(found: Path, expected: Path) -> None:
     assert one["results"] == other["results"]
     assert one["config"] == other["config"]
     for row, twin in zip(*(read_csv(run / "history.csv") for run in (found, expected)), strict=True):
-        assert {**row, "seconds": ""} == {**twin, "seconds": ""}
+        assert {**row, **UNTIMED} == {**twin, **UNTIMED}
     assert not (found / STATE_NAME).exists()
     assert not list(found.glob(".*.tmp"))
 
@@ -141,13 +142,20 @@ def test_killed_again_and_again_it_still_ends_with_the_same_bytes(train, warm, u
     same_run(tmp_path / RUN, uninterrupted[0] / RUN)
     metrics = read_json(tmp_path / RUN / "metrics.json")
     assert metrics["resumed_from_epoch"] > 3
-    # All epochs are in the seconds, and the phases have a row for each time they were entered.
+    # The marks of all stretches count, each epoch once; those of what was trained twice do not.
     rows = read_csv(tmp_path / RUN / "history.csv")
-    spent = sum(float(row["seconds"]) for row in rows if row["phase"] == "representation")
-    assert metrics["seconds"]["representation"] == pytest.approx(spent)
-    names = [phase.name for phase in read_phases(tmp_path / RUN / "phases.csv")]
-    assert names.count("load") > 1
-    assert names[-1] == "evaluation"
+    marks = read_phases(tmp_path / RUN / "phases.csv")
+    names = [mark.name for mark in marks]
+    assert names.count("import") == names.count("load") > 1
+    assert (names.count("representation"), names.count("softmax"), names.count("validation")) == (12, 12, 24)
+    assert names[-2:] == ["evaluation", "write"]
+    for phase, column in (("representation", "seconds"), ("softmax", "seconds"), ("validation", "validation_seconds")):
+        spent = sum(float(row[column]) for row in rows if phase in (row["phase"], "validation"))
+        assert sum(mark.seconds for mark in marks if mark.name == phase) == pytest.approx(spent, abs=0.05)
+        assert metrics["seconds"][phase] == pytest.approx(spent, abs=0.05)
+    assert sum(s for name, s in metrics["seconds"].items() if name != "total") == pytest.approx(
+        metrics["seconds"]["total"]
+    )
 
 
 def test_the_same_through_the_real_command_and_an_interrupt_from_the_keyboard(uninterrupted, prepared_dir, tmp_path):
@@ -180,10 +188,12 @@ def test_a_state_of_another_config_is_ignored_and_said(train, warm, uninterrupte
     assert read_json(tmp_path / RUN / "metrics.json")["resumed_from_epoch"] is None
     # Nor do the marks of that other training count.
     names = [phase.name for phase in read_phases(tmp_path / RUN / "phases.csv")]
-    assert names == ["load", "representation", "softmax", "evaluation"]
+    assert (names.count("import"), names.count("load"), names.count("representation")) == (1, 1, 12)
 
 
 # -- the state itself ----
+
+MARKS = [Phase("import", 1.0, 2.0, 11.0, 12.0, "boot"), Phase("representation", 2.0, 3.5, 12.0, 13.5, "boot")]
 
 
 @pytest.fixture
@@ -192,7 +202,7 @@ def halfway(digits, tmp_path):
     config = make_run_config({"dataset": "DIGITS", "layers": "784,9,8", "rep_epochs": 2, "val_size": 200})[0]
     trainer = Trainer(config, [0], standardise(digits.train, digits.facts, "cpu"))
     next(iter(trainer.epochs("representation")))
-    save_state(tmp_path, "key", trainer.state)
+    save_state(tmp_path, "key", trainer.state, MARKS)
     return trainer
 
 
@@ -209,7 +219,7 @@ def parameters(trainer: Trainer) -> list[torch.Tensor]:
 
 def test_a_state_comes_back_whole(halfway, tmp_path):
     trainer, said = fresh(halfway), []
-    assert load_state(tmp_path, "key", trainer.state, said.append)
+    assert load_state(tmp_path, "key", trainer.state, said.append) == MARKS
     assert said == []
     assert all(map(torch.equal, parameters(trainer), parameters(halfway)))
     assert trainer.state.layers.steps == halfway.state.layers.steps > 0
@@ -246,6 +256,9 @@ def damaged(path: Path, change) -> None:
         lambda tensors, meta: meta["history"][0].pop("loss"),
         lambda tensors, meta: meta["history"][0].update(surprise=1),
         lambda tensors, meta: meta.update(history=3),
+        lambda tensors, meta: meta.pop("phases"),
+        lambda tensors, meta: meta["phases"][0].pop(),
+        lambda tensors, meta: meta["phases"][0].insert(1, "soon"),
     ],
 )
 def test_a_state_that_is_not_whole_is_ignored_and_leaves_no_trace(halfway, tmp_path, change):

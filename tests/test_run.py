@@ -16,7 +16,7 @@ from ff.datasets import Part, prepare
 from ff.errors import FFError
 from ff.files import read_csv, read_json
 from ff.phases import read_phases
-from ff.run import choose_device, is_complete, run_folder, train
+from ff.run import NOTHING, SAME, choose_device, run_folder, standing_result, train
 from ff.trainer import Epoch, Trainer, history_columns
 
 FILES = {
@@ -36,10 +36,12 @@ FILES = {
 def run(prepared_dir, tmp_path):
     """Train on the digits; gives the run's folder."""
 
-    def start(*, seeds=None, execution=None, say=lambda text: None, **values) -> Path:
+    def start(*, seeds=None, execution=None, say=lambda text: None, overwrite=True, **values) -> Path:
         config = small(**values)
         options = {"prepared_dir": str(prepared_dir), "out": str(tmp_path / "out"), "enable_hw_monitor": False}
-        return train(config, ExecutionConfig(**options | (execution or {})), seeds, say=say)[0]
+        # A test that trains a folder twice means the second time.
+        options |= execution or {}
+        return train(config, ExecutionConfig(**options), seeds, say=say, overwrite=overwrite)[0]
 
     return start
 
@@ -75,8 +77,11 @@ def test_a_run_folder_holds_these_files_and_metrics_fit_their_schema(run, recipe
     seconds = metrics["seconds"]
     assert seconds["total"] == pytest.approx(sum(value for name, value in seconds.items() if name != "total"))
     assert metrics["resumed_from_epoch"] is None
-    assert is_complete(folder, config)
-    assert not is_complete(folder, small(recipe=recipe, seed=1))
+    assert metrics["shared_by_seeds"] == 1
+    execution = ExecutionConfig(prepared_dir=str(folder / "nowhere"))
+    assert standing_result(folder, config, execution) == SAME
+    assert "seed is 0 there, not 1" in standing_result(folder, small(recipe=recipe, seed=1), execution)
+    assert standing_result(folder.parent, config, execution) == NOTHING
 
 
 @pytest.mark.parametrize(
@@ -106,7 +111,7 @@ def test_the_schema_refuses_what_no_run_writes(run, change):
 def test_history_and_phases(run):
     folder = run()
     rows = read_csv(folder / "history.csv")
-    assert list(rows[0]) == history_columns(2)
+    assert list(rows[0]) == ["model", *history_columns(2)]
     assert [(row["phase"], row["epoch"]) for row in rows] == [
         ("representation", "1"),
         ("representation", "2"),
@@ -118,7 +123,8 @@ def test_history_and_phases(run):
     assert {rows[2][f"goodness_{sign}_{layer}"] for sign in ("positive", "negative") for layer in (1, 2)} == {""}
     assert all(0 < float(row["validation_accuracy"]) <= 1 for row in rows)
     phases = read_phases(folder / "phases.csv")
-    assert [phase.name for phase in phases] == ["load", "representation", "softmax", "evaluation"]
+    epochs = [*["representation", "validation"] * 2, *["softmax", "validation"] * 2]
+    assert [phase.name for phase in phases] == ["import", "load", *epochs, "evaluation", "write"]
     for one, other in itertools.pairwise(phases):
         assert one.start_monotonic_s <= one.end_monotonic_s <= other.start_monotonic_s
 
@@ -230,21 +236,29 @@ def test_batches_larger_than_the_set_and_last_batches_of_one(run, values, n):
     assert metrics["final"]["test_accuracy"] > 0.1
 
 
-def test_a_run_without_epochs_is_a_run(run):
-    metrics = read_json(run(rep_epochs=0, softmax_epochs=0) / "metrics.json")
+def test_a_phase_without_epochs_has_no_rate_and_no_epochs_at_all_are_refused(run):
+    metrics = read_json(run(rep_epochs=0, softmax_epochs=1) / "metrics.json")
     assert schema_errors(metrics, "metrics") == []
-    assert metrics["samples_per_s"] == {"representation": None, "softmax": None}
+    assert metrics["samples_per_s"]["representation"] is None
+    assert metrics["samples_per_s"]["softmax"] > 0
+    with pytest.raises(FFError, match="rep_epochs and softmax_epochs are both 0"):
+        run(rep_epochs=0, softmax_epochs=0)
 
 
 @pytest.mark.parametrize("recipe", ["ff", "edgeff"])
-def test_a_run_that_diverges_leaves_no_metrics(run, recipe):
-    folder = run(recipe=recipe)
-    assert (folder / "metrics.json").exists()
+def test_a_run_that_diverges_writes_no_result_and_leaves_the_one_before_it(run, recipe):
     with pytest.raises(FFError, match="epoch 1"):
         run(recipe=recipe, learning_rate=1e30)
-    # Not even those of the run before it, which had other settings.
-    assert not (folder / "metrics.json").exists()
-    assert not (folder / "model.safetensors").exists()
+    folder = run(recipe=recipe, execution={"enable_hw_monitor": True})
+    before = contents(folder)
+    with pytest.raises(FFError, match="epoch 1"):
+        run(recipe=recipe, learning_rate=1e30, execution={"enable_hw_monitor": True})
+    assert contents(folder) == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files of a result, without what belongs to a training that is not finished."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
 
 
 def test_files_that_are_not_official_leave_a_warning_in_metrics(run, tmp_path):
@@ -279,14 +293,14 @@ def test_other_code_or_data_is_another_run_to_the_resume(run, digits, tmp_path, 
     for change in ("code", "data"):
         monkeypatch.setattr(ff.run, "open_or_prepare", lambda *_: digits)
         with pytest.raises(KeyboardInterrupt):
-            train(small(), execution, on_epoch=interrupted)
+            train(small(), execution, on_epoch=interrupted, overwrite=True)
         said = []
         with monkeypatch.context() as patch:
             if change == "code":
-                patch.setattr(ff.run.provenance, "code_hash", lambda: "changed")
+                patch.setattr(ff.run.provenance, "code_hash", lambda *_: "changed")
             else:
                 patch.setattr(ff.run, "open_or_prepare", lambda *_: digits._replace(content="changed"))
-            train(small(), execution, say=said.append)
+            train(small(), execution, say=said.append, overwrite=True)
         assert any("belongs to another config, code or data" in text for text in said), change
 
 

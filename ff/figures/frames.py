@@ -12,7 +12,8 @@ import pandas as pd
 from ff.errors import FFError
 from ff.figures.style import main_recipe
 from ff.files import read_json
-from ff.tables import KEYS, Run, read_table
+from ff.stamps import model_of, stamp_of, why_stale
+from ff.tables import KEYS, Run, read_run_csv, read_table
 
 MOST_SEEDS = 3
 """Raw latency samples are drawn from at most this many seeds of a cell: violins gain nothing from more."""
@@ -54,7 +55,7 @@ def confusion(summary_dir: Path, results_root: Path, readout: str = "head", spli
     for cell in best_cells(summary_dir):
         total, names, seeds = None, [], 0
         for run in cell:
-            content = _read(run.folder(results_root) / "evaluation.json")
+            content = _evaluation(run, results_root)
             found = [
                 part["confusion"]
                 for part in content.get("readouts", [])
@@ -79,7 +80,7 @@ def distributions(summary_dir: Path, results_root: Path, split: str = "test") ->
     frames = []
     for cell in best_cells(summary_dir):
         for run in cell:
-            frame = _csv(run.folder(results_root) / "distributions.csv")
+            frame = read_run_csv(run.folder(results_root), "distributions.csv")
             if frame is not None:
                 frame = frame[frame["split"] == split]
                 frames.append(_with_keys(frame, run))
@@ -99,7 +100,7 @@ def latency_samples(summary_dir: Path, results_root: Path) -> pd.DataFrame:
             continue
         taken[run.layers] = taken.get(run.layers, 0) + 1
         for path in sorted((run.folder(results_root) / "variance").glob("*.csv")):
-            frame = _csv(path)
+            frame = read_run_csv(run.folder(results_root), f"variance/{path.name}")
             if frame is not None and "latency_ms" in frame:
                 frames.append(_with_keys(frame, run))
     if not frames:
@@ -122,21 +123,28 @@ def _traced(summary_dir: Path, results_root: Path) -> Run | None:
 def hardware_samples(summary_dir: Path, results_root: Path) -> pd.DataFrame:
     """hardware.csv of the run that is shown; empty where no run has one."""
     run = _traced(summary_dir, results_root)
-    frame = _csv(run.folder(results_root) / "hardware.csv") if run else None
+    frame = read_run_csv(run.folder(results_root), "hardware.csv") if run else None
     return frame if frame is not None else pd.DataFrame()
 
 
 def hardware_phases(summary_dir: Path, results_root: Path) -> pd.DataFrame:
-    """phases.csv of the same run, without marks of another boot than the last one's."""
+    """phases.csv of the same run, without marks of another boot than the last one's.
+
+    The epochs of a phase are one span, with the validation after each of them.
+    """
     run = _traced(summary_dir, results_root)
     columns = ["phase", "start_monotonic_s", "end_monotonic_s"]
-    frame = _csv(run.folder(results_root) / "phases.csv") if run else None
+    frame = read_run_csv(run.folder(results_root), "phases.csv") if run else None
     if frame is None:
         return pd.DataFrame(columns=columns)
     if "boot_id" in frame and frame["boot_id"].notna().any():
         # The monotonic clock starts anew at each boot: marks of an earlier one are on another time axis.
         frame = frame[frame["boot_id"] == frame["boot_id"].dropna().iloc[-1]]
-    return frame[columns].dropna()
+    frame = frame[columns].dropna()
+    frame = frame[frame["phase"] != "validation"]
+    span = (frame["phase"] != frame["phase"].shift()).cumsum()
+    joined = {"phase": "first", "start_monotonic_s": "first", "end_monotonic_s": "last"}
+    return frame.groupby(span).agg(joined).reset_index(drop=True)
 
 
 def hardware_name(summary_dir: Path, results_root: Path) -> str:
@@ -162,16 +170,10 @@ def _with_keys(frame: pd.DataFrame, run: Run) -> pd.DataFrame:
     return frame.assign(**run._asdict())
 
 
-def _csv(path: Path) -> pd.DataFrame | None:
+def _evaluation(run: Run, results_root: Path) -> dict:
+    folder = run.folder(results_root)
     try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError):  # pandas' EmptyDataError and ParserError are ValueErrors
-        return None
-    return frame if len(frame) else None
-
-
-def _read(path: Path) -> dict:
-    try:
-        return read_json(path)
+        content = read_json(folder / "evaluation.json")
     except FFError:
         return {}
+    return {} if why_stale(stamp_of(content), model_of(folder)) else content

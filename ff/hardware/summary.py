@@ -25,7 +25,8 @@ from statistics import median
 from ff.errors import FFError
 from ff.files import write_csv, write_json
 from ff.hardware import energy
-from ff.phases import Phase, read_phases
+from ff.phases import Phase, model_of_phases, read_phases
+from ff.stamps import COLUMN
 
 _MAX_GAPS = 100
 _MAX_NOTES = 200
@@ -93,10 +94,11 @@ def summarise(
     phases: list[Phase] = []
     if phases_path is not None and Path(phases_path).exists():
         phases = read_phases(phases_path)
-    summary = _summary(attempts, phases)
+    model = model_of_phases(phases_path) if phases_path is not None else None
+    summary = {"schema": 1, "model": model, **_summary(attempts, phases)}
     if csv_path is not None:
         rows = [flat_row(sample) for attempt in attempts for sample in attempt.samples]
-        write_csv(csv_path, _columns(rows), rows)
+        write_csv(csv_path, [COLUMN, *_columns(rows)], [{COLUMN: model, **row} for row in rows])
     if json_path is not None:
         write_json(json_path, summary)
     return summary
@@ -107,7 +109,6 @@ def _summary(attempts: list[Attempt], phases: list[Phase]) -> dict:
     series = _power_series(attempts)
     idle, idle_from = _idle(attempts, phases, series)
     result = {
-        "schema": 1,
         "machine": attempts[-1].header.get("machine") if attempts else None,
         "sources": _sources(attempts),
         "attempts": [_attempt_row(attempt) for attempt in attempts],

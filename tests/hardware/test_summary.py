@@ -38,7 +38,9 @@ def write(path, entries):
 
 def write_phases(path, rows):
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [",".join(COLUMNS)] + [f"{n},{a},{b},{1000 + a},{1000 + b},{boot}" for n, a, b, boot in rows]
+    lines = [",".join(COLUMNS)] + [
+        f"0123456789abcdef,{n},{a},{b},{1000 + a},{1000 + b},{boot}" for n, a, b, boot in rows
+    ]
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -146,7 +148,7 @@ def test_a_missing_log_is_said(tmp_path):
     assert summary["samples"] == 0
     assert summary["energy"] is None
     assert "no hardware log" in summary["notes"][0]
-    assert (tmp_path / "h.csv").read_text().startswith("monotonic_s,unix_s,source,")
+    assert (tmp_path / "h.csv").read_text().startswith("model,monotonic_s,unix_s,source,")
 
 
 def test_counters_give_the_energy_where_there_are_some(tmp_path):

@@ -13,6 +13,8 @@ import pytest
 import yaml
 from dag_project import TINY, Project
 
+from ff.stamps import model_of, stamp_of
+
 FIGURES = re.compile(r"figures_\w+|page|all")
 
 
@@ -156,6 +158,19 @@ def test_a_changed_setting_reruns_the_runs_that_it_affects(finished):
     assert finished.plan("all", overlay=other) == {}
     own = overlay(finished, "own.yaml", train_by_recipe={"ff": {"rep_epochs": 2}})
     assert finished.plan("train_all", overlay=own)["train"] == ["dataset=DIGITS, layers=784-20, recipe=ff, seed=0"]
+
+
+def test_a_changed_setting_replaces_the_run_and_everything_derived_from_it(finished):
+    run = finished.folder / "results/DIGITS/784-20/ff/seed0"
+    before = model_of(run)
+    name = overlay(finished, "own.yaml", train_by_recipe={"ff": {"rep_epochs": 2}})
+    finished.snakemake("all", "--cores", "2", overlay=name)
+    files = ["metrics.json", "evaluation.json", "early_exit.json", "hardware.json"]
+    files += [f"variance/{kind}.json" for kind in ("cpu", "agreement", "hardware")]
+    assert {stamp_of(json.loads((run / file).read_text())) for file in files} == {model_of(run)}
+    assert model_of(run) != before
+    assert "stale" not in (finished.folder / "results/summary/missing.csv").read_text()
+    assert finished.plan("all", overlay=name) == {}
 
 
 def test_a_run_of_ff_train_is_taken_over(finished):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ff.config import ExecutionConfig, run_config_of
 from ff.jobs import hardware_log, job
+from ff.phases import process_start_s
 from ff.progress import Progress
 from ff.run import train
 
@@ -31,4 +32,7 @@ with job(snakemake.log[0]), Progress(run.name) as progress:
         hardware_log=hardware_log(settings["results"], first, "train"),
         inline_monitor=settings["sidecar"] == "inline",
         summarise=False,
+        # Snakemake has decided that the run is to be made again.
+        overwrite=True,
+        started_s=process_start_s(),
     )

@@ -1,0 +1,22 @@
+"""The highest resident memory of this process."""
+
+import re
+import resource
+import sys
+from pathlib import Path
+
+
+def peak_host_mb() -> float:
+    """Peak resident memory of this process in MB (2^20 bytes).
+
+    Linux: VmHWM of proc(5), which a new program starts anew. Elsewhere ru_maxrss of getrusage(2) (bytes on macOS,
+    kilobytes otherwise); on Linux that one is no use, since it survives exec: a small program that a large one started
+    would report the large one's peak.
+    """
+    try:
+        mark = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    except OSError:
+        mark = None
+    if mark:
+        return int(mark[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
