@@ -10,7 +10,7 @@ import faults
 import pytest
 from faults import Fault, ListError, Outcome
 
-AT_LEAST = 100
+AT_LEAST = 150
 
 
 @cache
