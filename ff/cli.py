@@ -239,12 +239,13 @@ def _prepare(args: argparse.Namespace) -> int:
 # -- evaluate, measure ----
 
 
-def _runs_arguments(parser: argparse.ArgumentParser) -> None:
+def _runs_arguments(parser: argparse.ArgumentParser, without: Sequence[str] = ()) -> None:
     parser.add_argument(
         "runs", nargs="*", type=Path, metavar="RUN", help="run folder, such as results/MNIST/784-100/ff/seed0"
     )
     for name in ("device", "no_cuda", "threads", "data_dir", "prepared_dir", "verify", "download"):
-        add_settings(parser, dataclasses.make_dataclass("Chosen", [_field(ExecutionConfig, name)]))
+        if name not in without:
+            add_settings(parser, dataclasses.make_dataclass("Chosen", [_field(ExecutionConfig, name)]))
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -258,24 +259,19 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="results", help="where models from W&B are put [results]")
 
 
-def _opened_runs(args: argparse.Namespace):
-    """Each run folder of the command line with its checkpoint's config, opened data set, and device."""
-    import torch
-
+def _opened_runs(args: argparse.Namespace, execution: ExecutionConfig):
+    """Each run folder of the command line with its checkpoint's config and opened data set."""
     from ff import checkpoint
     from ff.datasets import open_or_prepare
-    from ff.run import choose_device
 
-    execution = _execution(_settings(args, (ExecutionConfig,))[0])
-    if execution.threads:
-        torch.set_num_threads(execution.threads)
-    device = choose_device(execution)
+    if not args.runs:
+        raise FFError("no run named; give run folders, such as results/MNIST/784-200-200-10/ff/seed0")
     for folder in args.runs:
         config = checkpoint.config(checkpoint.load(folder / "model.safetensors")[1])
         prepared = open_or_prepare(
             config.dataset, execution.data_dir, execution.prepared_dir, execution.verify, execution.download
         )
-        yield folder, config, prepared, device
+        yield folder, config, prepared
 
 
 def _evaluate(args: argparse.Namespace) -> int:
@@ -283,13 +279,18 @@ def _evaluate(args: argparse.Namespace) -> int:
         from ff.wandb_fetch import fetch_models
 
         args.runs += fetch_models(args.from_wandb, Path(args.out))
-    if not args.runs:
-        raise FFError("no run named; give run folders, such as results/MNIST/784-200-200-10/ff/seed0")
+    execution = _execution(_settings(args, (ExecutionConfig,))[0])
+    import torch
+
     from ff.early_exit import run_early_exit
     from ff.evaluation import run_evaluation
     from ff.files import read_json
+    from ff.run import choose_device
 
-    for folder, config, prepared, device in _opened_runs(args):
+    if execution.threads:
+        torch.set_num_threads(execution.threads)
+    device = choose_device(execution)
+    for folder, config, prepared in _opened_runs(args, execution):
         run_evaluation(folder, prepared, device)
         for row in read_json(folder / "evaluation.json")["readouts"]:
             if row["depth"] == len(config.layers) - 1:
@@ -304,50 +305,108 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _operating_point(content: dict[str, Any]) -> str:
+    from ff.early_exit_text import verdict
+
     if not content["available"]:
         return f"early exit: {content['reason']}"
-    point = content["operating_point"]
-    k = f", k = {point['k']:g}" if point["k"] is not None else ""
-    test = point["test"]
+    point, cuts, cut_depth = content["operating_point"], content["static_cuts"], content["reference_cut"]["depth"]
+    test, cut, full = point["test"], cuts[cut_depth - 1]["test"], cuts[-1]["test"]
+    where = f"a network cut after layer {cut_depth}" if cut_depth < len(cuts) else "full depth"
+    if point["rule"] == "none":
+        text = "early exit: no threshold takes fewer MACs than full depth and is as accurate on validation"
+        if cut_depth == len(cuts):
+            return f"{text}, nor does a network cut: nothing is saved; test accuracy {full['accuracy']:.2%}"
+        return f"{text}, but {where} does, at {cut['accuracy']:.2%} on test; {_costs(cut, 'full depth', full, 'full')}"
+    lost = verdict(where, test["macs_saved_share_vs_cut"], list(_times_saved(test, "cut").values()))
     return (
-        f"early exit (rule {point['rule']}{k}; {point['choice']}): test accuracy {test['accuracy']:.2%}, "
-        f"{test['macs_saved_share']:.1%} of MACs saved, {test['mean_layers']:.2f} layers on average"
+        f"early exit (rule {point['rule']}, k = {point['k']:g}; {point['choice']}): {lost + '; ' if lost else ''}"
+        f"test accuracy {test['accuracy']:.2%}, {test['mean_layers']:.2f} layers on average; "
+        f"{_costs(test, f'the cheapest cut as accurate on validation, after layer {cut_depth}', cut, 'cut')}; "
+        f"{_costs(test, 'full depth', full, 'full')}"
+    )
+
+
+def _times_saved(row: dict[str, Any], base: str) -> dict[str, float]:
+    return {size: row[f"time_saved_share_vs_{base}_batch_{size}"] for size in ("1", "32", "512")}
+
+
+def _costs(row: dict[str, Any], name: str, base: dict[str, Any], base_key: str) -> str:
+    """How much more (+) or less a test row takes than the row `base`."""
+    more = {size: f"{-saved:+.1%}" for size, saved in _times_saved(row, base_key).items()}
+    return (
+        f"against {name} ({base['accuracy']:.2%}): {-row[f'macs_saved_share_vs_{base_key}']:+.2%} MACs, "
+        f"{' / '.join(more.values())} time at batch {' / '.join(more)}"
     )
 
 
 def _measure_arguments(parser: argparse.ArgumentParser) -> None:
-    _runs_arguments(parser)
+    _runs_arguments(parser, without=("threads",))
     parser.add_argument(
-        "--devices", nargs="+", choices=("cpu", "cuda"), default=["cpu", "cuda"], help="what to measure on [cpu cuda]"
+        "--devices",
+        nargs="+",
+        metavar="DEVICE",
+        help="what to measure on: cpu, cuda, cuda:N. Precedence: --no-cuda, then --devices, then --device; a device "
+        "that is named must be there [cpu, and cuda where there is one]",
+    )
+    parser.add_argument(
+        "--threads",
+        default="1,all",
+        metavar="N,...",
+        help="CPU threads; all: every core it may use [%(default)s]",
     )
     parser.add_argument("--batch-sizes", default="1,2,8,16,32,64,128,256,512", help="separated by commas [%(default)s]")
     parser.add_argument("--repeats", type=int, default=50, help="timed repeats of each batch size [%(default)s]")
+    parser.add_argument(
+        "--energy-windows",
+        type=int,
+        default=3,
+        help="windows of each batch size where there is a power sensor, 0: no energy [%(default)s]",
+    )
 
 
 def _measure(args: argparse.Namespace) -> int:
-    from ff.files import read_json
-    from ff.timing import run_agreement, run_measurement
-
     try:
-        batch_sizes = tuple(int(size) for size in args.batch_sizes.split(","))
+        batch_sizes = [int(size) for size in args.batch_sizes.split(",")]
     except ValueError:
         raise FFError(f"--batch-sizes must be numbers separated by commas, not {args.batch_sizes!r}") from None
-    if not args.runs:
-        raise FFError("no run named; give run folders, such as results/MNIST/784-200-200-10/ff/seed0")
-    for folder, config, prepared, _ in _opened_runs(args):
-        run_measurement(folder, prepared, args.devices, batch_sizes, args.repeats)
-        run_agreement(folder, prepared)
-        for device in args.devices:
-            content = read_json(folder / "variance" / f"{device}.json")
+    threads = args.threads.split(",")
+    del args.threads  # a setting of training by that name is a single number
+    execution = _execution(_settings(args, (ExecutionConfig,))[0])
+    from ff.files import read_json
+    from ff.measure.agreement import run_agreement
+    from ff.measure.devices import choose_devices, file_stem
+    from ff.measure.protocol import Times
+    from ff.measure.run import run_measurement
+
+    devices = choose_devices(args.devices, execution.device, execution.no_cuda)
+    for folder, config, prepared in _opened_runs(args, execution):
+        times = Times(args.repeats)
+        run_measurement(folder, prepared, devices, threads, batch_sizes, times, args.energy_windows)
+        if len(devices) > 1:
+            run_agreement(folder, prepared, devices)
+        for device in devices:
+            content = read_json(folder / "variance" / f"{file_stem(device)}.json")
             if not content["device"]["available"]:
                 print(f"{config.name}: {device}: not measured: {content['device']['reason']}")
             for row in content["batches"]:
-                time, rate = row["latency_ms"], row["throughput_per_s"]
-                print(
-                    f"{config.name}: {device} {row['path']}, batch {row['batch_size']}: median {time['median']:.3f} ms "
-                    f"(p5 {time['p5']:.3f}, p95 {time['p95']:.3f}), {rate['median']:.0f} samples/s"
-                )
+                print(f"{config.name}: {device} {_measured(row)}")
     return 0
+
+
+def _measured(row: dict[str, Any]) -> str:
+    """What was measured of one path and batch size, in a line."""
+    time, queued, energy = row["latency_ms"], row["throughput_queued_per_s"], row["energy"]
+    text = (
+        f"({row['threads']} CPU thread{'s' * (row['threads'] > 1)}) {row['path']}, batch {row['batch_size']}: median "
+        f"{time['median']:.3f} ms (p5 {time['p5']:.3f}, p95 {time['p95']:.3f}), "
+        f"{row['throughput_synchronised_per_s']['median']:.0f} samples/s synchronised"
+    )
+    if queued:
+        text += f", {queued['median']:.0f} samples/s queued"
+    if energy and energy["total"]:
+        gross, net = energy["total"]["gross_mj_per_sample"], energy["total"]["net_mj_per_sample"]
+        text += f", {gross['mean']:.3g} mJ a sample" + (f" ({net['mean']:.3g} mJ above idle)" if net else "")
+    return text
 
 
 # -- figures ----

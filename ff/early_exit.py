@@ -1,24 +1,22 @@
-"""Early exit: samples that an early head is sure of leave there, which saves the layers above.
+"""Early exit: what samples that leave at an early head save, beside what a shallower network saves.
 
-Two rules, both without the true label (see `ff.inference.Exits`), both calibrated on the validation split:
+Two adaptive rules (`ff.exit_rules`), their thresholds swept, stand beside the static cuts: the network cut
+after layer d, for d = 1..L, which answers every sample with head d and knows no other head. The cut at L is
+full depth. All of them are scored on the same logits and timed in the same passes, so that they differ in
+the rule alone.
 
-*logit*: over the validation samples that head l gets right, per class the mean and standard deviation of
-the class's logit, averaged over classes: mu_l, sigma_l. A sample leaves at the first l whose largest logit
-> mu_l - k sigma_l.
+An exit that costs more than a network of fewer layers saves nothing. So savings are given against two
+bases: full depth, and the *reference cut*, the cheapest cut that is as accurate on validation as the
+operating point must be (at most 0.1 points below full depth).
 
-*probability*: head l's logits are divided by a temperature T_l that minimises the validation cross-entropy
-(Guo et al. 2017, arXiv 1706.04599, section 4.2). A sample leaves at the first l whose largest probability
-is above 1 - e(k), with the tolerated error e(k) = 0.001 * 500^(k/4): 0.1 % at k = 0, 50 % at k = 4. So k
-means more exits for both rules, but equal k of the two are not equal in any other way.
-
-The last layer always answers. MACs are those of the matrix products: a sample that leaves at layer l pays
-layers 1..l and all heads it was shown to; full depth pays all layers and the last head only.
+MACs are those of the matrix products: a sample that leaves at layer l pays layers 1..l and all heads it was
+shown to; a cut at d pays layers 1..d and head d only.
 """
 
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,152 +24,119 @@ import torch
 from torch import Tensor
 
 from ff import checkpoint
-from ff.config import CLASS_COUNT
+from ff.config import CLASS_COUNT, RunConfig
 from ff.datasets import Part, Prepared
 from ff.evaluation import Readings, identify, read, scores, split_of
+from ff.exit_rules import KS, RULE_TEXTS, RULES, calibrate, exit_layers, exits_at, tolerated_error
 from ff.files import write_csv, write_json
 from ff.inference import Exits, Inference
-from ff.network import head_macs, layer_macs
+from ff.network import Network, head_macs, layer_macs
 
-SCHEMA = 1
-RULES = ("logit", "probability")
-# 0, 0.25 ... 4, and some on either side, so that the curve reaches full depth and the first layer.
-KS = (-3.0, -2.0, -1.5, -1.0, -0.75, -0.5, -0.25, *(0.25 * step for step in range(17)), 5.0, 6.0)
+SCHEMA = 2
+STATIC = "static"
+STATIC_TEXT = "the network cut after layer `depth`: everybody is answered there, by that head alone"
 TOLERANCE_POINTS = 0.1
 CHOICE = "largest MACs saved on validation within 0.1 points of full depth"
+CUT_CHOICE = "cheapest cut on validation within 0.1 points of full depth"
 TIMED_BATCHES = {1: 48, 32: 3, 512: 1}
 """Batch sizes at which time is measured, and how many batches of each make up one timed pass."""
 OFTEN = 4
-RULE_TEXTS = {
-    "logit": "leave at the first layer whose largest logit > mu - k sigma",
-    "probability": "leave at the first layer whose largest softmax(logits / temperature) > threshold",
-}
-_TEMPERATURES = (0.02, 50.0)
+TIME_STATISTIC = (
+    "median over repeats of the mean time per sample over the same samples; each batch is timed alone, the device "
+    "synchronised before and after it"
+)
 
 
-class Calibration(NamedTuple):
-    """What the validation split says of head 1..L; None where it says nothing (too few right samples)."""
+class AnswerPath(NamedTuple):
+    """A way to answer: a rule at one k, or (rule `static`) the network cut after layer `depth`.
 
-    n: int
-    mu: list[float | None]
-    sigma: list[float | None]
-    classes_used: list[int]
-    temperature: list[float | None]
-
-
-# -- calibration ----
-
-
-def calibrate(logits: Tensor, labels: Tensor) -> Calibration:
-    """Calibrate head 1..L on validation logits [n, L, 10] and labels [n].
-
-    A class counts for mu and sigma (n - 1 in the denominator) of a head that gets two of its samples right,
-    at least; without such a class both are None.
+    `exits` None: nobody leaves before `depth`; `depth` None: the last layer.
     """
-    mu, sigma, used = [], [], []
-    for layer in range(logits.shape[1]):
-        scores_of_layer = logits[:, layer].double()
-        right = scores_of_layer.argmax(-1) == labels
-        own, truth = scores_of_layer.amax(-1)[right], labels[right]
-        count = torch.bincount(truth, minlength=CLASS_COUNT).double()
-        mean = torch.zeros(CLASS_COUNT, dtype=torch.float64).index_add_(0, truth, own) / count
-        squares = torch.zeros_like(mean).index_add_(0, truth, (own - mean[truth]).square())
-        enough = count >= 2
-        deviation = (squares[enough] / (count[enough] - 1)).sqrt()
-        used.append(int(enough.sum()))
-        mu.append(float(mean[enough].mean()) if used[-1] else None)
-        sigma.append(float(deviation.mean()) if used[-1] else None)
-    return Calibration(len(labels), mu, sigma, used, temperatures(logits, labels))
+
+    rule: str
+    k: float | None
+    exits: Exits | None
+    depth: int | None
 
 
-def temperatures(logits: Tensor, labels: Tensor) -> list[float | None]:
-    """The temperature of each head that minimises the mean cross-entropy of logits [n, L, 10] / T.
+def static_cuts(depth: int) -> list[AnswerPath]:
+    """The network cut after layer 1..L; the last is full depth."""
+    return [AnswerPath(STATIC, None, None, layer) for layer in range(1, depth + 1)]
 
-    The cross-entropy is convex in b = 1/T with slope mean(E_p[z] - z_true), so its sign is bisected (on log
-    b), for all heads at once. Where no minimum lies within the limits 0.02 and 50 (every sample right, or
-    hopeless) the limit is taken. None without samples.
+
+# -- accuracy and work ----
+
+
+def curve_point(
+    logits: Tensor, labels: Tensor, exits: Exits | None, layers: Sequence[int], depth: int | None = None
+) -> dict[str, Any]:
+    """Accuracy, macro-F1, exits and mean MACs per sample: logits [n, L, 10] of all heads, labels [n].
+
+    `exits` and `depth` mean what they do in `ff.inference.Inference.answer`.
     """
-    n, depth = logits.shape[:2]
-    if n == 0:
-        return [None] * depth
-    z = logits.double()
-    true = z.gather(-1, labels[:, None, None].expand(-1, depth, 1)).squeeze(-1)
-    low, high = (torch.full((depth,), 1 / limit, dtype=torch.float64).log() for limit in reversed(_TEMPERATURES))
-    for _ in range(40):
-        middle = (low + high) / 2
-        probability = (z * middle.exp()[:, None]).softmax(-1)
-        rising = ((probability * z).sum(-1) - true).mean(0) > 0
-        low, high = torch.where(rising, low, middle), torch.where(rising, middle, high)
-    return (-(low + high) / 2).exp().tolist()
-
-
-def tolerated_error(k: float) -> float:
-    """e(k) of the probability rule; at most 0.9, where every sample leaves (ten classes)."""
-    return min(0.001 * 500 ** (k / 4), 0.9)
-
-
-def exits_at(rule: str, k: float, calibration: Calibration) -> Exits:
-    """The rule's thresholds at `k`, for layers 1..L-1; None where the calibration says nothing."""
-    if rule == "logit":
-        pairs = zip(calibration.mu[:-1], calibration.sigma[:-1], strict=True)
-        return Exits(tuple(None if mu is None or sigma is None else mu - k * sigma for mu, sigma in pairs))
-    known = tuple(calibration.temperature[:-1])
-    thresholds = tuple(None if temperature is None else 1 - tolerated_error(k) for temperature in known)
-    return Exits(thresholds, tuple(1.0 if temperature is None else temperature for temperature in known))
-
-
-# -- the curve ----
-
-
-def exit_layers(logits: Tensor, exits: Exits) -> Tensor:
-    """The layer (from 1) at which each sample leaves: logits of all heads [n, L, 10] -> [n]."""
-    last = torch.ones(len(logits), dtype=torch.bool)
-    leaving = [
-        exits.leaving(layer, logits[:, layer], logits[:, layer].amax(-1)) if threshold is not None else ~last
-        for layer, threshold in enumerate(exits.thresholds)
-    ]
-    # argmax gives the first of equal values.
-    return torch.stack([*leaving, last], 1).int().argmax(1) + 1
-
-
-def curve_point(logits: Tensor, labels: Tensor, exits: Exits, layers: Sequence[int]) -> dict[str, Any]:
-    """Accuracy, macro-F1, exits and mean MACs per sample of one rule: logits [n, L, 10] of all heads,
-    labels [n]."""
-    depth = logits.shape[1]
-    left = exit_layers(logits, exits)
+    whole = logits.shape[1]
+    depth = depth or whole
+    exits = exits or Exits((None,) * (depth - 1))
+    left = exit_layers(logits[:, :depth], exits)
     predicted = logits.argmax(-1).gather(1, left.unsqueeze(1) - 1).squeeze(1)
     pairs = torch.bincount(labels * CLASS_COUNT + predicted, minlength=CLASS_COUNT**2)
     result = scores(pairs.view(CLASS_COUNT, CLASS_COUNT))
-    consulted = torch.tensor([threshold is not None for threshold in (*exits.thresholds, 0.0)])
+    consulted = [*(threshold is not None for threshold in exits.thresholds), True, *[False] * (whole - depth)]
     ff = torch.tensor(layer_macs(layers)).cumsum(0)
-    heads = (torch.tensor(head_macs(layers)) * consulted).cumsum(0)
-    share = torch.bincount(left - 1, minlength=depth).double() / len(labels)
+    heads = (torch.tensor(head_macs(layers)) * torch.tensor(consulted)).cumsum(0)
+    share = torch.bincount(left - 1, minlength=whole).double() / len(labels)
     macs_ff, macs_heads = float(share @ ff.double()), float(share @ heads.double())
     return {
         "n": result["n"],
         "accuracy": result["accuracy"],
         "macro_f1": result["macro_f1"],
-        "mean_layers": float(share @ torch.arange(1, depth + 1, dtype=torch.float64)),
+        "mean_layers": float(share @ torch.arange(1, whole + 1, dtype=torch.float64)),
         "macs_ff": macs_ff,
         "macs_heads": macs_heads,
         "macs_total": macs_ff + macs_heads,
-        "macs_saved_share": 1 - (macs_ff + macs_heads) / full_macs(layers),
-        **{f"share_exit_{layer + 1}": float(share[layer]) for layer in range(depth)},
+        **{f"share_exit_{layer + 1}": float(share[layer]) for layer in range(whole)},
     }
 
 
-def full_macs(layers: Sequence[int]) -> int:
-    """MACs of a sample without early exit: all layers and the last head."""
-    return sum(layer_macs(layers)) + head_macs(layers)[-1]
+def cut_macs(layers: Sequence[int]) -> list[int]:
+    """MACs of a sample in the network cut after layer 1..L: layers 1..d and head d; the last is full depth."""
+    return [sum(layer_macs(layers)[: d + 1]) + head for d, head in enumerate(head_macs(layers))]
 
 
-def choose(points: Sequence[dict[str, Any]], full: dict[str, Any]) -> dict[str, Any] | None:
-    """Of validation points (rows with rule, k and `curve_point`) the one that saves most MACs while it is
-    right on at most 0.1 points fewer samples than full depth; None where full depth itself is cheapest. Of
-    equal ones the more accurate, then the first."""
-    allowed = full["accuracy"] - TOLERANCE_POINTS / 100 - 1e-9
-    fit = [point for point in points if point["accuracy"] >= allowed and point["macs_saved_share"] > 0]
-    return max(fit, key=lambda point: (point["macs_saved_share"], point["accuracy"]), default=None)
+# -- choices, on validation ----
+
+
+def choose(points: Sequence[dict[str, Any]], full: dict[str, Any]) -> int | None:
+    """Which of validation points (`curve_point`) takes the fewest MACs while it is right on at most 0.1
+    points fewer samples than full depth; None where full depth itself is cheapest. Of equal ones the more
+    accurate, then the first."""
+    fit = [i for i, point in enumerate(points) if _as_accurate(point, full)]
+    fit = [i for i in fit if points[i]["macs_total"] < full["macs_total"]]
+    return min(fit, key=lambda i: (points[i]["macs_total"], -points[i]["accuracy"]), default=None)
+
+
+def reference_cut(cuts: Sequence[dict[str, Any]]) -> int:
+    """Which of the validation points of the cuts after layer 1..L is the cheapest that may stand for full
+    depth, the last of them: the same tolerance as in `choose`."""
+    cheaper = choose(cuts, cuts[-1])
+    return len(cuts) - 1 if cheaper is None else cheaper
+
+
+def _as_accurate(point: dict[str, Any], full: dict[str, Any]) -> bool:
+    return point["accuracy"] >= full["accuracy"] - TOLERANCE_POINTS / 100 - 1e-9
+
+
+def add_savings(rows: Iterable[dict[str, Any]], full: dict[str, Any], cut: dict[str, Any]) -> None:
+    """Fill in what each row saves against full depth and against the reference cut, rows of the same split:
+    a share of MACs and, where both were timed, of time."""
+    for row in rows:
+        row["is_reference_cut"] = int(row is cut)
+        for name, base in (("cut", cut), ("full", full)):
+            row[f"macs_saved_share_vs_{name}"] = 1 - row["macs_total"] / base["macs_total"]
+            for size in TIMED_BATCHES:
+                time_ms, base_ms = row[f"time_ms_batch_{size}"], base[f"time_ms_batch_{size}"]
+                saved = None if time_ms is None or base_ms is None else 1 - time_ms / base_ms
+                row[f"time_saved_share_vs_{name}_batch_{size}"] = saved
 
 
 # -- time ----
@@ -191,10 +156,18 @@ def timed_rows(first_logits: Tensor, count: int, seed: int) -> Tensor:
     return ordered[evenly][order]
 
 
+def timed_batches(inference: Inference, part: Part, first_logits: Tensor, seed: int) -> dict[int, list[Tensor]]:
+    """Pixels of the batches of one timed pass, {size: [[size, D]]}, of `timed_rows` of the official part."""
+    return {
+        size: list(inference.pixels(part.images[timed_rows(first_logits, size * count, seed)]).split(size))
+        for size, count in TIMED_BATCHES.items()
+    }
+
+
 def time_paths(
     inference: Inference,
     batches: dict[int, list[Tensor]],
-    paths: Sequence[Exits | None],
+    paths: Sequence[AnswerPath],
     repeats: int,
     seed: int,
     clock: Callable[[], float] = time.perf_counter,
@@ -203,9 +176,11 @@ def time_paths(
     """Milliseconds per sample, {batch size: [paths][repeats]}, of answering `batches` {size: [pixels [size,
     D]]}.
 
-    One timed pass answers all batches of a size. Every pass is done once untimed first, on the same
-    batches; then the passes of all paths and sizes follow in a new random order in each repeat. Clock
-    readings are taken after the device has finished.
+    One timed pass answers all batches of a size, each timed alone (latency): the device has finished before
+    the clock is read, before and after each. An exit rule has to wait for the device at every layer where
+    somebody may leave; a path that does not would otherwise have its batches queued, and look faster than
+    it answers. Every pass is done once untimed first, on the same batches; then the passes of all paths and
+    sizes follow in a new random order in each repeat.
     """
     wait = synchronise or synchroniser(inference.device)
     order = [(size, index) for size in batches for index in range(len(paths))]
@@ -214,15 +189,15 @@ def time_paths(
     for repeat in range(repeats + 1):
         shuffle(order)
         for size, index in order:
-            parts, exits = batches[size], paths[index]
-            wait()
-            start = clock()
-            for pixels in parts:
-                inference.answer(pixels, exits)
-            wait()
-            end = clock()
+            path, seconds = paths[index], 0.0
+            for pixels in batches[size]:
+                wait()
+                start = clock()
+                inference.answer(pixels, path.exits, path.depth)
+                wait()
+                seconds += clock() - start
             if repeat > 0:
-                times[size][index].append((end - start) * 1000 / (size * len(parts)))
+                times[size][index].append(seconds * 1000 / (size * len(batches[size])))
     return times
 
 
@@ -236,6 +211,13 @@ def synchroniser(device: torch.device) -> Callable[[], None]:
 # -- a run ----
 
 
+class EarlyExit(NamedTuple):
+    """Contents of early_exit.json and rows of early_exit.csv."""
+
+    document: dict[str, Any]
+    rows: list[dict[str, Any]]
+
+
 def run_early_exit(
     run_folder: str | os.PathLike,
     prepared: Prepared,
@@ -243,127 +225,132 @@ def run_early_exit(
     batch_size: int = 512,
     repeats: int = 5,
     ks: Sequence[float] = KS,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> None:
     """Write early_exit.csv and early_exit.json of the run whose model.safetensors lies in `run_folder`.
 
-    Without a validation split nothing can be calibrated: the table is empty and the JSON says why.
+    Without a validation split nothing can be calibrated or compared: the table is empty and the JSON says
+    why. `clock` gives seconds.
     """
     folder = Path(run_folder)
     network, meta = checkpoint.load(folder / "model.safetensors", device)
     config = checkpoint.config(meta)
+    if len(split_of(config, prepared)["val"][1]) == 0:
+        found = EarlyExit({"available": False, "reason": WHY_NOT, **dict.fromkeys(_CHOSEN)}, [])
+    else:
+        found = evaluate_early_exit(network, prepared, config, batch_size, repeats, ks, clock)
+    model = meta["model"]
+    columns = ["model", *_COLUMNS, *(f"share_exit_{layer + 1}" for layer in range(network.depth)), *_TIME_COLUMNS]
+    write_csv(folder / "early_exit.csv", columns, [{"model": model, **row} for row in found.rows])
+    write_json(folder / "early_exit.json", {"schema": SCHEMA, "run": identify(config, model), **found.document})
+
+
+WHY_NOT = "the run has no validation split (val_size 0) to calibrate on, and the test split may not choose"
+_CHOSEN = ("calibration", "reference_cut", "operating_point")
+
+
+def evaluate_early_exit(
+    network: Network,
+    prepared: Prepared,
+    config: RunConfig,
+    batch_size: int = 512,
+    repeats: int = 5,
+    ks: Sequence[float] = KS,
+    clock: Callable[[], float] = time.perf_counter,
+) -> EarlyExit:
+    """Score and time static cuts and exit rules of a network (S = 1) that was trained with `config`, which
+    leaves a validation split. Raises FFError when the data set is not the one `config` names."""
     splits = split_of(config, prepared)
-    columns = ["model", *_COLUMNS[:-6], *(f"share_exit_{k + 1}" for k in range(network.depth)), *_COLUMNS[-6:]]
-    head = {"schema": SCHEMA, "run": identify(config, meta["model"])}
-    if len(splits["val"][1]) == 0:
-        reason = "the run has no validation split (val_size 0) to calibrate on, and the test split may not choose"
-        nothing = {"available": False, "reason": reason, "operating_point": None, "calibration": None}
-        write_json(folder / "early_exit.json", head | nothing)
-        write_csv(folder / "early_exit.csv", columns, [])
-        return
     seen = {
         split: read(network, *splits[split], prepared.facts, batch_size, goodness=False) for split in ("val", "test")
     }
     calibration = calibrate(seen["val"].logits, seen["val"].labels)
-    keys = [(rule, k) for rule in RULES for k in ks]
-    exits = {key: exits_at(*key, calibration) for key in keys}
-    points = {split: [_row(*key, exits[key], split, seen[split], config.layers) for key in keys] for split in seen}
-    never = Exits((None,) * (network.depth - 1))
-    full = {split: _row("none", None, never, split, seen[split], config.layers) for split in seen}
-    best = choose(points["val"], full["val"])
-    at = keys.index((best["rule"], best["k"])) if best else None
-    timing = _add_times(
-        [full["test"], *points["test"]],
-        [None, *exits.values()],
-        # Full depth is what all others are held against, and the operating point is what is quoted.
-        {0} if at is None else {0, at + 1},
-        Inference(network, prepared.facts),
-        splits["test"][0],
-        seen["test"].logits[:, 0],
-        repeats,
-        config.seed,
-    )
-    chosen = never if best is None else exits[keys[at]]
-    document = head | {
+    paths = static_cuts(network.depth)
+    paths += [AnswerPath(rule, k, exits_at(rule, k, calibration), None) for rule in RULES for k in ks]
+    rows = {split: [_row(path, split, seen[split], config.layers) for path in paths] for split in seen}
+    count, full = network.depth, network.depth - 1
+    cut = reference_cut(rows["val"][:count])
+    best = choose(rows["val"][count:], rows["val"][full])
+    chosen = full if best is None else count + best
+    inference = Inference(network, prepared.facts)
+    batches = timed_batches(inference, splits["test"][0], seen["test"].logits[:, 0], config.seed)
+    # The cuts are what all others are held against, and the operating point is what is quoted.
+    often = {*range(count), chosen}
+    _add_times(rows["test"], paths, often, inference, batches, repeats, config.seed, clock)
+    for part in rows.values():
+        add_savings(part, part[full], part[cut])
+    exits = paths[chosen].exits
+    document = {
         "available": True,
         "reason": None,
-        "rules": RULE_TEXTS,
+        "rules": RULE_TEXTS | {STATIC: STATIC_TEXT},
         "macs": {
             "ff": layer_macs(config.layers),
             "heads": head_macs(config.layers),
-            "full": full_macs(config.layers),
+            "cuts": cut_macs(config.layers),
         },
         "calibration": {"split": "val", **calibration._asdict()},
-        "full_depth": full,
+        "static_cuts": [{"depth": d + 1, "val": rows["val"][d], "test": rows["test"][d]} for d in range(count)],
+        "reference_cut": {"depth": cut + 1, "choice": CUT_CHOICE},
         "operating_point": {
-            "rule": best["rule"] if best else "none",
-            "k": best["k"] if best else None,
+            "rule": "none" if exits is None else paths[chosen].rule,
+            "k": paths[chosen].k,
             "choice": CHOICE,
-            "thresholds": list(chosen.thresholds),
-            "val": best or full["val"],
-            "test": points["test"][at] if best else full["test"],
+            "thresholds": [None] * full if exits is None else list(exits.thresholds),
+            "val": rows["val"][chosen],
+            "test": rows["test"][chosen],
         },
-        "timing": timing,
+        "timing": {
+            "device": str(inference.device),
+            "threads": torch.get_num_threads(),
+            "repeats": repeats,
+            "repeats_static_cuts_and_operating_point": OFTEN * repeats,
+            "samples": {str(size): size * len(parts) for size, parts in batches.items()},
+            "seed": config.seed,
+            "statistic": TIME_STATISTIC,
+        },
     }
-    rows = [row for pair in zip(points["val"], points["test"], strict=True) for row in pair]
-    write_csv(folder / "early_exit.csv", columns, [{"model": meta["model"], **row} for row in rows])
-    write_json(folder / "early_exit.json", document)
+    return EarlyExit(document, [row for pair in zip(rows["val"], rows["test"], strict=True) for row in pair])
 
 
 _COLUMNS = (
-    *("rule", "k", "threshold", "split", "n", "accuracy", "macro_f1", "mean_layers"),
-    *("macs_ff", "macs_heads", "macs_total", "macs_saved_share"),
+    *("rule", "k", "depth", "is_reference_cut", "threshold", "split", "n", "accuracy", "macro_f1", "mean_layers"),
+    *("macs_ff", "macs_heads", "macs_total", "macs_saved_share_vs_cut", "macs_saved_share_vs_full"),
+)
+_TIME_COLUMNS = (
     *(f"time_ms_batch_{size}" for size in TIMED_BATCHES),
-    *(f"time_saved_share_batch_{size}" for size in TIMED_BATCHES),
+    *(f"time_saved_share_vs_{base}_batch_{size}" for base in ("cut", "full") for size in TIMED_BATCHES),
 )
 
 
-def _row(rule: str, k: float | None, exits: Exits, split: str, seen: Readings, layers: Sequence[int]) -> dict[str, Any]:
+def _row(path: AnswerPath, split: str, seen: Readings, layers: Sequence[int]) -> dict[str, Any]:
     # The probability rule has one threshold for all layers; those of the other follow from mu, sigma and k.
-    threshold = 1 - tolerated_error(k) if rule == "probability" else None
-    row = {"rule": rule, "k": k, "threshold": threshold, "split": split}
-    row |= curve_point(seen.logits, seen.labels, exits, layers)
-    for size in TIMED_BATCHES:
-        row |= {f"time_ms_batch_{size}": None, f"time_saved_share_batch_{size}": None}
-    return row
+    threshold = 1 - tolerated_error(path.k) if path.rule == "probability" else None
+    row = {"rule": path.rule, "k": path.k, "depth": path.depth, "threshold": threshold, "split": split}
+    row |= curve_point(seen.logits, seen.labels, path.exits, layers, path.depth)
+    return row | {f"time_ms_batch_{size}": None for size in TIMED_BATCHES}
 
 
 def _add_times(
     rows: Sequence[dict[str, Any]],
-    exits: Sequence[Exits | None],
+    paths: Sequence[AnswerPath],
     often: set[int],
     inference: Inference,
-    part: Part,
-    first_logits: Tensor,
+    batches: dict[int, list[Tensor]],
     repeats: int,
     seed: int,
-) -> dict[str, Any]:
-    """Measure the paths, full depth first, and fill in the times of their rows; gives how it was done.
-
-    Paths whose index is in `often` are timed four times as often as the others.
-    """
-    batches = {}
-    for size, count in TIMED_BATCHES.items():
-        chosen = timed_rows(first_logits, size * count, seed)
-        batches[size] = list(inference.pixels(part.images[chosen]).split(size))
+    clock: Callable[[], float],
+) -> None:
+    """Measure the paths and fill in the times of their rows; those whose index is in `often` are timed four
+    times as often as the others."""
     times = [index for index in range(len(rows)) for _ in range(OFTEN if index in often else 1)]
-    measured = time_paths(inference, batches, [exits[index] for index in times], repeats, seed)
+    measured = time_paths(inference, batches, [paths[index] for index in times], repeats, seed, clock)
     for size, by_path in measured.items():
         pooled: list[list[float]] = [[] for _ in rows]
         for index, values in zip(times, by_path, strict=True):
             pooled[index] += values
-        full = _median(pooled[0])
         for row, values in zip(rows, pooled, strict=True):
             row[f"time_ms_batch_{size}"] = _median(values)
-            row[f"time_saved_share_batch_{size}"] = 1 - _median(values) / full
-    return {
-        "device": str(inference.device),
-        "threads": torch.get_num_threads(),
-        "repeats": repeats,
-        "repeats_full_depth_and_operating_point": OFTEN * repeats,
-        "samples": {str(size): size * count for size, count in TIMED_BATCHES.items()},
-        "seed": seed,
-        "statistic": "median over repeats of the time per sample; full depth runs the same code and batches",
-    }
 
 
 def _median(values: Sequence[float]) -> float:

@@ -1,9 +1,9 @@
 """A trained network as it is deployed: one pass on a neutral input, the answer of a softmax head, early
 exits.
 
-The same code answers with and without early exits, so that times of both can be compared: without exits
-only the last head is computed; with them each consulted head is, and samples that leave are really dropped
-from the batch.
+The same code answers with early exits, without, and by a network cut after an earlier layer, so that their
+times can be compared: without exits only the last head is computed; with them each consulted head is, and
+samples that leave are really dropped from the batch; of a cut network nothing above the cut is.
 """
 
 from typing import NamedTuple
@@ -74,17 +74,21 @@ class Inference:
         return clear_label_pixels(pixels.mul_(self.factor).sub_(self.shift).flatten(1), self.network.channels)
 
     @torch.inference_mode()
-    def answer(self, pixels: Tensor, exits: Exits | None = None) -> Answers:
-        """Answer for pixels [B, D] as `pixels` gives them; exits None: everybody goes to the last layer."""
-        thresholds = (None,) * (self.depth - 1) if exits is None else exits.thresholds
+    def answer(self, pixels: Tensor, exits: Exits | None = None, depth: int | None = None) -> Answers:
+        """Answer for pixels [B, D] as `pixels` gives them, by the network cut after layer `depth` (None: L).
+
+        Exits None: everybody goes to layer `depth`, and its head is the only one computed.
+        """
+        depth = self.depth if depth is None else depth
+        thresholds = (None,) * (depth - 1) if exits is None else exits.thresholds
         count = len(pixels)
-        layers = torch.full((count,), self.depth, device=self.device)
+        layers = torch.full((count,), depth, device=self.device)
         classes: Tensor | None = None
         rows: Tensor | None = None  # of those still here; None: all
         features: list[Tensor] = []
-        for layer in range(self.depth):
+        for layer in range(depth):
             features.append(self._layer(layer, features[-1] if features else pixels))
-            last = layer == self.depth - 1
+            last = layer == depth - 1
             if not last and thresholds[layer] is None:
                 continue
             logits = self.head(features)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ff import statistics
+from ff.early_exit_text import verdict
 from ff.errors import FFError
 from ff.figures import FIGURES, FigureSpec
 from ff.files import read_json, write_text
@@ -37,6 +38,8 @@ from ff.tables import (
 LARGEST_SVG = 350_000
 """A figure whose SVG is larger (bytes) is embedded as PNG, to keep the page quick to open on a phone."""
 MOST_MACHINES = 5
+EXIT_BATCHES = (1, 32, 512)
+"""Batch sizes at which early exit is timed (`ff.early_exit.TIMED_BATCHES`, whose import would bring torch)."""
 LONG_TEXT = 40
 """Cells with more letters than this may be broken into lines; names such as 784-200-200-10 may not."""
 FAMILY_TITLES = {
@@ -142,12 +145,20 @@ def _accuracy_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
         same = (summary["dataset"] == dataset) & (summary["layers"] == best["layers"])
         test = summary[same & (summary["recipe"] == best["recipe"]) & (summary["split"] == "test")]
         for row in test[test["readout"] == "head"].itertuples():
-            ends = _interval(row.low, row.high, _percent, row.n_seeds, "seed", row.method)
+            ends = f"{_interval(row.low, row.high, _percent, row.n_seeds, 'seed', row.method)}; {_over_images(row)}"
             what = f"the Forward-Forward network that is best on validation, {row.layers} with recipe {row.recipe},"
             if row.recipe == "bp":
                 what = f"{row.layers} trained by backprop (bp)"
             sentences.append(f"{dataset}: {what} reaches a test accuracy of {_percent(row.mean)} ({ends}).")
     return sentences
+
+
+def _over_images(row: Any) -> str:
+    """The interval over seeds and test images of a row of accuracy_summary; with one seed over images alone."""
+    what = "over seeds and test images" if row.n_seeds > 1 else "over test images"
+    if pd.isna(row.total_low):
+        return f"no interval {what}"
+    return f"{what} {_percent(row.total_low)} to {_percent(row.total_high)}, {int(row.n_images):,} images"
 
 
 def _recipe_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
@@ -185,54 +196,98 @@ def _early_exit_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
         if best is None:
             continue
         cell = part[(part["layers"] == best["layers"]) & (part["recipe"] == best["recipe"])]
-        if cell.empty:
-            continue
-        saved = statistics.mean_interval(cell["macs_saved_share"])
-        change = statistics.mean_interval(cell["change_points"])
-        if saved.estimate is None or change.estimate is None:
-            continue
-        text = (
-            f"{dataset}, {best['layers']}, {best['recipe']}: early exit at the point chosen on validation "
-            f"saves {_percent(saved.estimate)} of the MACs "
-            f"({_interval(saved.low, saved.high, _percent, saved.n, 'seed', saved.method)})"
-        )
-        time = statistics.mean_interval(cell["time_saved_share_batch_512"])
-        if time.estimate is not None:
-            gain = f"{_percent(abs(time.estimate))} {'of the' if time.estimate >= 0 else 'more'} measured time"
-            ends = _interval(time.low, time.high, _percent, time.n, "seed", time.method)
-            text += f" {'and' if time.estimate >= 0 else 'but costs'} {gain} at batch 512 (saved: {ends})"
-        ends = _interval(change.low, change.high, _points, change.n, "seed", change.method)
-        sentences.append(f"{text}, and changes test accuracy by {_points(change.estimate)} points ({ends}).")
+        if len(cell):
+            sentences.append(f"{dataset}, {best['layers']}, {best['recipe']}: {_exit_against_cut(cell)}")
     return sentences
+
+
+def _exit_against_cut(cell: pd.DataFrame) -> str:
+    """What early exit wins over the reference cut, and over full depth: rows of operating_points, one a seed."""
+    where = f"a network cut after layer {_cut_depths(cell)}"
+    macs = cell["macs_saved_share_vs_cut"]
+    times = [cell[f"time_saved_share_vs_cut_batch_{batch}"].mean() for batch in EXIT_BATCHES]
+    winners = int((macs > 0).sum())
+    lost = verdict(where, macs.mean(), times)
+    if lost is None:
+        text = "early exit at the point chosen on validation saves MACs over "
+        text += f"{where}, the cheapest that is as accurate on validation"
+    else:
+        text = f"{lost}{' on average' * (winners > 0)}"
+    if 0 < winners < len(cell):
+        text += f" ({winners} of {len(cell)} seeds save MACs)"
+    return f"{text}. Against that cut it {_exit_costs(cell, 'cut')}; against full depth it {_exit_costs(cell, 'full')}."
+
+
+def _cut_depths(cell: pd.DataFrame) -> str:
+    """`1`, or where seeds differ `1 (2 seeds), after layer 2 (1 seed)`; full depth is called so."""
+    whole = cell["layers"].iloc[0].count("-")
+    counts = cell["cut_depth"].value_counts().sort_index()
+    texts = []
+    for depth, n in counts.items():
+        notes = ["full depth"] * (depth == whole) + [f"{n} seed{'s' * (n != 1)}"] * (len(counts) > 1)
+        texts.append(f"{depth} ({', '.join(notes)})" if notes else str(depth))
+    return ", after layer ".join(texts)
+
+
+def _exit_costs(cell: pd.DataFrame, base: str) -> str:
+    texts = []
+    for column, what in (
+        (f"macs_saved_share_vs_{base}", "MACs"),
+        (f"time_saved_share_vs_{base}_batch_512", "measured time at batch 512"),
+    ):
+        saved = statistics.mean_interval(cell[column])
+        ends = _interval(saved.low, saved.high, _percent, saved.n, "seed", saved.method)
+        if saved.estimate >= 0:
+            texts.append(f"saves {_percent(saved.estimate)} of the {what} ({ends})")
+        else:
+            texts.append(f"takes {_percent(-saved.estimate)} more {what} (saved: {ends})")
+    change = statistics.mean_interval(cell[f"change_points_vs_{base}"])
+    ends = _interval(change.low, change.high, _points, change.n, "seed", change.method)
+    return f"{', '.join(texts)}, and changes test accuracy by {_points(change.estimate)} points ({ends})"
 
 
 def _speed_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     latency, devices, sentences = tables["latency"], tables["devices"], []
     deploy = latency[latency["path"] == "deploy"]
     if len(deploy):
-        row = deploy.loc[deploy["throughput_per_s"].astype(float).idxmax()]
-        sentences.append(
-            f"The highest throughput measured is {row['throughput_per_s']:,.0f} samples/s on {row['device']} "
-            f"({row['dataset']}, {row['layers']}, batch {row['batch_size']})."
-        )
+        for kind, how in (("queued", "batches queued"), ("synchronised", "each batch waited for")):
+            rate = deploy[f"throughput_{kind}_per_s"].astype(float)
+            if rate.notna().any():
+                row = deploy.loc[rate.idxmax()]
+                sentences.append(
+                    f"The highest throughput measured with {how} is {rate.max():,.0f} samples/s on {_place(row)} "
+                    f"({row['dataset']}, {row['layers']}, batch {row['batch_size']})."
+                )
     speedup = tables["speedup"]
     speedup = speedup[speedup["path"] == "deploy"].dropna(subset=["speedup"])
-    if len(speedup):
-        row = speedup.loc[speedup["speedup"].idxmax()]
+    for threads, part in speedup.groupby("cpu_threads"):
+        row = part.loc[part["speedup"].idxmax()]
         unit = "seed" if "seeds" in str(row["method"]) else "repeat"
         ends = _interval(row["low"], row["high"], lambda value: f"{value:.1f}", row["n"], unit, row["method"])
         sentences.append(
-            f"The largest speed-up of {row['device']} over the CPU is {row['speedup']:.1f} times ({ends}; "
-            f"{row['dataset']}, {row['layers']}, batch {row['batch_size']})."
+            f"The largest speed-up of {row['device']} over {_threads(threads)} of the CPU is {row['speedup']:.1f} "
+            f"times ({ends}; {row['dataset']}, {row['layers']}, batch {row['batch_size']})."
         )
         wins = tables["gpu_wins"]
-        wins = wins[(wins["path"] == "deploy")]["batch_size"].dropna()
+        wins = wins[(wins["path"] == "deploy") & (wins["cpu_threads"] == threads)]["batch_size"].dropna()
         if len(wins):
             span = f"{wins.min():.0f}" if wins.min() == wins.max() else f"{wins.min():.0f} to {wins.max():.0f}"
-            sentences.append(f"The GPU is faster than the CPU for certain from batch size {span} on, by network.")
+            sentences.append(
+                f"The GPU is faster than {_threads(threads)} of the CPU for certain from batch size {span} on, by "
+                "network."
+            )
     for row in devices[devices["available"] == 0].drop_duplicates("device").itertuples():
         sentences.append(f"Nothing was measured on {row.device}: {row.reason}.")
     return sentences
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    """Where a row was measured: `cuda`, or `4 threads of the CPU`."""
+    return row["device"] if row["device"] != "cpu" else f"{_threads(row['threads'])} of the CPU"
+
+
+def _threads(threads: int) -> str:
+    return f"{int(threads)} thread{'s' * (int(threads) != 1)}"
 
 
 def _energy_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
@@ -245,14 +300,17 @@ def _energy_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
         if best is None:
             continue
         cell = part[(part["layers"] == best["layers"]) & (part["recipe"] == best["recipe"])]
-        gross = statistics.mean_interval(cell["energy_gross_mj"] / 1000)
+        gross = statistics.mean_interval(cell["energy_gross_mj"] / 1000, at_least=0)
         if gross.estimate is None:
             continue
         net = statistics.mean_interval(cell["energy_net_mj"] / 1000)
         ends = _interval(gross.low, gross.high, lambda value: f"{value:,.0f}", gross.n, "seed", gross.method)
         text = f"{dataset}, {best['layers']}, {best['recipe']}: a training run takes "
         text += f"{gross.estimate:,.0f} J gross ({ends})"
-        sentences.append(text + (f", {net.estimate:,.0f} J above idle." if net.estimate is not None else "."))
+        text += f", {net.estimate:,.0f} J above idle" if net.estimate is not None else ""
+        together = int(cell["shared_by_seeds"].max())
+        text += f"; its equal part of what the {together} seeds trained together took" if together > 1 else ""
+        sentences.append(f"{text}.")
     return sentences
 
 
@@ -413,13 +471,22 @@ def _accuracy_tables(tables: Mapping[str, pd.DataFrame]) -> str:
     summary = _in_order(tables["accuracy_summary"])
     test = summary[summary["split"] == "test"]
     rows = [
-        (r.dataset, r.layers, r.recipe, r.readout, r.n_seeds, r.mean, (r.low, r.high), r.method)
+        (
+            *(r.dataset, r.layers, r.recipe, r.readout, r.n_seeds, r.n_images, r.mean),
+            *((r.low, r.high), r.method, (r.total_low, r.total_high), r.total_method),
+        )
         for r in test.itertuples()
     ]
     columns = [_words("dataset"), _words("network"), _words("recipe"), _words("readout")]
-    columns += [Column("seeds", _text), Column("test accuracy (%)", _number(".2f", 100))]
-    columns += [Column("95 % interval (%)", _range(".2f", 100)), _words("method")]
-    first = _table("Test accuracy at full depth", columns, rows, "Means over seeds." if rows else "no finished run")
+    columns += [Column("seeds", _text), Column("test images", _number(",.0f"))]
+    columns += [Column("test accuracy (%)", _number(".2f", 100))]
+    columns += [Column("95 % interval over seeds (%)", _range(".2f", 100)), _words("method")]
+    columns += [Column("95 % interval over seeds and images (%)", _range(".2f", 100)), _words("method")]
+    note = (
+        "Means over seeds. Over seeds: on these very images; over seeds and images: what a new seed on new images may "
+        "give, with one seed over images alone."
+    )
+    first = _table("Test accuracy at full depth", columns, rows, note if rows else "no finished run")
     pairs = _in_order(tables["recipes"])
     rows = [
         (
@@ -443,7 +510,10 @@ def _accuracy_tables(tables: Mapping[str, pd.DataFrame]) -> str:
     ]
     columns += [Column("difference (points)", lambda value: "–" if pd.isna(value) else _points(value))]
     columns += [Column("95 % interval (points)", _signed_range), _words("method")]
-    note = "On test, only seeds that both recipes have; an interval without 0 is a clear difference."
+    note = (
+        "On test, only seeds that both recipes have; an interval without 0 is a clear difference. It is over seeds, on "
+        "these very images."
+    )
     second = _table("Recipes compared, paired over seeds", columns, rows, note if rows else "fewer than two recipes")
     return first + second
 
@@ -462,62 +532,89 @@ def _training_tables(tables: Mapping[str, pd.DataFrame]) -> str:
             (
                 *key,
                 len(cell),
+                ", ".join(f"{count:.0f}" for count in sorted(cell["shared_by_seeds"].unique())),
                 means["parameters"],
                 means["seconds_total"],
-                means["samples_per_s_representation"],
+                # Backprop has one phase; the recipes of Forward-Forward train their layers in the first of two.
+                means[["samples_per_s_representation", "samples_per_s_backprop"]].max(),
                 means["peak_memory_mb"],
                 means["energy_gross_mj"],
                 means["energy_net_mj"],
             )
         )
     columns = [_words("dataset"), _words("network"), _words("recipe"), Column("seeds", _text)]
+    columns += [Column("trained together", _text)]
     columns += [Column("parameters", _number(",.0f")), Column("time (s)", _number(",.1f"))]
     columns += [Column("training (samples/s)", _number(",.0f")), Column("peak memory (MB)", _number(",.0f"))]
     columns += [
         Column("gross energy (J)", _number(",.1f", 1e-3)),
         Column("net energy (J)", _number(",.1f", 1e-3)),
     ]
-    note = "Means over seeds; – was not measured. Net energy is above idle."
+    note = (
+        "Means over seeds; – was not measured. Net energy is above idle. Seeds that were trained together share time "
+        "and energy in equal parts; peak memory and samples/s are those of all of them."
+    )
     return _table("Cost of training", columns, rows, note if rows else "no finished run")
 
 
 def _early_exit_tables(tables: Mapping[str, pd.DataFrame]) -> str:
-    rows = []
     frame = _in_order(tables["operating_points"])
+    if frame.empty:
+        return _table("Early-exit operating points", [], [], "no run has an operating point")
+    choice = frame["choice"].iloc[0]
+    chosen = f"Rule and k chosen on validation ({choice}), reported on test; means over seeds; negative: costs more."
+    return (
+        _exit_table(frame, "cut", "Early exit against a network cut", f"{CUT_NOTE} {chosen}")
+        + _exit_table(frame, "full", "Early exit against full depth", chosen)
+        + _cut_table(tables["early_exit"])
+    )
+
+
+CUT_NOTE = (
+    "The cut is the cheapest network of fewer layers, with one head, that is as accurate on validation as the point "
+    "must be. What early exit does not save against it, it does not save at all."
+)
+
+
+def _exit_table(frame: pd.DataFrame, base: str, caption: str, note: str) -> str:
+    rows = []
     for key, cell in frame.groupby(["dataset", "layers", "recipe"], sort=False):
-        change = statistics.mean_interval(cell["change_points"])
-        macs = statistics.mean_interval(cell["macs_saved_share"])
-        times = [cell[f"time_saved_share_batch_{batch}"].mean() for batch in (1, 32, 512)]
+        change = statistics.mean_interval(cell[f"change_points_vs_{base}"])
+        macs = statistics.mean_interval(cell[f"macs_saved_share_vs_{base}"])
+        times = [cell[f"time_saved_share_vs_{base}_batch_{batch}"].mean() for batch in EXIT_BATCHES]
         ks = ", ".join(dict.fromkeys(_rule(row.rule, row.k) for row in cell.itertuples()))
-        rows.append(
-            (
-                *key,
-                len(cell),
-                ks,
-                cell["test_accuracy"].mean(),
-                change.estimate,
-                change[2:4],
-                macs.estimate,
-                macs[2:4],
-                *times,
-            )
-        )
-    columns = [
-        _words("dataset"),
-        _words("network"),
-        _words("recipe"),
-        Column("seeds", _text),
-        _words("rule, k"),
-    ]
-    columns += [Column("test accuracy (%)", _number(".2f", 100))]
+        depths = ", ".join(str(depth) for depth in sorted(set(cell["cut_depth"])))
+        accuracies = [cell["test_accuracy"].mean(), cell[f"test_{base}_accuracy"].mean()]
+        row = [*key, len(cell), ks, *[depths] * (base == "cut"), *accuracies, change.estimate, change[2:4]]
+        rows.append([*row, macs.estimate, macs[2:4], *times])
+    name = {"cut": "cut", "full": "full depth"}[base]
+    columns = [_words("dataset"), _words("network"), _words("recipe"), Column("seeds", _text), _words("rule, k")]
+    columns += [_words("cut after layer")] * (base == "cut")
+    columns += [Column(f"{what}: test accuracy (%)", _number(".2f", 100)) for what in ("exit", name)]
     columns += [Column("change (points)", lambda value: "–" if value is None or pd.isna(value) else _points(value))]
     columns += [Column("95 % interval", lambda pair: "–" if None in pair else _signed_range(pair))]
-    columns += [Column("MACs saved (%)", _number(".1f", 100))]
-    columns += [Column("95 % interval", lambda pair: "–" if None in pair else _range(".1f", 100)(pair))]
-    columns += [Column(f"time saved, batch {batch} (%)", _number(".1f", 100)) for batch in (1, 32, 512)]
-    choice = frame["choice"].dropna().iloc[0] if len(frame) and frame["choice"].notna().any() else ""
-    note = f"Chosen on validation ({choice}), reported on test; change is against full depth; means over seeds."
-    return _table("Early-exit operating points", columns, rows, note if rows else "no run has an operating point")
+    columns += [Column("MACs saved (%)", _number(".2f", 100))]
+    columns += [Column("95 % interval", lambda pair: "–" if None in pair else _range(".2f", 100)(pair))]
+    columns += [Column(f"time saved, batch {batch} (%)", _number(".1f", 100)) for batch in EXIT_BATCHES]
+    return _table(caption, columns, rows, note)
+
+
+def _cut_table(early_exit: pd.DataFrame) -> str:
+    """Every network cut, so that the reader can choose another reference."""
+    rows = []
+    cuts = _in_order(early_exit[early_exit["rule"] == "static"])
+    for key, cell in cuts.groupby(["dataset", "layers", "recipe", "depth"], sort=False):
+        val, test = (cell[cell["split"] == split] for split in ("val", "test"))
+        costs = ["macs_saved_share_vs_full"] + [f"time_saved_share_vs_full_batch_{batch}" for batch in EXIT_BATCHES]
+        row = [*key[:3], f"{key[3]:.0f}", len(test), val["accuracy"].mean(), test["accuracy"].mean()]
+        rows.append([*row, int(test["is_reference_cut"].sum()), *(1 - test[column].mean() for column in costs)])
+    times = (f"time, batch {batch}" for batch in EXIT_BATCHES)
+    columns = [_words("dataset"), _words("network"), _words("recipe"), Column("cut after layer", _text)]
+    columns += [Column("seeds", _text)]
+    columns += [Column(f"{split} accuracy (%)", _number(".2f", 100)) for split in ("validation", "test")]
+    columns += [Column("seeds that take it as the cut", _text)]
+    columns += [Column(f"{what} (% of full depth)", _number(".1f", 100)) for what in ("MACs", *times)]
+    return _table("Network cuts", columns, rows, "Layers 1 to d answer by head d alone; the last is full depth.")
 
 
 def _rule(rule: str, k: float) -> str:
@@ -527,7 +624,7 @@ def _rule(rule: str, k: float) -> str:
 def _latency_tables(tables: Mapping[str, pd.DataFrame]) -> str:
     latency = _in_order(tables["latency"])
     rows = []
-    for key, cell in latency.groupby(["dataset", "layers", "recipe", "device", "path"], sort=False):
+    for key, cell in latency.groupby(["dataset", "layers", "recipe", "device", "threads", "path"], sort=False):
         for batch in sorted({cell["batch_size"].min(), cell["batch_size"].max()}):
             part = cell[cell["batch_size"] == batch]
             rows.append(
@@ -538,22 +635,29 @@ def _latency_tables(tables: Mapping[str, pd.DataFrame]) -> str:
                     part["p5_ms"].mean(),
                     part["p95_ms"].mean(),
                     (part["low_ms"].min(), part["high_ms"].max()),
-                    part["throughput_per_s"].mean(),
+                    part["throughput_synchronised_per_s"].mean(),
+                    part["throughput_queued_per_s"].mean(),
                     len(part),
                 )
             )
-    columns = [_words("dataset"), _words("network"), _words("recipe"), _words("device"), _words("path")]
+    columns = [_words("dataset"), _words("network"), _words("recipe"), _words("device"), Column("CPU threads", _text)]
     columns += [
+        _words("path"),
         Column("batch size", _text),
         Column("median (ms)", _number(".4g")),
         Column("p5 (ms)", _number(".4g")),
     ]
     columns += [Column("p95 (ms)", _number(".4g")), Column("95 % interval of the median (ms)", _range(".4g"))]
-    columns += [Column("samples/s", _number(",.0f")), Column("seeds", _text)]
+    columns += [
+        Column("samples/s, each batch waited for", _number(",.0f")),
+        Column("samples/s, queued", _number(",.0f")),
+    ]
+    columns += [Column("seeds", _text)]
     note = (
         "Latency of a whole batch, smallest and largest batch size (all are in latency.csv). Means over "
         "seeds; the interval is the widest bootstrap interval of a seed's median. deploy: inputs already on "
-        "the device; end_to_end: with their transfer."
+        "the device; end_to_end: with their transfer. Queued: batches handed over back to back, one wait at the end; "
+        "a path that ends in host memory waits for each batch and has none."
     )
     text = _table("Inference time", columns, rows, note if rows else "no run has been measured")
     gone = tables["devices"][tables["devices"]["available"] == 0].drop_duplicates("device")
@@ -561,8 +665,11 @@ def _latency_tables(tables: Mapping[str, pd.DataFrame]) -> str:
         text += f"<p class='none'>{html.escape(f'{row.device} was not measured: {row.reason}')}.</p>"
     wins = _in_order(tables["gpu_wins"].dropna(subset=["batch_size"]))
     if len(wins):
-        rows = [(r.dataset, r.layers, r.recipe, r.device, r.path, r.batch_size) for r in wins.itertuples()]
+        rows = [
+            (r.dataset, r.layers, r.recipe, r.device, r.path, r.cpu_threads, r.batch_size) for r in wins.itertuples()
+        ]
         columns = [_words("dataset"), _words("network"), _words("recipe"), _words("device"), _words("path")]
+        columns += [Column("against CPU threads", _number(".0f"))]
         columns += [Column("faster than the CPU from batch size", _number(".0f"))]
         note = "The interval of the speed-up lies above 1 at this batch size and at every larger one."
         text += _table("Where the GPU starts to win", columns, rows, note)
@@ -578,29 +685,28 @@ def _latency_tables(tables: Mapping[str, pd.DataFrame]) -> str:
 
 
 def _energy_tables(tables: Mapping[str, pd.DataFrame]) -> str:
-    latency = _in_order(tables["latency"].dropna(subset=["gross_mj_per_sample"]))
+    energy = _in_order(tables["inference_energy"].dropna(subset=["gross_mj_per_sample"]))
     rows = []
-    for key, cell in latency.groupby(["dataset", "layers", "recipe", "device"], sort=False):
+    for key, cell in energy[energy["is_total"] == 1].groupby(
+        ["dataset", "layers", "recipe", "device", "threads", "rail"], sort=False
+    ):
         for batch in sorted({cell["batch_size"].min(), cell["batch_size"].max()}):
             part = cell[cell["batch_size"] == batch]
-            means = part[["power_mw", "idle_mw", "gross_mj_per_sample", "net_mj_per_sample"]].mean()
-            rows.append((*key, batch, *means, len(part)))
-    columns = [
-        _words("dataset"),
-        _words("network"),
-        _words("recipe"),
-        _words("device"),
-        Column("batch size", _text),
-    ]
+            power, idle, gross, net = part[["power_mw", "idle_mw", "gross_mj_per_sample", "net_mj_per_sample"]].mean()
+            ends = [(part[f"{kind}_low"].min(), part[f"{kind}_high"].max()) for kind in ("gross", "net")]
+            windows = int(part["n_windows"].min())
+            rows.append((*key[:5], batch, key[5], power, idle, gross, ends[0], net, ends[1], windows, len(part)))
+    columns = [_words("dataset"), _words("network"), _words("recipe"), _words("device"), Column("CPU threads", _text)]
+    columns += [Column("batch size", _text), _words("rail")]
     columns += [Column("power (W)", _number(".2f", 1e-3)), Column("idle (W)", _number(".2f", 1e-3))]
-    columns += [Column("gross (mJ/sample)", _number(".3g")), Column("net (mJ/sample)", _number(".3g"))]
-    columns += [Column("seeds", _text)]
-    return _table(
-        "Energy of inference",
-        columns,
-        rows,
-        "Net is above idle; smallest and largest batch size." if rows else "no power sensor could be read",
+    columns += [Column("gross (mJ/sample)", _number(".3g")), Column("95 % interval", _range(".3g"))]
+    columns += [Column("net (mJ/sample)", _number(".3g")), Column("95 % interval", _range(".3g"))]
+    columns += [Column("windows", _text), Column("seeds", _text)]
+    note = (
+        "Net is above idle, which has windows of its own; smallest and largest batch size. Means over seeds; the "
+        "interval is the widest of a seed's (Student t over its windows). Each rail is in inference_energy.csv."
     )
+    return _table("Energy of inference", columns, rows, note if rows else "no power sensor could be read")
 
 
 FAMILY_TABLES: dict[str, Callable[[Mapping[str, pd.DataFrame]], str]] = {
@@ -726,11 +832,13 @@ dd { margin: 0; overflow-wrap: anywhere; }
 """
 
 READING = (
-    "Accuracies are means over seeds; with fewer than 20 seeds their interval is Student's t interval, "
-    "since a bootstrap of a few values is too narrow, and from 20 on a bootstrap (BCa). Timings are medians "
-    "over repeats with a bootstrap interval. Recipes are compared on the seeds that both have. Networks and "
-    "thresholds are chosen on validation data, never on test. What was not measured is shown as – and never "
-    "as 0."
+    "Accuracies are means over seeds with two 95 % intervals, both of Wilson's form, which stays within 0 and 100 %: "
+    "over seeds, on these very test images; and over seeds and test images, what a new seed on new images may give, "
+    "which more seeds cannot make narrower than a test set of that size allows. Recipes are compared on the seeds "
+    "that both have; such differences, and other means over fewer than 20 seeds, have Student's t interval, since a "
+    "bootstrap of a few values is too narrow, and from 20 on a bootstrap (BCa). Timings are medians over repeats with "
+    "a bootstrap interval. Networks and thresholds are chosen on validation data, never on test. What was not "
+    "measured is shown as – and never as 0."
 )
 
 

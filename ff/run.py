@@ -17,7 +17,7 @@ import torch
 from ff import checkpoint, provenance
 from ff.config import ExecutionConfig, RunConfig
 from ff.datasets import Prepared, open_or_prepare, prepared_path, standardise
-from ff.errors import FFError
+from ff.errors import FFError, is_out_of_memory
 from ff.evaluation import confusion, identify, predict, scores
 from ff.files import read_about, read_json, remove, write_csv, write_json
 from ff.memory import peak_host_mb
@@ -123,18 +123,13 @@ def train(
         try:
             _train_locked(configs, folders, execution, device, list(warnings), say, on_epoch, started_s)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise FFError(
                 f"{config.name} does not fit into the memory of {device}; "
                 "take narrower layers, a smaller batch or fewer seeds in a group"
             ) from error
     return folders
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # On the CPU torch raises a plain RuntimeError.
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def _train_locked(

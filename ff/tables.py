@@ -12,6 +12,7 @@ A file that belongs to another model than the run now holds (`ff.stamps`) is lef
 """
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -147,38 +148,56 @@ def _stack_csv(results_root: str | Path, runs: Iterable[Run], name: str, columns
 
 # ---------------------------------------------------------------------------------------------- accuracy
 
-ACCURACY = KEYS + _columns("split readout depth is_last n accuracy macro_f1 error")
+ACCURACY = KEYS + _columns("split readout depth is_last n accuracy low high method macro_f1 error")
 ACCURACY_SUMMARY = _columns(
-    "dataset layers recipe split readout n_seeds mean low high method bootstrap_low bootstrap_high"
+    "dataset layers recipe split readout n_seeds n_images mean low high method total_low total_high total_method "
+    "bootstrap_low bootstrap_high"
 )
 RECIPES = _columns("dataset layers readout recipe_a recipe_b n_pairs difference_points low high method seeds_left_out")
 
 
 def accuracy(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
-    """A row per run, split, readout and depth; `accuracy`, `macro_f1`, `error` are shares (0 to 1)."""
+    """A row per run, split, readout and depth; `accuracy`, `macro_f1`, `error` are shares (0 to 1).
+
+    `low`, `high`: Wilson's 95 % interval over the `n` images. Training images have none: the network was fitted to
+    them, so that they say nothing about others.
+    """
     rows = _Rows(ACCURACY)
     for run in runs:
         metrics = _json(run, results_root, "metrics.json") or {}
         for result in metrics.get("results", []):
-            rows.add(run, {**result, "is_last": int(result.get("depth") == run.depth)})
+            ends = {}
+            if result.get("split") != "train":
+                interval = statistics.wilson_interval(result.get("accuracy"), result.get("n"))
+                ends = {"low": interval.low, "high": interval.high, "method": interval.method}
+            rows.add(run, {**result, **ends, "is_last": int(result.get("depth") == run.depth)})
     return rows.frame()
 
 
 def accuracy_summary(accuracy: pd.DataFrame) -> pd.DataFrame:
-    """Mean over seeds at full depth with its 95 % interval (`ff.statistics.mean_interval` says which)."""
+    """Mean over seeds at full depth with two 95 % intervals, none of which leaves 0 to 1.
+
+    `low`, `high`: over seeds, on these very images (`ff.statistics.share_interval`). `total_low`, `total_high`: over
+    seeds and images (`share_total_interval`), what a new seed on new images may give; with one seed over images
+    alone, and for training images none. `n_images`: of the seed with the fewest.
+    """
     rows = []
     last = accuracy[accuracy["is_last"] == 1]
     for key, cell in last.groupby(["dataset", "layers", "recipe", "split", "readout"], sort=False):
-        interval = statistics.mean_interval(cell["accuracy"])
-        bootstrap = statistics.bootstrap_mean(cell["accuracy"])
-        rows.append((*key, *interval[:1], *interval[1:], bootstrap.low, bootstrap.high))
+        shares, images = cell["accuracy"], cell["n"].min()
+        seeds, bootstrap = statistics.share_interval(shares), statistics.bootstrap_mean(shares)
+        total = (None, None, None)
+        if key[3] != "train":
+            total = statistics.share_total_interval(shares, images)[2:]
+        rows.append((*key, seeds.n, images, *seeds[1:], *total, bootstrap.low, bootstrap.high))
     return _typed(pd.DataFrame(rows, columns=list(ACCURACY_SUMMARY)))
 
 
 def recipes(accuracy: pd.DataFrame, split: str = "test") -> pd.DataFrame:
     """Each pair of recipes on the same dataset, layers and readout, paired over the seeds that both have.
 
-    `difference_points` is recipe_a - recipe_b in percentage points at full depth, positive where a is better.
+    `difference_points` is recipe_a - recipe_b in percentage points at full depth, positive where a is better. Its
+    interval is over seeds, on these very images.
     """
     rows = []
     last = accuracy[(accuracy["is_last"] == 1) & (accuracy["split"] == split)]
@@ -191,7 +210,7 @@ def recipes(accuracy: pd.DataFrame, split: str = "test") -> pd.DataFrame:
         for position, first in enumerate(names):
             for second in names[position + 1 :]:
                 a, b = by_recipe[first], by_recipe[second]
-                interval = statistics.paired_difference(a, b)
+                interval = statistics.paired_difference(a, b, at_most=100)
                 rows.append((*key, first, second, *interval, len(a.keys() ^ b.keys())))
     return _typed(pd.DataFrame(rows, columns=list(RECIPES)))
 
@@ -211,12 +230,13 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
 # ---------------------------------------------------------------------------------------------- training
 
 TRAINING = KEYS + _columns(
-    "parameters seconds_load seconds_representation seconds_softmax seconds_evaluation seconds_total "
-    "samples_per_s_representation samples_per_s_softmax peak_memory_mb peak_memory_device_mb "
+    "shared_by_seeds parameters seconds_import seconds_load seconds_representation seconds_softmax seconds_backprop "
+    "seconds_validation seconds_evaluation seconds_write seconds_idle seconds_other seconds_total "
+    "samples_per_s_representation samples_per_s_softmax samples_per_s_backprop peak_memory_mb peak_memory_device_mb "
     "macs_train_step macs_head_readout macs_goodness_readout energy_gross_mj energy_net_mj energy_seconds"
 )
 HISTORY = KEYS + _columns(
-    "phase epoch loss validation_accuracy validation_readout learning_rate seconds validation_seconds"
+    "shared_by_seeds phase epoch loss validation_accuracy validation_readout learning_rate seconds validation_seconds"
 )
 LAYERS = KEYS + _columns(
     "depth width sparsity dead_units goodness_positive_mean goodness_negative_mean goodness_neutral_mean "
@@ -229,7 +249,9 @@ def training(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
     """A row per finished run: seconds per phase, samples/s, peak memory (MB), MACs, energy (mJ, all phases).
 
     Energy is the sum over the phases that were measured; `energy_seconds` says how long those lasted, so
-    that an energy which covers less than `seconds_total` is seen.
+    that an energy which covers less than `seconds_total` is seen. Seeds that were trained as one group share its
+    seconds and its energy in equal parts (`shared_by_seeds` says how many they are). Memory is not shared out: it is
+    the group's peak. Neither is samples/s: the group's samples in the group's seconds.
     """
     rows = _Rows(TRAINING)
     for run in runs:
@@ -244,8 +266,28 @@ def training(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
         values |= {"peak_memory_mb": memory.get("host"), "peak_memory_device_mb": memory.get("device")}
         hardware = _json(run, results_root, "hardware.json") or {}
         values |= _energy_sum(hardware.get("energy") or metrics.get("energy") or {})
-        rows.add(run, {**values, "parameters": metrics.get("parameters")})
+        shared = shared_by_seeds(metrics)
+        rows.add(
+            run, {**_each_seeds(values, shared), "shared_by_seeds": shared, "parameters": metrics.get("parameters")}
+        )
     return rows.frame()
+
+
+def shared_by_seeds(metrics: Mapping[str, Any] | None) -> int:
+    """How many seeds shared the seconds, the memory and the energy that a run's files give: 1 for a run of its
+    own."""
+    return int((metrics or {}).get("shared_by_seeds") or 1)
+
+
+def _each_seeds(values: Mapping[str, Any], shared: int) -> dict[str, Any]:
+    """`values` with the seconds and the energy (mJ) of a group divided by its seeds; all others as they are."""
+    return {
+        key: value / shared if _COST.search(key) and isinstance(value, (int, float)) else value
+        for key, value in values.items()
+    }
+
+
+_COST = re.compile(r"(^|_)(seconds|mj)(_|$)")
 
 
 def _energy_sum(energy: Mapping[str, Any]) -> dict[str, float | None]:
@@ -261,8 +303,14 @@ def _energy_sum(energy: Mapping[str, Any]) -> dict[str, float | None]:
 
 def history(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
     """A row per run, phase and epoch: history.csv of all runs (goodness columns of the deepest network
-    last)."""
-    return _stack_csv(results_root, runs, "history.csv", HISTORY)
+    last). Seconds of a group are each seed's equal part."""
+    runs = list(runs)
+    frame = _stack_csv(results_root, runs, "history.csv", HISTORY)
+    counts = {run: shared_by_seeds(_json(run, results_root, "metrics.json")) for run in runs}
+    frame["shared_by_seeds"] = [counts[Run(*row)] for row in frame[list(KEYS)].itertuples(index=False)]
+    for column in ("seconds", "validation_seconds"):
+        frame[column] = frame[column] / frame["shared_by_seeds"]
+    return frame
 
 
 def layers(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
@@ -316,51 +364,56 @@ def machine_name(machine: Mapping[str, Any]) -> str | None:
 # -------------------------------------------------------------------------------------------- early exit
 
 EARLY_EXIT = KEYS + _columns(
-    "rule k threshold split n accuracy macro_f1 mean_layers macs_ff macs_heads macs_total macs_saved_share "
-    "time_ms_batch_1 time_ms_batch_32 time_ms_batch_512 time_saved_share_batch_1 time_saved_share_batch_32 "
-    "time_saved_share_batch_512"
+    "rule k depth is_reference_cut threshold split n accuracy macro_f1 mean_layers macs_ff macs_heads macs_total "
+    "macs_saved_share_vs_cut macs_saved_share_vs_full time_ms_batch_1 time_ms_batch_32 time_ms_batch_512 "
+    "time_saved_share_vs_cut_batch_1 time_saved_share_vs_cut_batch_32 time_saved_share_vs_cut_batch_512 "
+    "time_saved_share_vs_full_batch_1 time_saved_share_vs_full_batch_32 time_saved_share_vs_full_batch_512"
 )
 OPERATING_POINTS = KEYS + _columns(
-    "rule k choice val_accuracy test_accuracy test_full_accuracy change_points test_macro_f1 mean_layers "
-    "macs_total macs_saved_share time_saved_share_batch_1 time_saved_share_batch_32 "
-    "time_saved_share_batch_512"
+    "rule k choice cut_depth val_accuracy val_cut_accuracy val_full_accuracy test_accuracy test_cut_accuracy "
+    "test_full_accuracy change_points_vs_cut change_points_vs_full test_macro_f1 mean_layers macs_total "
+    "macs_saved_share_vs_cut macs_saved_share_vs_full "
+    "time_saved_share_vs_cut_batch_1 time_saved_share_vs_cut_batch_32 time_saved_share_vs_cut_batch_512 "
+    "time_saved_share_vs_full_batch_1 time_saved_share_vs_full_batch_32 time_saved_share_vs_full_batch_512"
 )
 
 
 def early_exit(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
-    """A row per run, rule, k and split: early_exit.csv of all runs (share_exit_* columns last)."""
+    """A row per run, split and network cut (rule `static`), and per run, split, exit rule and k: early_exit.csv
+    of all runs (share_exit_* columns last)."""
     return _stack_csv(results_root, runs, "early_exit.csv", EARLY_EXIT)
 
 
-def operating_points(results_root: str | Path, runs: Iterable[Run], accuracy: pd.DataFrame) -> pd.DataFrame:
-    """A row per run: the operating point chosen on validation, and what it gives on test.
+def operating_points(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+    """A row per run: the operating point chosen on validation, and what it gives on test, against the cheapest
+    network cut that is as accurate on validation (`cut`, after layer `cut_depth`) and against full depth.
 
-    `change_points` is early exit minus full depth on test, in percentage points.
+    `change_points_vs_*` is early exit minus the other on test, in percentage points.
     """
-    full = accuracy[(accuracy["is_last"] == 1) & (accuracy["split"] == "test") & (accuracy["readout"] == "head")]
-    full_depth = dict(zip(full[list(KEYS)].itertuples(index=False, name=None), full["accuracy"], strict=True))
     rows = _Rows(OPERATING_POINTS)
     for run in runs:
         content = _json(run, results_root, "early_exit.json") or {}
-        point = content.get("operating_point")
-        if not point:
+        point, reference, cuts = (content.get(key) for key in ("operating_point", "reference_cut", "static_cuts"))
+        if not (point and reference and cuts):
             continue
-        val, test = point.get("val") or {}, point.get("test") or {}
-        reached, whole = test.get("accuracy"), full_depth.get(tuple(run))
-        # Measured in the same pass as the operating point, where the file has it; else what training
-        # reported.
-        whole = ((content.get("full_depth") or {}).get("test") or {}).get("accuracy", whole)
-        change = None if reached is None or whole is None else 100 * (reached - whole)
+        # Early exit, cut and full depth come from one file, so from the same logits and timed passes.
+        compared = {"": point, "cut_": cuts[reference["depth"] - 1], "full_": cuts[-1]}
+        accuracies = {
+            f"{split}_{name}accuracy": part[split]["accuracy"]
+            for split in ("val", "test")
+            for name, part in compared.items()
+        }
+        reached = accuracies["test_accuracy"]
         rows.add(
             run,
             {
-                **{key: test.get(key) for key in OPERATING_POINTS if key not in KEYS},
+                **{key: point["test"].get(key) for key in OPERATING_POINTS if key not in KEYS},
                 **{key: point.get(key) for key in ("rule", "k", "choice")},
-                "val_accuracy": val.get("accuracy"),
-                "test_accuracy": reached,
-                "test_macro_f1": test.get("macro_f1"),
-                "test_full_accuracy": whole,
-                "change_points": change,
+                **accuracies,
+                "change_points_vs_cut": 100 * (reached - accuracies["test_cut_accuracy"]),
+                "change_points_vs_full": 100 * (reached - accuracies["test_full_accuracy"]),
+                "cut_depth": reference["depth"],
+                "test_macro_f1": point["test"]["macro_f1"],
             },
         )
     return rows.frame()
@@ -369,20 +422,24 @@ def operating_points(results_root: str | Path, runs: Iterable[Run], accuracy: pd
 # ------------------------------------------------------------------------------------------- measurement
 
 LATENCY = KEYS + _columns(
-    "device path batch_size n_repeats median_ms p5_ms p95_ms low_ms high_ms method throughput_per_s "
-    "throughput_low_per_s throughput_high_per_s peak_memory_mb gross_mj_per_sample net_mj_per_sample "
-    "power_mw idle_mw"
+    "device threads path batch_size n_repeats median_ms p5_ms p95_ms low_ms high_ms method "
+    "throughput_synchronised_per_s throughput_synchronised_low_per_s throughput_synchronised_high_per_s "
+    "throughput_queued_per_s throughput_queued_low_per_s throughput_queued_high_per_s n_queued_windows peak_memory_mb"
+)
+INFERENCE_ENERGY = KEYS + _columns(
+    "device threads batch_size rail is_total n_windows gross_mj_per_sample gross_low gross_high net_mj_per_sample "
+    "net_low net_high method power_mw idle_mw idle_low_mw idle_high_mw shared"
 )
 DEVICES = KEYS + _columns(
     "device name kind available reason threads governor_before power_mode_before temperature_before_c "
     "temperature_after_c power_source power_reason"
 )
-SPEEDUP = _columns("dataset layers recipe path device batch_size speedup low high n method")
-GPU_WINS = _columns("dataset layers recipe path device batch_size reason")
+SPEEDUP = _columns("dataset layers recipe path device cpu_threads batch_size speedup low high n method")
+GPU_WINS = _columns("dataset layers recipe path device cpu_threads batch_size reason")
 AGREEMENT = KEYS + _columns(
     "devices available reason n same_predictions_share max_logit_difference n_differing largest_differing_margin"
 )
-ENERGY = KEYS + _columns("job phase rail is_total gross_mj net_mj seconds")
+ENERGY = KEYS + _columns("job phase rail is_total gross_mj net_mj seconds shared_by_seeds")
 
 
 def _device_files(results_root: str | Path, runs: Iterable[Run]) -> Iterator[tuple[Run, str, dict]]:
@@ -395,28 +452,64 @@ def _device_files(results_root: str | Path, runs: Iterable[Run]) -> Iterator[tup
 
 
 def latency(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
-    """A row per run, device, path and batch size: milliseconds per batch, samples/s, memory, energy per
-    sample."""
+    """A row per run, device, CPU threads, path and batch size: milliseconds per batch, samples/s, memory.
+
+    Synchronised throughput waits for each batch before the next is handed over; queued throughput hands them over
+    back to back (deploy path only).
+    """
     rows = _Rows(LATENCY)
     for run, device, content in _device_files(results_root, runs):
         for batch in content.get("batches") or []:
-            time, rate = batch.get("latency_ms") or {}, batch.get("throughput_per_s") or {}
-            energy = batch.get("energy") or {}
+            time, queued = batch.get("latency_ms") or {}, batch.get("throughput_queued_per_s") or {}
+            kept = ("threads", "path", "batch_size", "n_repeats", "peak_memory_mb")
             rows.add(
                 run,
                 {
-                    **{key: batch.get(key) for key in ("path", "batch_size", "n_repeats", "peak_memory_mb")},
+                    **{key: batch.get(key) for key in kept},
                     **{f"{key}_ms": time.get(key) for key in ("median", "p5", "p95", "low", "high")},
-                    **{key: energy.get(key) for key in ("gross_mj_per_sample", "net_mj_per_sample")},
-                    **{key: energy.get(key) for key in ("power_mw", "idle_mw")},
+                    **_throughput("synchronised", batch.get("throughput_synchronised_per_s") or {}),
+                    **_throughput("queued", queued),
+                    "n_queued_windows": len(queued["windows"]) if queued.get("windows") else None,
                     "device": device,
                     "method": time.get("method"),
-                    "throughput_per_s": rate.get("median"),
-                    "throughput_low_per_s": rate.get("low"),
-                    "throughput_high_per_s": rate.get("high"),
                 },
             )
     return rows.frame()
+
+
+def _throughput(kind: str, rate: Mapping[str, Any]) -> dict[str, Any]:
+    ends = {f"throughput_{kind}_{end}_per_s": rate.get(end) for end in ("low", "high")}
+    return {f"throughput_{kind}_per_s": rate.get("median"), **ends}
+
+
+def inference_energy(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+    """A row per run, device, CPU threads, batch size and rail: mJ per sample, mean over windows with its interval.
+
+    `is_total` 1 marks the row of the whole machine, as in `energy`.
+    """
+    rows = _Rows(INFERENCE_ENERGY)
+    for run, device, content in _device_files(results_root, runs):
+        for batch in content.get("batches") or []:
+            used = batch.get("energy") or {}
+            for is_total, part in [(0, part) for part in (used.get("rails") or {}).values()] + [(1, used.get("total"))]:
+                if part:
+                    base = {"device": device, **{key: batch.get(key) for key in ("threads", "batch_size")}}
+                    base |= {"rail": part.get("rail"), "is_total": is_total, "shared": _one_text(used.get("shared"))}
+                    rows.add(run, base | _energy_cells(part))
+    return rows.frame()
+
+
+def _energy_cells(part: Mapping[str, Any]) -> dict[str, Any]:
+    gross, net = part.get("gross_mj_per_sample") or {}, part.get("net_mj_per_sample") or {}
+    idle = part.get("idle_mw") or {}
+    return {
+        "n_windows": gross.get("n"),
+        "method": gross.get("method"),
+        **{"gross_mj_per_sample": gross.get("mean"), "gross_low": gross.get("low"), "gross_high": gross.get("high")},
+        **{"net_mj_per_sample": net.get("mean"), "net_low": net.get("low"), "net_high": net.get("high")},
+        "power_mw": (part.get("power_mw") or {}).get("mean"),
+        **{"idle_mw": idle.get("mean"), "idle_low_mw": idle.get("low"), "idle_high_mw": idle.get("high")},
+    }
 
 
 def devices(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
@@ -431,7 +524,7 @@ def devices(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
                 **{key: facts.get(key) for key in ("name", "kind", "reason")},
                 "device": device,
                 "available": int(bool(facts.get("available"))),
-                "threads": conditions.get("threads"),
+                "threads": _one_text(conditions.get("threads")),
                 "governor_before": _one_text(before.get("governor")),
                 "power_mode_before": _one_text(before.get("power_mode")),
                 "temperature_before_c": _hottest(before.get("temperature_c")),
@@ -459,8 +552,8 @@ def _hottest(value: Any) -> float | None:
 
 
 def speedup(results_root: str | Path, runs: Iterable[Run], latency: pd.DataFrame) -> pd.DataFrame:
-    """CPU time divided by the other device's time per dataset, layers, recipe, path and batch size (> 1:
-    GPU faster).
+    """CPU time divided by the other device's time (> 1: the GPU is faster) per dataset, layers, recipe, path, batch
+    size and number of CPU threads that the CPU worked with.
 
     With several seeds: geometric mean of the seeds' ratios of medians, t interval on the logarithms (`n` =
     seeds). With one: ratio of the two medians, bootstrap over the raw repeats of both (`n` = repeats).
@@ -472,42 +565,47 @@ def speedup(results_root: str | Path, runs: Iterable[Run], latency: pd.DataFrame
     pairs = other.merge(cpu, on=[*cell, "seed"], suffixes=("", "_cpu"))
     pairs = pairs[(pairs["median_ms"] > 0) & (pairs["median_ms_cpu"] > 0)]
     rows = []
-    for key, part in pairs.groupby([*cell, "device"], sort=False):
-        dataset, layer_text, recipe, path, batch_size, device = key
+    for key, part in pairs.groupby([*cell, "device", "threads_cpu"], sort=False):
+        dataset, layer_text, recipe, path, batch_size, device, threads = key
         if len(part) > 1:
             interval = statistics.geometric_mean_interval(part["median_ms_cpu"] / part["median_ms"])
             interval = interval._replace(method=f"{interval.method} on log ratios of {interval.n} seeds")
         else:
             run = folders[(dataset, layer_text, recipe, part["seed"].iloc[0])]
-            interval = _speedup_of_run(results_root, run, path, batch_size, device)
+            interval = _speedup_of_run(results_root, run, path, batch_size, device, threads)
             if interval.estimate is None:
                 ratio = float(part["median_ms_cpu"].iloc[0] / part["median_ms"].iloc[0])
                 interval = statistics.Interval(1, ratio, None, None, statistics.METHOD_SINGLE)
-        rows.append((*key[:4], device, batch_size, *interval[1:4], interval.n, interval.method))
+        rows.append((*key[:4], device, threads, batch_size, *interval[1:4], interval.n, interval.method))
     return _typed(pd.DataFrame(rows, columns=list(SPEEDUP)))
 
 
-def _speedup_of_run(results_root, run: Run, path: str, batch_size: int, device: str) -> statistics.Interval:
+def _speedup_of_run(
+    results_root, run: Run, path: str, batch_size: int, device: str, cpu_threads: int
+) -> statistics.Interval:
     samples = []
     for name in ("cpu", device):
         frame = _csv(run, results_root, f"variance/{name}.csv")
         if frame is None:
             return statistics.median_ratio([], [])
         chosen = frame[(frame["path"] == path) & (frame["batch_size"] == batch_size)]
+        if name == "cpu":
+            chosen = chosen[chosen["threads"] == cpu_threads]
         samples.append(chosen["latency_ms"])
     interval = statistics.median_ratio(*samples)
     return interval._replace(method=f"{interval.method} over repeats of one seed")
 
 
 def gpu_wins(speedup: pd.DataFrame, latency: pd.DataFrame) -> pd.DataFrame:
-    """The smallest measured batch size from which on the GPU is faster for certain, per network and path.
+    """The smallest measured batch size from which on the GPU is faster for certain, per network, path and number of
+    CPU threads that it is compared with.
 
     "For certain" means that the lower end of the speed-up's interval (the speed-up itself where there is no
     interval) is above 1 at that batch size and at every larger one. Empty with a reason where there is none.
     """
     rows = []
     cell = ["dataset", "layers", "recipe", "path"]
-    for key, part in speedup.groupby([*cell, "device"], sort=False):
+    for key, part in speedup.groupby([*cell, "device", "cpu_threads"], sort=False):
         part = part.sort_values("batch_size", ascending=False)
         wins = part["low"].fillna(part["speedup"]) > 1
         streak = part["batch_size"][wins.cummin()]
@@ -516,7 +614,7 @@ def gpu_wins(speedup: pd.DataFrame, latency: pd.DataFrame) -> pd.DataFrame:
     have = {row[:4] for row in rows}
     for key in latency[cell].drop_duplicates().itertuples(index=False, name=None):
         if key not in have:
-            rows.append((*key, None, None, "no second device was measured"))
+            rows.append((*key, None, None, None, "no second device was measured"))
     return _typed(pd.DataFrame(rows, columns=list(GPU_WINS)))
 
 
@@ -546,20 +644,23 @@ def agreement(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
 def energy(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
     """A row per run, job (train, measure), phase and rail, in mJ; `is_total` 1 marks the whole machine's row.
 
-    Totals name the rail that they were read from, or "sum of rails": adding them to the rails counts twice.
+    Totals name the rail that they were read from, or "sum of rails": adding them to the rails counts twice. The
+    training of a group is shared out equally among its seeds; a measurement is of one run.
     """
     rows = _Rows(ENERGY)
     for run in runs:
-        for job, name in (("train", "hardware.json"), ("measure", "variance/hardware.json")):
+        trained_by = shared_by_seeds(_json(run, results_root, "metrics.json"))
+        for job, name, shared in (("train", "hardware.json", trained_by), ("measure", "variance/hardware.json", 1)):
             phases = (_json(run, results_root, name) or {}).get("energy") or {}
             for phase, part in phases.items():
                 base = {"job": job, "phase": phase, "seconds": part.get("seconds")}
+                base = {**_each_seeds(base, shared), "shared_by_seeds": shared}
                 for rail, values in (part.get("rails") or {}).items():
-                    rows.add(run, {**base, **(values or {}), "rail": rail, "is_total": 0})
+                    rows.add(run, {**base, **_each_seeds(values or {}, shared), "rail": rail, "is_total": 0})
                 total = part.get("total")
                 if total:
                     used = total.get("rail_used") or total.get("rail") or "sum of rails"
-                    rows.add(run, {**base, **total, "rail": used, "is_total": 1})
+                    rows.add(run, {**base, **_each_seeds(total, shared), "rail": used, "is_total": 1})
     return rows.frame()
 
 
@@ -658,10 +759,9 @@ def write_all(
     tables["accuracy"] = accuracy(results_root, runs)
     tables["accuracy_summary"] = accuracy_summary(tables["accuracy"])
     tables["recipes"] = recipes(tables["accuracy"])
-    simple: Sequence[Callable] = (training, history, layers, early_exit, latency, devices, agreement, energy)
-    for build in simple:
+    measured: Sequence[Callable] = (latency, devices, agreement, energy, inference_energy)
+    for build in (training, history, layers, early_exit, operating_points, *measured):
         tables[build.__name__] = build(results_root, runs)
-    tables["operating_points"] = operating_points(results_root, runs, tables["accuracy"])
     tables["speedup"] = speedup(results_root, runs, tables["latency"])
     tables["gpu_wins"] = gpu_wins(tables["speedup"], tables["latency"])
     tables["missing"] = missing(results_root, runs, expected, train_log)
@@ -672,7 +772,8 @@ def write_all(
 
 TABLES = (
     *("runs", "accuracy", "accuracy_summary", "recipes", "training", "history", "layers", "early_exit"),
-    *("operating_points", "latency", "devices", "speedup", "gpu_wins", "agreement", "energy", "missing"),
+    *("operating_points", "latency", "devices", "speedup", "gpu_wins", "agreement", "energy", "inference_energy"),
+    "missing",
 )
 """Names of all tables that `write_all` writes, for the rule's outputs."""
 

@@ -312,6 +312,7 @@ def timing_rows(folder: Path, width: int) -> list[dict[str, Any]]:
             line = {
                 "width": width,
                 "device": row.get("device"),
+                "threads": number(row.get("threads")),
                 "path": row.get("path"),
                 "batch_size": batch_size,
             }
@@ -324,7 +325,7 @@ def timing_rows(folder: Path, width: int) -> list[dict[str, Any]]:
 
 
 def timing_statistics(folder: Path, width: int) -> list[dict[str, Any]]:
-    """One row per device, path and batch size of variance/<device>.json, for the table `latency_stats_table`."""
+    """One row per device, CPU threads, path and batch size of variance/<device>.json: table `latency_stats_table`."""
     out = []
     for path in sorted((folder / "variance").glob("*.json")):
         if path.stem in ("hardware", "agreement"):
@@ -332,18 +333,24 @@ def timing_statistics(folder: Path, width: int) -> list[dict[str, Any]]:
         content = read_json(path)
         device = (content.get("device") or {}).get("kind") or path.stem
         for batch in content.get("batches") or []:
-            energy = batch.get("energy") or {}
-            latency, throughput = batch.get("latency_ms") or {}, batch.get("throughput_per_s") or {}
+            energy = (batch.get("energy") or {}).get("total") or {}
+            latency = batch.get("latency_ms") or {}
+            throughput = {
+                f"throughput{kind}_{name}": value
+                for kind, field in (("", "throughput_synchronised_per_s"), ("_queued", "throughput_queued_per_s"))
+                for name, value in (batch.get(field) or {}).items()
+                if name in ("median", "low", "high")
+            }
             out.append(
                 {"width": width, "device": device}
-                | {name: batch.get(name) for name in ("path", "batch_size", "n_repeats")}
+                | {name: batch.get(name) for name in ("threads", "path", "batch_size", "n_repeats")}
                 | {f"latency_{name}_ms": value for name, value in latency.items()}
-                | {f"throughput_{name}": value for name, value in throughput.items()}
+                | throughput
                 | {
                     "memory_mb": batch.get("peak_memory_mb"),
-                    "energy_per_sample_mj": energy.get("gross_mj_per_sample"),
-                    "net_energy_per_sample_mj": energy.get("net_mj_per_sample"),
-                    "avg_power_mw": energy.get("power_mw"),
+                    "energy_per_sample_mj": (energy.get("gross_mj_per_sample") or {}).get("mean"),
+                    "net_energy_per_sample_mj": (energy.get("net_mj_per_sample") or {}).get("mean"),
+                    "avg_power_mw": (energy.get("power_mw") or {}).get("mean"),
                 }
             )
     return out

@@ -127,6 +127,7 @@ TABLES = [
         "gpu_wins",
         "agreement",
         "energy",
+        "inference_energy",
         "missing",
     ),
 ]

@@ -53,6 +53,7 @@ rule early_exit:
             "datasets.py",
             "checkpoint.py",
             "early_exit.py",
+            "exit_rules.py",
             "inference.py",
         ),
     script:

@@ -25,7 +25,7 @@ rule measure:
     threads: measuring_threads
     resources:
         mem_mb=2000,
-        runtime=60,
+        runtime=120,
         gpu=GPUS,
     params:
         measure=measure_settings,
@@ -35,7 +35,9 @@ rule measure:
             "datasets.py",
             "checkpoint.py",
             "inference.py",
-            "timing.py",
+            "statistics.py",
+            "hardware/energy.py",
+            "measure/*.py",
         ),
     script:
         "../workflow/scripts/measure.py"

@@ -15,7 +15,7 @@ SNAKEMAKE = [sys.executable, "-m", "snakemake"]
 TINY = {
     "grid": {"dataset": ["DIGITS"], "layers": ["784,20"], "recipe": ["ff"], "seed": [0], "exclude": []},
     "train_by_dataset": {"DIGITS": {"rep_epochs": 1, "softmax_epochs": 1, "train_batch_size": 64, "val_size": 287}},
-    "measure": {"devices": ["cpu"], "batch_sizes": [1, 8], "repeats": 2, "single_samples": 100, "threads": 1},
+    "measure": {"devices": ["cpu"], "batch_sizes": [1, 8], "repeats": 2, "single_samples": 100, "threads": [1]},
 }
 # Figures are drawn elsewhere in the tests: here they are files that a job makes.
 NO_DRAWING = """

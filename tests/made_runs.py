@@ -7,7 +7,8 @@ table or a figure must hold:
 0.0005
   more at the third seed, so that paired differences vary. The goodness readout has 0.002 less, each layer
   less than full depth costs 0.02; val = test + 0.003, train = test + 0.01.
-- Latency: CPU 0.05 ms + batch size * parameters * 1e-7 ms; CUDA 0.2 ms + a hundredth of the second term.
+- Latency: CPU 0.05 ms + batch size * parameters * 1e-7 ms with one thread, half of that with four (`THREADS`); CUDA
+  0.2 ms + a hundredth of the second term. Queued throughput is twice the synchronised one.
 - Power: rail VDD_IN 5000 mW when idle, `BUSY_MW` in a phase; VDD_CPU 1000 mW + half of what is above idle.
 """
 
@@ -24,6 +25,7 @@ from ff.tables import Run
 
 ACCURACY = {"ff": 0.978, "edgeff": 0.925, "bp": 0.980}
 BATCHES = (1, 2, 8, 16, 32, 64, 128, 256, 512)
+THREADS = (1, 4)
 SEEDS = (42, 123, 456)
 KS = tuple(0.25 * step for step in range(17))
 IDLE_MW, BUSY_MW = 5000.0, {"load": 6000.0, "representation": 9000.0, "softmax": 7500.0, "evaluation": 8000.0}
@@ -52,9 +54,9 @@ def final_accuracy(run: Run) -> float:
     return ACCURACY.get(run.recipe, 0.95) - drop + 0.001 * (index - 1) + wobble
 
 
-def latency_ms(device: str, batch_size: int, layers: Sequence[int]) -> float:
+def latency_ms(device: str, batch_size: int, layers: Sequence[int], threads: int = 1) -> float:
     work = batch_size * parameters(layers) * 1e-7
-    return 0.05 + work if device == "cpu" else 0.2 + work / 100
+    return (0.05 + work) / (1 if threads == 1 else 2) if device == "cpu" else 0.2 + work / 100
 
 
 def make_run(
@@ -329,46 +331,63 @@ def _histogram(kind: str, depth: int, group: str, mean: float, std: float, edges
     return [{**base, "bin_low": float(a), "bin_high": float(b), "count": int(c)} for a, b, c in ends]
 
 
-def early_exit_row(run: Run, sizes: Sequence[int], rule: str, k: float, split: str) -> dict:
-    """Share leaving early 0.9 (1 - exp(-k)); half of the saving in MACs costs 0.005 of accuracy at k = 4."""
+def early_exit_rows(run: Run, sizes: Sequence[int], split: str) -> list[dict]:
+    """Network cuts, then both exit rules at `KS`. A cut at depth L - 1, the reference, loses 0.0005, each layer
+    less 0.02. Share leaving early: 0.9 (1 - exp(-k)); k = 4 costs 0.005 of accuracy. Half of the saving in MACs
+    is saved in time at batch 1, 0.8 at batch 32, 0.9 at batch 512."""
     depth = run.depth
-    left = 0.9 * (1 - np.exp(-k)) * (1.0 if rule == "logit" else 0.9) if depth > 1 else 0.0
-    first = sizes[0] * sizes[1] + sizes[1] * 10
-    whole = sum(a * b for a, b in pairwise(sizes)) + 10 * sizes[1]
-    total = left * first + (1 - left) * whole
-    saved = 1 - total / whole
-    row = {"rule": rule, "k": k, "threshold": None, "split": split, "n": SPLITS[split]}
-    row |= {"accuracy": _accuracy_at(run, split, "head", depth) - 0.005 * (k / 4) ** 2}
-    row |= {"macro_f1": row["accuracy"] - 0.001, "mean_layers": left + (1 - left) * depth}
-    row |= {"macs_ff": total - 100, "macs_heads": 100, "macs_total": total, "macs_saved_share": saved}
-    row |= {f"share_exit_{d}": left if d == 1 and depth > 1 else 0.0 for d in range(1, depth + 1)}
-    row[f"share_exit_{depth}"] += 1 - left
-    if split == "test":
-        for batch, part in ((1, 0.5), (32, 0.8), (512, 0.9)):
-            row[f"time_saved_share_batch_{batch}"] = part * saved
-            row[f"time_ms_batch_{batch}"] = (1 - part * saved) * (0.2 if batch == 1 else 0.02 if batch == 32 else 0.005)
-    return row
+    macs = [sum(a * b for a, b in pairwise(sizes[: d + 1])) + 10 * sum(sizes[1 : d + 1]) for d in range(1, depth + 1)]
+    accuracy = _accuracy_at(run, split, "head", depth)
+    rows = []
+    for d in range(1, depth + 1):
+        lost = 0.0 if d == depth else 0.0005 + 0.02 * (depth - 1 - d)
+        row = {"rule": "static", "k": None, "depth": d, "accuracy": accuracy - lost, "mean_layers": d}
+        rows.append(
+            {**row, "macs_total": macs[d - 1], **{f"share_exit_{i + 1}": float(i + 1 == d) for i in range(depth)}}
+        )
+    for rule in ("logit", "probability"):
+        for k in KS:
+            left = 0.9 * (1 - np.exp(-k)) * (1.0 if rule == "logit" else 0.9) if depth > 1 else 0.0
+            row = {"rule": rule, "k": k, "depth": None, "accuracy": accuracy - 0.005 * (k / 4) ** 2}
+            row |= {"mean_layers": left + (1 - left) * depth, "macs_total": left * macs[0] + (1 - left) * macs[-1]}
+            row |= {f"share_exit_{d}": left if d == 1 and depth > 1 else 0.0 for d in range(1, depth + 1)}
+            row[f"share_exit_{depth}"] += 1 - left
+            rows.append(row)
+    reference = max(depth - 1, 1)
+    for row in rows:
+        row |= {"is_reference_cut": int(row["depth"] == reference), "threshold": None, "split": split}
+        row |= {"n": SPLITS[split], "macro_f1": row["accuracy"] - 0.001}
+        row |= {"macs_ff": row["macs_total"] - 100, "macs_heads": 100}
+        for batch, part, whole_ms in ((1, 0.5, 0.2), (32, 0.8, 0.02), (512, 0.9, 0.005)):
+            saved = part * (1 - row["macs_total"] / macs[-1])
+            row[f"time_ms_batch_{batch}"] = (1 - saved) * whole_ms if split == "test" else None
+    for row in rows:
+        for name, base in (("cut", rows[reference - 1]), ("full", rows[depth - 1])):
+            for column in ("macs_total", *(f"time_ms_batch_{batch}" for batch in (1, 32, 512))):
+                saved = None if row[column] is None else 1 - row[column] / base[column]
+                what, _, rest = column.partition("_")
+                rest = "" if what == "macs" else rest.removeprefix("ms")
+                row[f"{what}_saved_share_vs_{name}{rest}"] = saved
+    return rows
 
 
 def _early_exit(folder: Path, run: Run, sizes: Sequence[int]) -> None:
-    rows = [
-        early_exit_row(run, sizes, rule, k, split)
-        for rule in ("logit", "probability")
-        for k in KS
-        for split in ("val", "test")
-    ]
-    write_csv(folder / "early_exit.csv", ["model", *rows[1]], [{"model": stamp(run), **row} for row in rows])
-    point = {
-        "rule": "logit",
-        "k": 1.0,
-        "choice": "largest MACs saved on validation within 0.1 points of full depth",
-    }
-    point["val"] = early_exit_row(run, sizes, "logit", 1.0, "val")
-    point["test"] = early_exit_row(run, sizes, "logit", 1.0, "test")
+    rows = {split: early_exit_rows(run, sizes, split) for split in ("val", "test")}
+    lines = [{"model": stamp(run), **row} for row in rows["val"] + rows["test"]]
+    write_csv(folder / "early_exit.csv", list(lines[-1]), lines)
+    cuts = [{"depth": d + 1, **{split: part[d] for split, part in rows.items()}} for d in range(run.depth)]
+    chosen = next(i for i, row in enumerate(rows["val"]) if (row["rule"], row["k"]) == ("logit", 1.0))
     document = {
-        "schema": 1,
+        "schema": 2,
         "run": _head(run),
-        "operating_point": point,
+        "static_cuts": cuts,
+        "reference_cut": {"depth": max(run.depth - 1, 1), "choice": "cheapest cut"},
+        "operating_point": {
+            "rule": "logit",
+            "k": 1.0,
+            "choice": "largest MACs saved on validation within 0.1 points of full depth",
+            **{split: part[chosen] for split, part in rows.items()},
+        },
         "calibration": {"mu": [9.5] * run.depth, "sigma": [2.0] * run.depth},
     }
     (folder / "early_exit.json").write_text(json.dumps(document, default=float))
@@ -381,54 +400,47 @@ def _variance(folder, run: Run, sizes, devices, repeats: int, power: bool, rng) 
         facts = {"name": f"Made {device}", "kind": device, "available": present}
         facts["reason"] = None if present else "no CUDA device on this machine"
         batches, rows = [], []
-        for path, extra in (("deploy", 0.0), ("end_to_end", 0.05)) if present else ():
-            for batch in BATCHES:
-                middle = latency_ms(device, batch, sizes) + extra
-                count = 120 if batch == 1 and path == "deploy" else repeats
-                # Pairs around the middle keep the median exactly there; exponential tails make it look real.
-                tail = rng.exponential(0.03 * middle, count // 2)
-                values = rng.permutation(np.concatenate([middle + tail, middle - tail / 3]))
-                for repeat, value in enumerate(values):
-                    row = {
-                        "model": stamp(run),
-                        "device": device,
-                        "path": path,
-                        "batch_size": batch,
-                        "repeat": repeat,
-                        "order": repeat,
-                    }
-                    rows.append({**row, "latency_ms": float(value), "device_ms": None})
-                low, high = middle * 0.99, middle * 1.01
-                times = {"median": middle, "p5": middle * 0.97, "p95": middle * 1.1, "low": low, "high": high}
-                rate = {
-                    "median": 1000 * batch / middle,
-                    "low": 1000 * batch / high,
-                    "high": 1000 * batch / low,
-                }
-                entry = {"path": path, "batch_size": batch, "n_repeats": count, "latency_ms": times}
-                entry |= {
-                    "throughput_per_s": rate,
-                    "peak_memory_mb": 50 + 0.1 * batch + parameters(sizes) * 4e-6,
-                }
-                entry["energy"] = None
-                if power and path == "deploy":
-                    entry["energy"] = {
-                        "gross_mj_per_sample": 9.0 * middle / batch,
-                        "net_mj_per_sample": 4.0 * middle / batch,
-                        "power_mw": 9000.0,
-                        "idle_mw": IDLE_MW,
-                        "window_s": 10.0,
-                        "samples": 20,
-                    }
-                batches.append(entry)
+        threads = (THREADS if device == "cpu" else (1,)) if present else ()
+        for count in threads:
+            for path, extra in (("deploy", 0.0), ("end_to_end", 0.05)):
+                for batch in BATCHES:
+                    middle = latency_ms(device, batch, sizes, count) + extra
+                    times = _times(middle, 120 if batch == 1 and path == "deploy" else repeats, rng)
+                    cell = {"model": stamp(run), "device": device, "threads": count, "path": path, "batch_size": batch}
+                    rows += [
+                        {**cell, "repeat": i, "order": i, "latency_ms": float(value), "device_ms": None}
+                        for i, value in enumerate(times)
+                    ]
+                    entry = _batch(cell, middle, len(times), 50 + 0.1 * batch + parameters(sizes) * 4e-6)
+                    if power and path == "deploy":
+                        entry["energy"] = inference_energy(9.0 * middle / batch, 4.0 * middle / batch)
+                    batches.append(entry)
+        idle = {"total": _around(IDLE_MW, 4), "rails": {"VDD_IN": _around(IDLE_MW, 4)}, "windows_mw": [IDLE_MW] * 4}
         conditions = {
-            "threads": 2,
-            "before": {"governor": "performance", "power_mode": None, "temperature_c": {"CPU": 40.0}},
-            "after": {"governor": "performance", "power_mode": None, "temperature_c": {"CPU": 44.0}},
+            "threads": list(threads),
+            "cores": max(THREADS),
+            "matmul_precision": "highest",
+            "versions": {"python": "3.11.7", "torch": "2.13.0", "ff": "1"},
+            "before": _state({"CPU": 40.0}),
+            "after": _state({"CPU": 44.0}),
+            "power": {
+                "source": "tegrastats" if power else None,
+                "period_s": 0.5 if power else None,
+                "reason": None if power else "no power sensor can be read on this machine",
+                "idle_mw": idle if power else None,
+            },
         }
-        document = {"schema": 1, "run": _head(run), "device": facts, "conditions": conditions, "seed": 1}
-        write_json(folder / "variance" / f"{device}.json", {**document, "batches": batches})
-        columns = ("model", "device", "path", "batch_size", "repeat", "order", "latency_ms", "device_ms")
+        document = {"schema": 2, "run": _head(run), "device": facts, "conditions": conditions, "seed": 1}
+        document["times"] = {
+            "repeats": repeats,
+            "single_samples": 120,
+            "rounds": 5,
+            "queued_windows": 5,
+            "warm_up_s": 0.5,
+        }
+        document |= {"measured_together": list(devices), "peak_memory_source": "made", "batches": batches}
+        write_json(folder / "variance" / f"{device}.json", document)
+        columns = ("model", "device", "threads", "path", "batch_size", "repeat", "order", "latency_ms", "device_ms")
         write_csv(folder / "variance" / f"{device}.csv", columns, rows)
     both = "cuda" in devices
     agreement = {"schema": 1, "run": _head(run), "devices": ["cpu", "cuda"], "available": both}
@@ -440,7 +452,67 @@ def _variance(folder, run: Run, sizes, devices, repeats: int, power: bool, rng) 
     agreement["differing"] = [{"index": 7, "margin_cpu": 1e-5, "margin_cuda": 2e-5}] if both else []
     write_json(folder / "variance" / "agreement.json", agreement)
     if power:
-        windows = {f"energy:cpu:{batch}": _energy(10.0, 9000.0) for batch in (1, 512)}
-        write_json(
-            folder / "variance" / "hardware.json", {"schema": 1, "model": stamp(run), "sources": {}, "energy": windows}
-        )
+        windows = {f"energy:cpu:1:{batch}": _energy(10.0, 9000.0) for batch in (1, 512)}
+        document = {"schema": 1, "model": stamp(run), "sources": {}, "energy": windows}
+        write_json(folder / "variance" / "hardware.json", document)
+
+
+def _times(middle: float, count: int, rng) -> np.ndarray:
+    """Pairs around the middle keep the median exactly there; exponential tails make it look real."""
+    tail = rng.exponential(0.03 * middle, count // 2)
+    return rng.permutation(np.concatenate([middle + tail, middle - tail / 3]))
+
+
+def _batch(cell: dict, middle: float, count: int, memory_mb: float) -> dict:
+    batch, low, high = cell["batch_size"], middle * 0.99, middle * 1.01
+    rate = {"median": 1000 * batch / middle, "low": 1000 * batch / high, "high": 1000 * batch / low}
+    queued = None
+    if cell["path"] == "deploy":
+        windows = [
+            {
+                "order": i,
+                "batches": 10,
+                "seconds": 10 * batch / (2 * rate["median"]),
+                "samples_per_s": 2 * rate["median"],
+            }
+            for i in range(5)
+        ]
+        queued = {**{name: 2 * value for name, value in rate.items()}, "method": "bootstrap BCa", "windows": windows}
+    times = {"median": middle, "p5": middle * 0.97, "p95": middle * 1.1, "low": low, "high": high}
+    return {
+        **{name: cell[name] for name in ("threads", "path", "batch_size")},
+        "n_repeats": count,
+        "latency_ms": {**times, "method": "bootstrap BCa"},
+        "device_ms": None,
+        "throughput_synchronised_per_s": rate,
+        "throughput_queued_per_s": queued,
+        "peak_memory_mb": memory_mb,
+        "energy": None,
+    }
+
+
+def _around(mean: float, n: int) -> dict:
+    return {"n": n, "mean": mean, "low": 0.9 * mean, "high": 1.1 * mean, "method": "Student t"}
+
+
+def inference_energy(gross: float, net: float) -> dict:
+    """VDD_IN is the total; VDD_CPU takes a third of it."""
+    rails = {
+        rail: {
+            "rail": rail,
+            "gross_mj_per_sample": _around(gross * share, 3),
+            "net_mj_per_sample": _around(net * share, 3),
+            "power_mw": _around(9000.0 * share, 3),
+            "idle_mw": _around(IDLE_MW * share, 3),
+        }
+        for rail, share in (("VDD_IN", 1.0), ("VDD_CPU", 1 / 3))
+    }
+    window = {"window_s": 10.0, "inferences": 1000, "readings": 40, "power_mw": 9000.0, "idle_mw": IDLE_MW}
+    window |= {"rail": "VDD_IN", "gross_mj_per_sample": gross, "net_mj_per_sample": net}
+    windows = [{"order": order, **window} for order in range(3)]
+    return {"total": rails["VDD_IN"], "rails": rails, "windows": windows, "shared": None}
+
+
+def _state(temperature_c: dict) -> dict:
+    facts = {"clocks_mhz": {}, "governor": {"cpu": "performance"}, "power_mode": None, "jetson_clocks": None}
+    return {**facts, "temperature_c": temperature_c}

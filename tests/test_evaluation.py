@@ -38,7 +38,8 @@ from ff.evaluation import (
 )
 from ff.files import read_csv, read_json
 from ff.labels import neutral_overlay, overlay
-from ff.timing import run_agreement, run_measurement
+from ff.measure.agreement import run_agreement
+from ff.measure.run import run_measurement
 from ff.trainer import Trainer
 
 NAMES = [str(c) for c in range(10)]

@@ -86,11 +86,24 @@ def test_samples_that_left_are_dropped_from_the_batch(monkeypatch):
     assert heads == [(1, 60), (2, stayed), (3, stayed)]
 
 
-def test_without_exits_only_the_last_head_is_computed(monkeypatch):
+@pytest.mark.parametrize("depth", [1, 2, 3, None])
+def test_a_cut_network_computes_its_layers_and_its_own_head_only(depth, monkeypatch):
+    inference, pixels = made_inference()
+    network = inference.network
+    features = network.features(network.forward(pixels_as_neutral(inference, pixels)))
+    sizes, heads = layer_batches(inference, monkeypatch), head_calls(inference, monkeypatch)
+    answers = inference.answer(pixels, None, depth)
+    reached = depth or 3
+    assert sizes == [60] * reached and heads == [(reached, 60)]
+    assert torch.equal(answers.classes, network.all_head_logits(features)[0, :, reached - 1].argmax(-1))
+    assert answers.layers.tolist() == [reached] * 60
+
+
+def test_in_a_cut_network_exits_lie_below_the_cut(monkeypatch):
     inference, pixels = made_inference()
     heads = head_calls(inference, monkeypatch)
-    inference.answer(pixels)
-    assert heads == [(3, 60)]
+    assert set(inference.answer(pixels, Exits((1e9,)), 2).layers.tolist()) == {2}
+    assert heads == [(1, 60), (2, 60)]
 
 
 def test_a_layer_without_threshold_lets_nobody_leave_and_asks_no_head(monkeypatch):

@@ -127,15 +127,13 @@ def test_what_was_derived_from_the_replaced_model_is_stale_everywhere(train, tmp
     run_evaluation(folder, digits)
     run_early_exit(folder, digits, repeats=1)
     assert ff("measure", folder, "--devices", "cpu", "--batch-sizes", "1,8", "--repeats", 2).returncode == 0
-    read = {name: getattr(tables, name) for name in ("early_exit", "layers", "latency", "history")}
+    read = {name: getattr(tables, name) for name in ("early_exit", "operating_points", "layers", "latency", "history")}
     for name, table in read.items():
         assert len(table(tmp_path / "results", [RUN])), name
     assert train(*NEW).code == 0
     assert len(tables.history(tmp_path / "results", [RUN])) == 2
-    for name in ("early_exit", "layers", "latency"):
+    for name in ("early_exit", "operating_points", "layers", "latency"):
         assert read[name](tmp_path / "results", [RUN]).empty, name
-    accuracy = tables.accuracy(tmp_path / "results", [RUN])
-    assert tables.operating_points(tmp_path / "results", [RUN], accuracy).empty
     missing = tables.missing(tmp_path / "results", [RUN]).set_index("file")["reason"]
     for name in ("evaluation.json", "early_exit.json", "variance/cpu.json"):
         assert missing[name].startswith("stale: it belongs to model")

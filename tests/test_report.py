@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 from browser import Browser, chromium
-from made_runs import make_grid
+from made_runs import latency_ms, make_grid
 
 from ff import report, tables
 from ff.errors import FFError
@@ -102,16 +102,93 @@ def test_result_sentences_carry_their_numbers_and_intervals(written):
     assert sentences[0].startswith("9 of 10 expected runs finished; the section Missing")
     assert (
         "MNIST: the Forward-Forward network that is best on validation, 784-200-200-10 with recipe ff, "
-        f"reaches a test accuracy of 97.80{NBSP}% (95 % interval 97.55{NBSP}% to 98.05{NBSP}%, Student t, 3 "
-        "seeds)."
+        f"reaches a test accuracy of 97.80{NBSP}% (95 % interval 97.54{NBSP}% to 98.04{NBSP}%, Wilson with Student t, "
+        f"3 seeds; over seeds and test images 97.39{NBSP}% to 98.15{NBSP}%, 10,000 images)."
     ) in sentences
     paired = next(sentence for sentence in sentences if "above edgeff" in sentence)
     assert "recipe ff is 5.28 points above edgeff on test (paired over seeds; 95 % interval +5.21 to +5.36" in paired
     assert any("ff is 0.20 points below bp" in sentence for sentence in sentences)
     early = next(sentence for sentence in sentences if "early exit" in sentence)
-    assert f"changes test accuracy by {MINUS}0.03 points" in early and "of the MACs" in early
-    assert any("speed-up of cuda over the CPU is 32" in sentence or "speed-up" in sentence for sentence in sentences)
+    # The made cut after layer 2 costs hardly less than full depth and the rule a tenth of it less.
+    against_cut, against_full = early.split("; against full depth it ")
+    assert "saves MACs over a network cut after layer 2, the cheapest that is as accurate on validation" in against_cut
+    assert "changes test accuracy by +0.02 points" in against_cut
+    assert f"changes test accuracy by {MINUS}0.03 points" in against_full
+    assert against_cut.count("% of the MACs") == against_full.count("% of the MACs") == 1
+    assert early.count("of the measured time at batch 512") == 2
+    for threads, name in ((1, "1 thread"), (4, "4 threads")):
+        size = max(
+            latency_ms("cpu", 512, sizes, threads) / latency_ms("cuda", 512, sizes)
+            for sizes in {tuple(map(int, layers.split("-"))) for layers in found["latency"]["layers"]}
+        )
+        [fastest] = [text for text in sentences if f"speed-up of cuda over {name} of the CPU is" in text]
+        assert f"is {size:.1f} times" in fastest
+        assert any(f"The GPU is faster than {name} of the CPU for certain" in text for text in sentences)
+    rates = found["latency"]
+    rates = rates[rates["path"] == "deploy"]
+    for kind, how in (("queued", "batches queued"), ("synchronised", "each batch waited for")):
+        best = f"with {how} is {rates[f'throughput_{kind}_per_s'].max():,.0f} samples/s on cuda"
+        assert any(best in text for text in sentences)
     assert any("a training run takes" in sentence and "J gross" in sentence for sentence in sentences)
+
+
+def exit_sentence(macs: list[float], times: list[float], depths: list[int]) -> str:
+    """The report's sentence on early exit of MNIST, 784-50-50-10, from savings against the cut by seed."""
+    summary = pd.DataFrame(
+        [("MNIST", "784-50-50-10", "ff", "val", "head", 3, 0.9)],
+        columns=["dataset", "layers", "recipe", "split", "readout", "n_seeds", "mean"],
+    )
+    frame = pd.DataFrame({"macs_saved_share_vs_cut": macs, "cut_depth": depths})
+    frame = frame.assign(dataset="MNIST", layers="784-50-50-10", recipe="ff", macs_saved_share_vs_full=0.4)
+    for batch in (1, 32, 512):
+        frame[f"time_saved_share_vs_cut_batch_{batch}"] = times
+        frame[f"time_saved_share_vs_full_batch_{batch}"] = 0.3
+    frame = frame.assign(change_points_vs_cut=0.01, change_points_vs_full=-0.05)
+    (sentence,) = report._early_exit_sentences({"operating_points": frame, "accuracy_summary": summary})
+    return sentence
+
+
+def test_early_exit_that_only_equals_a_cut_network_is_said_to_save_nothing():
+    sentence = exit_sentence([-0.001, -0.001, -0.002], [-0.1, -0.1, -0.2], [1, 1, 1])
+    assert sentence.startswith(
+        "MNIST, 784-50-50-10, ff: a network cut after layer 1 is as accurate on validation and costs less: "
+        "early exit saves nothing here. Against that cut it takes "
+    )
+    # What it saves against full depth is told after it, never alone.
+    cut, full = sentence.split("; against full depth it ")
+    assert f"takes 0.13{NBSP}% more MACs" in cut and f"takes 13.33{NBSP}% more measured time at batch 512" in cut
+    assert f"saves 40.00{NBSP}% of the MACs" in full and f"saves 30.00{NBSP}% of the measured time" in full
+
+
+def test_early_exit_against_cuts_that_differ_by_seed_stays_true():
+    mixed = exit_sentence([0.2, -0.01, 0.2], [0.1, -0.1, 0.1], [2, 1, 2])
+    assert "saves MACs over a network cut after layer 1 (1 seed), after layer 2 (2 seeds), the cheapest that" in mixed
+    assert "(2 of 3 seeds save MACs)" in mixed and "saves nothing" not in mixed
+    lost = exit_sentence([0.01, -0.2, -0.2], [-0.1, -0.1, -0.1], [2, 1, 1])
+    assert "early exit saves nothing here on average (1 of 3 seeds save MACs). Against" in lost
+    # Where no cut is as accurate, the reference is full depth, and called so.
+    assert "a network cut after layer 3 (full depth), the cheapest" in exit_sentence([0.1] * 3, [0.1] * 3, [3] * 3)
+    assert "layer 1 (1 seed), after layer 3 (full depth, 2 seeds)" in exit_sentence([0.1] * 3, [0.1] * 3, [3, 1, 3])
+
+
+def test_early_exit_tables_show_savings_against_the_cut_and_every_cut(written):
+    found = {name: tables.read_table(written / "summary", name) for name in tables.TABLES}
+    page = (written / "report.html").read_text()
+    for caption in ("Early exit against a network cut", "Early exit against full depth", "Network cuts"):
+        assert caption in page
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+    points = found["operating_points"][found["operating_points"]["recipe"] == "ff"]
+    for base in ("cut", "full"):
+        saved = [f"{100 * points['macs_saved_share_vs_' + base].mean():.2f}"]
+        saved += [f"{100 * points[f'time_saved_share_vs_{base}_batch_{batch}'].mean():.1f}" for batch in (1, 32, 512)]
+        assert re.search(f" {saved[0]} .{{0,30}}{' '.join(saved[1:])} ", text), (base, saved)
+    cuts = found["early_exit"]
+    cuts = cuts[(cuts["rule"] == "static") & (cuts["recipe"] == "ff") & (cuts["split"] == "test")]
+    for depth, part in cuts.groupby("depth"):
+        cost = f"{100 * (1 - part['macs_saved_share_vs_full'].mean()):.1f}"
+        times = [f"{100 * (1 - part[f'time_saved_share_vs_full_batch_{batch}'].mean()):.1f}" for batch in (1, 32, 512)]
+        reference = 3 if depth == 2 else 0
+        assert f" {reference} {cost} {' '.join(times)} " in text, depth
 
 
 def test_a_difference_whose_interval_holds_zero_is_called_unclear():
@@ -155,7 +232,7 @@ def test_one_run_without_sensor_or_gpu_says_what_is_not_known(tmp_path):
     page = report.write_everything(tmp_path)
     text = page.read_text()
     assert page == tmp_path / "report.html"
-    assert f"97.70{NBSP}% (1 seed, no interval)" in text
+    assert (f"97.70{NBSP}% (1 seed, no interval; over test images 97.39{NBSP}% to 97.98{NBSP}%, 10,000 images)") in text
     assert "Nothing was measured on cuda: no CUDA device on this machine." in text
     assert "No energy was measured" in text
     assert not re.search(r"\bnan\b|\bNone\b", re.sub(r"data:[^']*", "", text))

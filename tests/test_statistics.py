@@ -33,6 +33,52 @@ def test_few_seeds_get_the_t_interval():
     assert interval == (3, pytest.approx(0.978), pytest.approx(low), pytest.approx(high), "Student t")
 
 
+def test_an_interval_is_cut_where_the_quantity_ends_and_says_so():
+    savings = [0.9, 0.6, 0.9]
+    whole, cut = statistics.mean_interval(savings), statistics.mean_interval(savings, at_most=1)
+    assert whole.high > 1
+    assert cut == (3, whole.estimate, whole.low, 1, "Student t, cut at the bound")
+    energies = [90.0, 150.0]
+    assert statistics.mean_interval(energies).low < 0
+    assert statistics.mean_interval(energies, at_least=0)[2:] == (0, pytest.approx(501.19, abs=0.01), cut.method)
+    assert statistics.mean_interval([0.4, 0.41, 0.42], at_least=0, at_most=1).method == statistics.METHOD_T
+    assert statistics.paired_difference({1: 90.0, 2: 99.0}, {1: 1.0, 2: 2.0}, at_most=100)[2:4] == (
+        pytest.approx(93 - 12.7062 * 4, abs=1e-3),
+        100,
+    )
+
+
+def test_every_interval_is_one_of_95_percent():
+    rng = np.random.default_rng(9)
+    values = rng.normal(10.0, 1.0, 400)
+    error = stats.sem(values)
+    # The ends at 90 % would be 16 % nearer to each other; a bootstrap of 9999 resamples is within 2 %.
+    interval = statistics.bootstrap_mean(values)
+    assert interval.method == statistics.METHOD_BCA
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * error, rel=0.05)
+    values = rng.normal(10.0, 1.0, statistics.BCA_LIMIT + 1)
+    interval = statistics.bootstrap_mean(values)
+    assert interval.method == statistics.METHOD_PERCENTILE
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * stats.sem(values), rel=0.05)
+    top, bottom = rng.normal(10.0, 1.0, 500), rng.normal(5.0, 0.1, 500)
+    found = [
+        np.median(rng.choice(top, 500)) / np.median(rng.choice(bottom, 500)) for _ in range(4000)
+    ]  # an own bootstrap
+    low, high = np.percentile(found, [2.5, 97.5])
+    interval = statistics.median_ratio(top, bottom)
+    assert interval.high - interval.low == pytest.approx(high - low, rel=0.08)
+
+
+def test_the_estimate_over_seeds_is_the_mean_and_that_over_repeats_the_median():
+    skewed = [0.1, 0.2, 0.9]
+    for function in (statistics.mean_interval, statistics.bootstrap_mean, statistics.share_interval):
+        assert function(skewed).estimate == pytest.approx(0.4)
+    assert statistics.share_total_interval(skewed, 1000).estimate == pytest.approx(0.4)
+    assert statistics.median_interval(skewed).estimate == pytest.approx(0.2)
+    assert statistics.summarise(skewed).median == pytest.approx(0.2)
+    assert statistics.median_ratio(skewed, [0.1, 0.1, 0.5]).estimate == pytest.approx(2.0)
+
+
 def test_many_seeds_get_the_bootstrap():
     values = np.random.default_rng(2).normal(size=statistics.BOOTSTRAP_FROM)
     assert statistics.mean_interval(values).method == statistics.METHOD_BCA
@@ -111,6 +157,9 @@ def test_geometric_mean_of_ratios():
     interval = statistics.geometric_mean_interval([2.0, 8.0])
     assert interval.estimate == pytest.approx(4.0)
     assert interval.low * interval.high == pytest.approx(16.0)
+    skewed = statistics.geometric_mean_interval([1.0, 1.0, 8.0])
+    expected = stats.t.interval(0.95, 2, np.log(2), stats.sem(np.log([1, 1, 8])))
+    assert (skewed.estimate, skewed.low) == (pytest.approx(2.0), pytest.approx(math.exp(expected[0])))
     assert statistics.geometric_mean_interval([]).estimate is None
     with pytest.raises(FFError, match="above zero"):
         statistics.geometric_mean_interval([1.0, 0.0])

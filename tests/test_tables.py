@@ -1,6 +1,7 @@
 """Summary tables from made run folders with known values."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -41,8 +42,11 @@ def test_columns_are_those_of_the_documentation(grid):
         "training",
         "layers",
         "latency",
+        "inference_energy",
         "devices",
         "speedup",
+        "gpu_wins",
+        "operating_points",
     ):
         assert tuple(written[name].columns) == getattr(tables, name.upper())
     text = (Path(__file__).parents[1] / "docs" / "tables.md").read_text()
@@ -74,8 +78,8 @@ def test_summary_holds_mean_interval_and_its_method(grid):
     frame = grid[2]["accuracy_summary"]
     row = frame[(frame["dataset"] == "MNIST") & (frame["recipe"] == "ff") & (frame["split"] == "test")]
     row = row[row["readout"] == "head"].iloc[0]
-    expected = statistics.mean_interval([0.977, 0.978, 0.979])
-    assert (row["n_seeds"], row["method"]) == (3, "Student t")
+    expected = statistics.share_interval([0.977, 0.978, 0.979])
+    assert (row["n_seeds"], row["n_images"], row["method"]) == (3, 10_000, "Wilson with Student t")
     assert row["mean"] == pytest.approx(0.978)
     assert (row["low"], row["high"]) == (pytest.approx(expected.low), pytest.approx(expected.high))
     assert row["low"] < row["bootstrap_low"] <= row["mean"] <= row["bootstrap_high"] < row["high"]
@@ -119,7 +123,7 @@ def test_energy_rails_and_totals_are_told_apart(grid):
         "VDD_CPU": pytest.approx(2250 * 5),
     }
     assert softmax[softmax["is_total"] == 1]["net_mj"].item() == pytest.approx(2500 * 5)
-    assert set(run[run["job"] == "measure"]["phase"]) == {"energy:cpu:1", "energy:cpu:512"}
+    assert set(run[run["job"] == "measure"]["phase"]) == {"energy:cpu:1:1", "energy:cpu:1:512"}
 
 
 def test_history_layers_and_early_exit_are_stacked(grid):
@@ -127,45 +131,126 @@ def test_history_layers_and_early_exit_are_stacked(grid):
     assert len(written["history"]) == 18 * 10
     assert written["history"].loc[written["history"]["recipe"] == "bp", "goodness_positive_1"].isna().all()
     assert len(written["layers"]) == 18 * 3
-    assert len(written["early_exit"]) == 18 * len(KS) * 2 * 2
-    point = written["operating_points"].iloc[0]
-    assert (point["rule"], point["k"]) == ("logit", 1.0)
-    assert point["change_points"] == pytest.approx(-100 * 0.005 / 16)
+    assert len(written["early_exit"]) == 18 * (3 + len(KS) * 2) * 2
+
+
+def test_operating_points_stand_beside_the_cut_and_full_depth(grid):
+    """The made law: the cut after layer 2 of 784-200-200-10 loses 0.05 points, k = 1 loses 0.03125."""
+    point = grid[2]["operating_points"].iloc[0]
+    assert (point["rule"], point["k"], point["cut_depth"]) == ("logit", 1.0, 2)
+    full = final_accuracy(Run("MNIST", "784-200-200-10", "ff", 42))
+    for split, shift in (("test", 0.0), ("val", 0.003)):
+        assert point[f"{split}_full_accuracy"] == pytest.approx(full + shift)
+        assert point[f"{split}_cut_accuracy"] == pytest.approx(full + shift - 0.0005)
+        assert point[f"{split}_accuracy"] == pytest.approx(full + shift - 0.005 / 16)
+    assert point["change_points_vs_full"] == pytest.approx(-100 * 0.005 / 16)
+    assert point["change_points_vs_cut"] == pytest.approx(100 * (0.0005 - 0.005 / 16))
+    cuts = [784 * 200 + 10 * 200, 784 * 200 + 200 * 200 + 10 * 400, 784 * 200 + 200 * 200 + 200 * 10 + 10 * 410]
+    left = 0.9 * (1 - math.exp(-1))
+    total = left * cuts[0] + (1 - left) * cuts[2]
+    assert point["macs_total"] == pytest.approx(total)
+    assert point["macs_saved_share_vs_cut"] == pytest.approx(1 - total / cuts[1])
+    assert point["macs_saved_share_vs_full"] == pytest.approx(1 - total / cuts[2])
+    for batch, part in ((1, 0.5), (32, 0.8), (512, 0.9)):
+        time, cut_time = (1 - part * (1 - macs / cuts[2]) for macs in (total, cuts[1]))
+        assert point[f"time_saved_share_vs_cut_batch_{batch}"] == pytest.approx(1 - time / cut_time)
+        assert point[f"time_saved_share_vs_full_batch_{batch}"] == pytest.approx(1 - time)
+
+
+def test_full_depth_accuracy_of_an_operating_point_is_that_of_the_same_file(grid, tmp_path):
+    """Not that of metrics.json, which another process measured and another training may have left."""
+    _, (run, *_), _ = grid
+    shutil.copytree(run.folder(grid[0]), run.folder(tmp_path))
+    before = tables.write_all(tmp_path, [run], tmp_path / "summary")["operating_points"]
+    metrics = run.folder(tmp_path) / "metrics.json"
+    content = json.loads(metrics.read_text())
+    for result in content["results"]:
+        result["accuracy"] = 0.5
+    metrics.write_text(json.dumps(content))
+    after = tables.write_all(tmp_path, [run], tmp_path / "summary")["operating_points"]
+    pd.testing.assert_frame_equal(after, before)
+
+
+def test_early_exit_without_validation_has_no_operating_point(grid, tmp_path):
+    _, (run, *_), _ = grid
+    shutil.copytree(run.folder(grid[0]), run.folder(tmp_path))
+    path = run.folder(tmp_path) / "early_exit.json"
+    content = json.loads(path.read_text())
+    nothing = {"available": False, "reason": "no validation split", "operating_point": None, "reference_cut": None}
+    path.write_text(json.dumps({"schema": 2, "run": content["run"], "calibration": None, **nothing}))
+    written = tables.write_all(tmp_path, [run], tmp_path / "summary")
+    assert written["operating_points"].empty
+    assert "no validation split" in set(written["missing"]["reason"])
 
 
 def test_rule_8_devices_never_share_a_statistic(grid):
     frame = grid[2]["latency"]
     sizes = [784, 200, 200, 10]
     rows = frame[(frame["dataset"] == "MNIST") & (frame["path"] == "deploy") & (frame["batch_size"] == 64)]
-    for device in ("cpu", "cuda"):
-        median = rows[rows["device"] == device]["median_ms"]
-        assert median.tolist() == pytest.approx([latency_ms(device, 64, sizes)] * len(median))
-    assert len(frame) == 18 * 2 * 2 * len(BATCHES)
+    for device, threads in (("cpu", 1), ("cpu", 4), ("cuda", 1)):
+        median = rows[(rows["device"] == device) & (rows["threads"] == threads)]["median_ms"]
+        assert len(median) == 9 and median.tolist() == pytest.approx([latency_ms(device, 64, sizes, threads)] * 9)
+    assert len(frame) == 18 * 3 * 2 * len(BATCHES)
 
 
-def test_speedup_and_where_the_gpu_starts_to_win(grid):
-    written = grid[2]
-    frame = written["speedup"]
-    row = frame[(frame["dataset"] == "MNIST") & (frame["path"] == "deploy") & (frame["batch_size"] == 512)].iloc[0]
-    sizes = [784, 200, 200, 10]
-    assert row["speedup"] == pytest.approx(latency_ms("cpu", 512, sizes) / latency_ms("cuda", 512, sizes))
-    assert row["n"] == 3
-    wins = written["gpu_wins"]
-    first = min(b for b in BATCHES if latency_ms("cpu", b, sizes) > latency_ms("cuda", b, sizes))
-    assert set(wins[(wins["dataset"] == "MNIST") & (wins["path"] == "deploy")]["batch_size"]) == {first}
+def test_the_two_throughputs_are_told_apart(grid):
+    frame = grid[2]["latency"]
+    deploy = frame[frame["path"] == "deploy"]
+    synchronised = 1000 * deploy["batch_size"] / deploy["median_ms"]
+    assert deploy["throughput_synchronised_per_s"].tolist() == pytest.approx(synchronised.tolist())
+    assert deploy["throughput_queued_per_s"].tolist() == pytest.approx((2 * synchronised).tolist())
+    for kind in ("synchronised", "queued"):
+        low, middle, high = (deploy[f"throughput_{kind}_{end}per_s"] for end in ("low_", "", "high_"))
+        assert ((low < middle) & (middle < high)).all()
+    assert set(deploy["n_queued_windows"]) == {5}
+    rest = frame[frame["path"] == "end_to_end"]
+    assert rest["throughput_queued_per_s"].isna().all() and rest["throughput_synchronised_per_s"].notna().all()
+
+
+def test_energy_of_inference_by_rail_with_its_interval(grid):
+    frame = grid[2]["inference_energy"]
+    cell = frame[(frame["dataset"] == "MNIST") & (frame["recipe"] == "ff") & (frame["seed"] == 42)]
+    cell = cell[(cell["device"] == "cpu") & (cell["threads"] == 4) & (cell["batch_size"] == 8)]
+    gross = 9 * latency_ms("cpu", 8, [784, 200, 200, 10], 4) / 8
+    assert sorted(zip(cell["rail"], cell["is_total"], strict=True)) == [("VDD_CPU", 0), ("VDD_IN", 0), ("VDD_IN", 1)]
+    total = cell[cell["is_total"] == 1].iloc[0]
+    assert total["gross_mj_per_sample"] == pytest.approx(gross) and total["n_windows"] == 3
+    assert [total["gross_low"], total["gross_high"]] == pytest.approx([0.9 * gross, 1.1 * gross])
+    assert total["net_mj_per_sample"] == pytest.approx(4 / 9 * gross) and total["idle_mw"] == 5000
+    assert [total["net_low"], total["net_high"]] == pytest.approx([0.4 * gross, 4.4 / 9 * gross])
+    assert [total["idle_low_mw"], total["idle_high_mw"]] == [4500, 5500] and total["power_mw"] == 9000
+    part = cell[cell["rail"] == "VDD_CPU"].iloc[0]
+    assert part["gross_mj_per_sample"] == pytest.approx(gross / 3)
+
+
+def test_speedup_and_where_the_gpu_starts_to_win_against_each_number_of_threads(grid):
+    written, sizes = grid[2], [784, 200, 200, 10]
+    frame, wins = written["speedup"], written["gpu_wins"]
+    for threads in (1, 4):
+        cell = frame[(frame["dataset"] == "MNIST") & (frame["path"] == "deploy") & (frame["cpu_threads"] == threads)]
+        row = cell[cell["batch_size"] == 512].iloc[0]
+        expected = latency_ms("cpu", 512, sizes, threads) / latency_ms("cuda", 512, sizes)
+        assert row["speedup"] == pytest.approx(expected) and expected > 1 and row["n"] == 3
+        first = min(b for b in BATCHES if latency_ms("cpu", b, sizes, threads) > latency_ms("cuda", b, sizes))
+        cell = wins[(wins["dataset"] == "MNIST") & (wins["path"] == "deploy") & (wins["cpu_threads"] == threads)]
+        assert set(cell["batch_size"]) == {first}
+    assert len(frame) == 6 * 2 * 2 * len(BATCHES)
 
 
 def test_speedup_of_a_single_seed_is_a_bootstrap_over_repeats(tmp_path):
     runs = make_grid(tmp_path, hidden=[(50, 10)], recipes=["ff"], seeds=[42])
     frame = tables.speedup(tmp_path, runs, tables.latency(tmp_path, runs))
-    row = frame[(frame["path"] == "deploy") & (frame["batch_size"] == 128)].iloc[0]
-    assert row["method"] == "bootstrap percentile over repeats of one seed"
-    assert row["n"] == 50
-    assert row["low"] < row["speedup"] < row["high"]
+    frame = frame[(frame["path"] == "deploy") & (frame["batch_size"] == 128)].set_index("cpu_threads")
+    for threads, row in frame.iterrows():
+        assert row["method"] == "bootstrap percentile over repeats of one seed"
+        assert row["n"] == 50
+        expected = latency_ms("cpu", 128, [784, 50, 10], threads) / latency_ms("cuda", 128, [784, 50, 10])
+        assert row["low"] < row["speedup"] < row["high"] and row["speedup"] == pytest.approx(expected, rel=0.01)
 
 
 def test_gpu_wins_needs_every_larger_batch_and_a_clear_interval():
     cell = {"dataset": "MNIST", "layers": "784-10", "recipe": "ff", "path": "deploy", "device": "cuda"}
+    cell |= {"cpu_threads": 1}
     values = [(1, 2.0, 1.5), (2, 0.9, 0.8), (8, 1.2, 0.95), (16, 1.3, 1.1), (32, 2.0, 1.8)]
     frame = pd.DataFrame([{**cell, "batch_size": b, "speedup": s, "low": low} for b, s, low in values])
     latency = pd.DataFrame([cell])
@@ -228,7 +313,7 @@ def test_no_sensor_and_no_cuda_give_their_reasons(tmp_path):
     assert reasons["variance/cuda.json"] == "no CUDA device on this machine"
     cuda = written["devices"].set_index("device").loc["cuda"]
     assert (cuda["available"], cuda["reason"]) == (0, "no CUDA device on this machine")
-    assert written["latency"]["power_mw"].isna().all()
+    assert written["inference_energy"].empty and len(written["latency"]) == 2 * 2 * len(BATCHES)
     assert written["agreement"]["same_predictions_share"].isna().all()
 
 

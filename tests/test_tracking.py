@@ -173,14 +173,17 @@ def add_evaluation(folder):
 
 def add_timings(folder):
     rows = [
-        {"device": "cpu", "path": "deploy", "batch_size": b, "repeat": i, "order": i,
+        {"device": "cpu", "threads": 2, "path": "deploy", "batch_size": b, "repeat": i, "order": i,
          "latency_ms": 2.0 * b + i, "device_ms": None}
         for b in (1, 8)
         for i in range(3)
     ]  # fmt: skip
     write_csv(folder / "variance/cpu.csv", list(rows[0]), rows)
-    batch = {"path": "deploy", "batch_size": 8, "n_repeats": 3, "latency_ms": {"median": 17.0, "p5": 16.0}}
-    batch |= {"throughput_per_s": {"median": 470.0}, "peak_memory_mb": 12.5, "energy": None}
+    batch = {"threads": 2, "path": "deploy", "batch_size": 8, "n_repeats": 3}
+    batch |= {"latency_ms": {"median": 17.0, "p5": 16.0}, "peak_memory_mb": 12.5}
+    batch["throughput_synchronised_per_s"] = {"median": 470.0}
+    batch["throughput_queued_per_s"] = {"median": 940.0, "method": "bootstrap BCa", "windows": [{"order": 1}]}
+    batch["energy"] = {"total": {"gross_mj_per_sample": {"mean": 3.5}, "net_mj_per_sample": None}, "rails": {}}
     device = {"name": "a processor", "kind": "cpu", "available": True, "reason": None}
     write_json(folder / "variance/cpu.json", {"schema": 1, "device": device, "batches": [batch]})
     agreement = {
@@ -686,7 +689,11 @@ def test_track_mirrors_each_part_once_and_equals_the_files(tmp_path):
     assert history[3]["throughput_samples_sec"] == 8000 / float(timed[3]["latency_ms"])
     assert "device_ms" not in history[3]
     assert tables["latency_stats_table"][0]["latency_median_ms"] == 17.0
-    assert tables["latency_stats_table"][0]["energy_per_sample_mj"] is None
+    assert tables["latency_stats_table"][0]["threads"] == 2
+    assert tables["latency_stats_table"][0]["throughput_median"] == 470.0
+    assert tables["latency_stats_table"][0]["throughput_queued_median"] == 940.0
+    assert tables["latency_stats_table"][0]["energy_per_sample_mj"] == 3.5
+    assert tables["latency_stats_table"][0]["net_energy_per_sample_mj"] is None
     assert summary["agreement/available"] is False
 
     run, _, history, _, tables, text = read_back(by_id[ids["figures"]])

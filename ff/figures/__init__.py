@@ -45,8 +45,8 @@ FIGURES: dict[str, FigureSpec] = {
         (),
         "Accuracy by network and recipe",
         "Test accuracy of the head readout at full depth. Hollow marks are single seeds, filled marks their "
-        "mean, bars its 95 % interval (Student t below 20 seeds, since a bootstrap of three values is too "
-        "narrow; bootstrap BCa from 20 on).",
+        "mean, bars its 95 % interval over seeds, thin lines that over seeds and test images (one seed: over images "
+        "alone).",
         "Dot plot of test accuracy in per cent by network, one panel a dataset, one colour and marker a recipe.",
     ),
     "accuracy_depth": FigureSpec(
@@ -123,11 +123,14 @@ FIGURES: dict[str, FigureSpec] = {
         "early_exit:trade_off",
         ("early_exit",),
         (),
-        "Early exit: accuracy against work and time",
+        "Early exit and network cuts: accuracy against work and time",
         "Test accuracy kept when samples may leave at an earlier layer, against the multiply-accumulates "
-        "and against the measured time that this takes, for a swept threshold. Thresholds come from "
-        "validation; samples that left are really dropped from the batch. Rings mark k = 1.",
-        "Curves of test accuracy in per cent against cost in per cent of full depth, one line an exit rule.",
+        "and against the measured time that this takes, for a swept threshold. Squares are the network cut "
+        "after each layer; an exit to the right of the dashed line, the cheapest cut that is as accurate on "
+        "validation, saves nothing. Thresholds come from validation; samples that left are really dropped "
+        "from the batch. Rings mark k = 1.",
+        "Curves of test accuracy in per cent against cost in per cent of full depth, one line an exit rule, and "
+        "a square for each network cut.",
     ),
     "latency_violins": FigureSpec(
         "latency",
@@ -153,24 +156,25 @@ FIGURES: dict[str, FigureSpec] = {
         "latency:throughput",
         ("latency", "devices"),
         (),
-        "Throughput against batch size",
-        "Samples per second, inputs already on the device: median over repeats, with the 95 % bootstrap "
-        "interval of the median.",
+        "Queued throughput against batch size",
+        "Samples per second when batches are handed over back to back, inputs already on the device: median over "
+        "windows, with the 95 % bootstrap interval of the median. On the CPU with each number of threads.",
         "Line plots of throughput in samples per second against batch size, one line a network, one column a device.",
     ),
     "speedup": FigureSpec(
         "latency",
-        "latency:speedup",
+        "heatmaps:speedup",
         ("speedup", "devices"),
         (),
         "Speed-up of the GPU over the CPU",
-        "CPU time divided by GPU time for the same batch. Bold: the 95 % interval leaves out 1; hatched: "
-        "the CPU is faster.",
-        "Heat map of the speed-up by network and batch size, one panel a dataset, with the factor in each cell.",
+        "CPU time divided by GPU time for the same batch, each batch waited for, against one CPU thread and against "
+        "all. Bold: the 95 % interval leaves out 1; hatched: the CPU is faster.",
+        "Heat map of the speed-up by network and batch size, one panel a dataset and number of CPU threads, with the "
+        "factor in each cell.",
     ),
     "latency_heatmap": FigureSpec(
         "latency",
-        "latency:latency_heatmap",
+        "heatmaps:latency_heatmap",
         ("latency", "devices"),
         (),
         "Latency by network and batch size",
@@ -179,7 +183,7 @@ FIGURES: dict[str, FigureSpec] = {
     ),
     "memory_heatmap": FigureSpec(
         "latency",
-        "latency:memory_heatmap",
+        "heatmaps:memory_heatmap",
         ("latency", "devices"),
         (),
         "Peak memory by network and batch size",
@@ -188,18 +192,18 @@ FIGURES: dict[str, FigureSpec] = {
     ),
     "energy_heatmap": FigureSpec(
         "energy",
-        "latency:energy_heatmap",
-        ("latency", "devices"),
+        "heatmaps:energy_heatmap",
+        ("inference_energy", "devices"),
         (),
         "Energy per sample by network and batch size",
-        "Energy of one inference in mJ above what the idle machine takes, mean over seeds; the gross energy "
-        "is in latency.csv.",
+        "Energy of one inference in mJ above what the idle machine takes, mean over seeds; gross energy, rails "
+        "and intervals are in inference_energy.csv.",
         "Heat map of energy per sample in millijoules by network and batch size, one column a device.",
     ),
     "power_heatmap": FigureSpec(
         "energy",
-        "latency:power_heatmap",
-        ("latency", "devices"),
+        "heatmaps:power_heatmap",
+        ("inference_energy", "devices"),
         (),
         "Power by network and batch size",
         "Mean power in mW while batches of this size were worked on without a pause, idle power included.",

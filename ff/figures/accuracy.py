@@ -14,8 +14,8 @@ from ff.figures import style
 def accuracy(frame: pd.DataFrame, readout: str = "head", split: str = "test") -> Figure:
     """Accuracy at full depth by network, one colour and marker a recipe, one panel a dataset.
 
-    `frame`: the table accuracy. Small hollow marks are seeds; the filled mark is their mean with its
-    interval.
+    `frame`: the table accuracy. Small hollow marks are seeds; the filled mark is their mean with its interval over
+    seeds (bar with ends) and over seeds and images (longer, thin line).
     """
     title = f"{split.capitalize()} accuracy by network and recipe ({readout} readout)"
     frame = frame[(frame["is_last"] == 1) & (frame["split"] == split) & (frame["readout"] == readout)]
@@ -35,16 +35,20 @@ def accuracy(frame: pd.DataFrame, readout: str = "head", split: str = "test") ->
             cells = frame[(frame["dataset"] == dataset) & (frame["recipe"] == recipe)]
             for layers, cell in cells.groupby("layers", sort=False):
                 x = nets.order.index(nets.label[layers]) + shift
-                values = 100 * cell["accuracy"].to_numpy()
-                interval = statistics.mean_interval(values)
+                interval = statistics.share_interval(cell["accuracy"])
+                total = statistics.share_total_interval(cell["accuracy"], cell["n"].min())
                 counts.append(interval.n)
-                methods.append(interval.method)
+                methods += [interval.method, total.method]
                 seeds = {"marker": look.marker, "color": look.colour, "linestyle": "none"}
+                if total.low is not None:
+                    ax.vlines(x, 100 * total.low, 100 * total.high, color=look.colour, lw=0.6)
                 if interval.n > 1:
+                    values = 100 * cell["accuracy"]
                     ax.plot([x - step * 0.35] * interval.n, values, **seeds, mfc="none", ms=3, mew=0.7)
                     error = [[interval.estimate - interval.low], [interval.high - interval.estimate]]
-                    ax.errorbar(x, interval.estimate, np.maximum(error, 0), color=look.colour, capsize=2.5, lw=1.1)
-                ax.plot([x], [interval.estimate], **seeds, ms=5.5, mec="white", mew=0.5)
+                    bar = 100 * np.maximum(error, 0)
+                    ax.errorbar(x, 100 * interval.estimate, bar, color=look.colour, capsize=2.5, lw=1.4)
+                ax.plot([x], [100 * interval.estimate], **seeds, ms=5.5, mec="white", mew=0.5)
         low, high = ax.dataLim.intervaly
         low, high = low - 0.06 * (high - low), high + 0.06 * (high - low)
         if high - low < 2:
@@ -57,18 +61,19 @@ def accuracy(frame: pd.DataFrame, readout: str = "head", split: str = "test") ->
         Line2D([], [], color=look.colour, marker=look.marker, linestyle="none", label=recipe)
         for recipe, look in recipes.items()
     ]
-    note = f"Filled: mean, {style.seeds_text(counts)}; hollow: single seeds; bars: {_interval_text(methods)}."
+    note = f"Filled: mean, {style.seeds_text(counts)}; hollow: single seeds. {_bars_text(methods)}"
     return style.finish(figure, title, note, legend)
 
 
-def _interval_text(methods: list[str]) -> str:
-    named = [method for method in style.unique(methods) if method != statistics.METHOD_SINGLE]
-    named = [method for method in named if method != statistics.METHOD_EQUAL]
-    if named:
-        return f"95 % interval of the mean over seeds ({', '.join(named)})"
+def _bars_text(methods: list[str]) -> str:
+    """What bars and thin lines are, of the methods of the intervals drawn."""
+    bars = "Bars: none, as one seed has no interval over seeds"
     if statistics.METHOD_EQUAL in methods:
-        return "none, as all seeds agree"
-    return "none, as one seed has no interval"
+        bars = "Bars: none, as all seeds agree"
+    if statistics.METHOD_SEEDS in methods:
+        bars = f"Bars: 95 % interval over seeds ({statistics.METHOD_SEEDS})"
+    thin = [name for name in (statistics.METHOD_TOTAL, statistics.METHOD_IMAGES) if name in methods]
+    return f"{bars}; thin lines: 95 % interval over seeds and images ({', '.join(thin)})." if thin else f"{bars}."
 
 
 @style.styled

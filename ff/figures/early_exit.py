@@ -1,4 +1,4 @@
-"""Early exit: what accuracy is kept for which share of the work and of the time."""
+"""Early exit: what accuracy is kept for which share of the work and of the time, beside network cuts."""
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -11,10 +11,11 @@ RULES = {
     "logit": style.Look(style.BLUE, "o", "-", ""),
     "probability": style.Look(style.VERMILION, "^", "--", ""),
 }
+CUT = style.Look(style.BLACK, "s", "none", "")
 COSTS = (
-    ("macs_saved_share", "MACs (% of full depth)"),
-    ("time_saved_share_batch_1", "time at batch 1 (% of full depth)"),
-    ("time_saved_share_batch_512", "time at batch 512 (% of full depth)"),
+    ("macs_saved_share_vs_full", "MACs (% of full depth)"),
+    ("time_saved_share_vs_full_batch_1", "time at batch 1 (% of full depth)"),
+    ("time_saved_share_vs_full_batch_512", "time at batch 512 (% of full depth)"),
 )
 MOST_NETWORKS = 3
 MOST_COST = 200
@@ -25,11 +26,12 @@ def trade_off(frame: pd.DataFrame) -> Figure:
     """Test accuracy against MACs and against measured time, k swept, a row a dataset and network.
 
     `frame`: the table early_exit. Points are means over seeds at one k; bands reach from the smallest to
-    the largest seed; rings mark k = 1, the published choice.
+    the largest seed; rings mark k = 1, the published choice. Squares are the network cut after layer 1..L;
+    the line goes through the reference cut (or cuts, where seeds differ): left of it exits save something.
     """
-    title = "Early exit: accuracy against work and against time"
+    title = "Early exit and network cuts: accuracy against work and against time"
     frame = frame[frame["split"] == "test"] if len(frame) else frame
-    frame = frame.dropna(subset=["accuracy", "macs_saved_share"]) if len(frame) else frame
+    frame = frame.dropna(subset=["accuracy", "macs_saved_share_vs_full"]) if len(frame) else frame
     if frame.empty:
         return style.empty(title, "no run has an early-exit evaluation yet: early_exit.csv is missing")
     recipe = style.main_recipe(frame["recipe"])
@@ -64,9 +66,11 @@ def trade_off(frame: pd.DataFrame) -> Figure:
                 if 1.0 in cost.index:
                     ring = {"mfc": "none", "mec": look.colour, "mew": 1.3, "linestyle": "none"}
                     ax.plot([cost[1.0]], [accuracy[1.0]], marker="o", markersize=10, **ring)
+            _draw_cuts(ax, cell[cell["rule"] == "static"], column)
             if ax.dataLim.xmax > MOST_COST:
                 ax.set_xlim(max(0, ax.dataLim.xmin - 5), MOST_COST)
                 beyond = True
+            ax.margins(y=0.12)
             ax.axvline(100, color=style.GREY, lw=0.8, linestyle=":")
             ax.set_title(f"{dataset}, {cell['layers'].iloc[0]}")
             ax.set_xlabel(text)
@@ -78,12 +82,16 @@ def trade_off(frame: pd.DataFrame) -> Figure:
         if rule in set(frame["rule"])
     ]
     legend.append(Line2D([], [], marker="o", mfc="none", mec=style.BLACK, linestyle="none", ms=9, label="k = 1"))
+    dark = {"color": CUT.colour, "lw": 1}
+    legend.append(Line2D([], [], marker=CUT.marker, linestyle="none", label="network cut after layer", **dark))
+    legend.append(Line2D([], [], linestyle="--", label="cheapest cut as accurate on validation", **dark))
     ks = frame["k"]
     note = (
         f"Recipe {recipe}; each mark is one k from {ks.min():g} to {ks.max():g}, thresholds from validation; "
         f"cost: median, accuracy: mean over seeds ({style.seeds_text(counts)}), bands: smallest to largest "
-        "seed. Left is cheaper; the dotted line is full depth. Samples that left were really dropped from "
-        "the batch when time was measured."
+        "seed. Left is cheaper; the dotted line is full depth, the dashed one the cheapest network cut that is as "
+        "accurate as full depth on validation (within 0.1 points): an exit to the right of it saves nothing. Samples "
+        "that left were really dropped from the batch; every answer was timed alone."
     )
     if beyond:
         note += f" Points beyond {MOST_COST} % lie outside the panels."
@@ -91,3 +99,15 @@ def trade_off(frame: pd.DataFrame) -> Figure:
     if left:
         note += f" Not drawn for room: {', '.join(left)}."
     return style.finish(figure, title, note, legend)
+
+
+def _draw_cuts(ax, cuts: pd.DataFrame, column: str) -> None:
+    """A square with its depth for each network cut, and a line at each one that serves as the reference."""
+    for depth, part in cuts.dropna(subset=[column]).groupby("depth"):
+        cost, accuracy = 100 * (1 - part[column].median()), 100 * part["accuracy"]
+        middle = accuracy.mean()
+        reach = [[middle - accuracy.min()], [accuracy.max() - middle]]
+        ax.errorbar([cost], [middle], yerr=reach, color=CUT.colour, marker=CUT.marker, markersize=5, lw=1, zorder=4)
+        ax.annotate(f"{depth:.0f}", (cost, middle), (5, 4), textcoords="offset points", fontsize=8, weight="bold")
+        if part["is_reference_cut"].any():
+            ax.axvline(cost, color=CUT.colour, lw=1, linestyle="--", zorder=1)

@@ -101,7 +101,8 @@ def trace(samples: pd.DataFrame, phases: pd.DataFrame, name: str = "") -> Figure
         for phase, look in looks.items()
     ]
     sources = ", ".join(style.unique(samples["source"].dropna())) if "source" in samples else "unknown"
-    note = f"Shaded: phases, with the seconds each lasted (training with the validation after each epoch). n = {len(samples)} samples from {sources}; "
+    note = "Shaded: phases, with the seconds each lasted (training with the validation after each epoch). "
+    note += f"n = {len(samples)} samples from {sources}; "
     note += "raw readings, no interval." if most == 1 else f"each point the mean of {most} readings, no interval."
     if left_out:
         note += f" Not drawn for room: {', '.join(left_out)}."

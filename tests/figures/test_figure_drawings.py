@@ -178,18 +178,21 @@ def test_accuracy_shows_seeds_mean_and_interval(grid):
     assert sorted(seeds[0].get_ydata()) == pytest.approx([97.7, 97.8, 97.9])
     means = [line for line in ax.lines if len(line.get_ydata()) == 1 and line.get_marker() == "o"]
     assert means[0].get_ydata()[0] == pytest.approx(97.8)
-    interval = statistics.mean_interval([97.7, 97.8, 97.9])
+    interval = statistics.share_interval([0.977, 0.978, 0.979])
     bars = ax.containers[0].lines[2][0].get_segments()[0]
-    assert bars[:, 1].tolist() == pytest.approx([interval.low, interval.high])
+    assert bars[:, 1].tolist() == pytest.approx([100 * interval.low, 100 * interval.high])
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["ff", "edgeff", "bp"]
-    assert "n = 3 seeds" in words(figure) and "Student t" in words(figure)
+    assert "n = 3 seeds" in words(figure) and "Wilson with Student t" in words(figure)
 
 
-def test_one_seed_has_no_interval_bar(bare):
+def test_one_seed_has_no_bar_over_seeds_but_a_line_over_images(bare):
     figure = drawn("accuracy", bare)
     assert not figure.axes[0].containers
-    assert "one seed has no interval" in words(figure)
+    assert "one seed has no interval over seeds" in words(figure)
+    assert "thin lines: 95 % interval over seeds and images (Wilson over images)" in words(figure)
+    (line,) = figure.axes[0].collections[0].get_segments()
+    assert line[:, 1].tolist() == pytest.approx([97.387, 97.976], abs=1e-3)
 
 
 def test_confusion_counts_are_shares_of_the_true_class():
@@ -224,32 +227,99 @@ def test_early_exit_axes_are_per_cent_of_full_depth(grid):
     frame = tables.read_table(grid / "summary", "early_exit")
     cell = frame[(frame["dataset"] == "MNIST") & (frame["layers"] == "784-200-200-10") & (frame["recipe"] == "ff")]
     cell = cell[(cell["split"] == "test") & (cell["rule"] == "logit") & (cell["seed"] == 42)].sort_values("k")
-    assert figure.axes[0].lines[0].get_xdata() == pytest.approx(100 * (1 - cell["macs_saved_share"].to_numpy()))
+    assert figure.axes[0].lines[0].get_xdata() == pytest.approx(100 * (1 - cell["macs_saved_share_vs_full"].to_numpy()))
     assert figure.axes[2].lines[0].get_xdata() == pytest.approx(
-        100 * (1 - cell["time_saved_share_batch_512"].to_numpy())
+        100 * (1 - cell["time_saved_share_vs_full_batch_512"].to_numpy())
     )
 
 
-def test_throughput_and_heat_map_hold_the_known_latency(grid):
+def test_early_exit_curves_have_the_network_cuts_beside_them(grid):
+    figure = drawn("early_exit", grid)
+    frame = tables.read_table(grid / "summary", "early_exit")
+    cell = frame[(frame["dataset"] == "MNIST") & (frame["layers"] == "784-200-200-10") & (frame["recipe"] == "ff")]
+    cuts = cell[(cell["split"] == "test") & (cell["rule"] == "static")].groupby("depth")
+    columns = ["macs_saved_share_vs_full", "time_saved_share_vs_full_batch_1", "time_saved_share_vs_full_batch_512"]
+    for ax, column in zip(figure.axes[:3], columns, strict=True):
+        costs = 100 * (1 - cuts[column].median())
+        squares = {tuple(line.get_xydata()[0]) for line in ax.lines if line.get_marker() == "s"}
+        expected = zip(costs, 100 * cuts["accuracy"].mean(), strict=True)
+        assert sorted(squares) == [pytest.approx(place) for place in sorted(expected)]
+        assert {text.get_text() for text in ax.texts} == {"1", "2", "3"}
+        # The dashed line goes through the reference, the cut after layer 2 in these runs, and through it alone.
+        dashed = [
+            line for line in ax.lines if line.get_linestyle() == "--" and line.get_xdata()[0] == line.get_xdata()[1]
+        ]
+        assert [line.get_xdata()[0] for line in dashed] == [pytest.approx(costs[2])]
+    assert "network cut after layer" in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+PLACES = {
+    "cpu (Made cpu), 1 thread": ("cpu", 1),
+    "cpu (Made cpu), 4 threads": ("cpu", 4),
+    "cuda (Made cuda)": ("cuda", 1),
+}
+
+
+def test_throughput_is_the_queued_one_of_each_place(grid):
+    figure = drawn("throughput", grid)
     sizes = [784, 200, 200, 10]
-    line = drawn("throughput", grid).axes[0].lines[0]
-    assert line.get_xdata().tolist() == list(BATCHES)
-    assert line.get_ydata() == pytest.approx([1000 * b / latency_ms("cpu", b, sizes) for b in BATCHES])
-    image = drawn("latency_heatmap", grid).axes[0].images[0].get_array()
-    assert image[0].tolist() == pytest.approx([latency_ms("cpu", b, sizes) for b in BATCHES])
-    ratio = drawn("speedup", grid).axes[0].images[0].get_array()
-    expected = [latency_ms("cpu", b, sizes) / latency_ms("cuda", b, sizes) for b in BATCHES]
-    assert ratio[0].tolist() == pytest.approx(expected)
+    for ax, (title, (device, threads)) in zip(figure.axes, PLACES.items(), strict=False):
+        assert ax.get_title(loc="left") == f"MNIST, {title}"
+        line = ax.lines[0]
+        assert line.get_xdata().tolist() == list(BATCHES)
+        expected = [2 * 1000 * b / latency_ms(device, b, sizes, threads) for b in BATCHES]
+        assert line.get_ydata() == pytest.approx(expected)
+    assert figure.axes[0].get_ylabel() == "queued throughput (samples/s)"
+    assert "handed over back to back" in words(figure)
 
 
-def test_rule_8_each_device_has_its_own_panel(grid):
+def test_heat_maps_hold_the_known_latency_and_energy(grid):
+    sizes = [784, 200, 200, 10]
+    for name, factor in (("latency_heatmap", lambda b: 1), ("energy_heatmap", lambda b: 4 / b)):
+        for ax, (title, (device, threads)) in zip(drawn(name, grid).axes, PLACES.items(), strict=False):
+            assert ax.get_title(loc="left") == f"MNIST, {title}"
+            values = ax.images[0].get_array()[0].tolist()
+            assert values == pytest.approx([factor(b) * latency_ms(device, b, sizes, threads) for b in BATCHES])
+
+
+def test_the_speed_up_says_how_many_cpu_threads_it_is_against(grid):
+    sizes = [784, 200, 200, 10]
+    figure = drawn("speedup", grid)
+    titles = [ax.get_title(loc="left") for ax in panels(figure)]
+    assert titles == [
+        f"{dataset}, cuda against {text} of the CPU"
+        for dataset in ("MNIST", "SVHN")
+        for text in ("1 thread", "4 threads")
+    ]
+    for ax, threads in zip(figure.axes, (1, 4), strict=False):
+        expected = [latency_ms("cpu", b, sizes, threads) / latency_ms("cuda", b, sizes) for b in BATCHES]
+        assert ax.images[0].get_array()[0].tolist() == pytest.approx(expected)
+
+
+def test_rule_8_each_place_has_its_own_panel(grid):
     titles = [ax.get_title(loc="left") for ax in panels(drawn("latency_violins", grid))]
-    assert titles == [f"{d} (Made {d}), batch {b}" for b in (1, 512) for d in ("cpu", "cuda")]
+    assert titles == [f"{place}, batch {b}" for b in (1, 512) for place in PLACES]
+
+
+def test_a_measurement_of_the_cpu_alone_is_no_missing_measurement(tmp_path):
+    """`ff measure --devices cpu`: no file of another device, not even one that says why there is none."""
+    runs = make_grid(tmp_path, ["MNIST"], [(50, 10)], ["ff"], [0], devices=("cpu",), power=False)
+    (runs[0].folder(tmp_path) / "variance" / "cuda.json").unlink()
+    tables.write_all(tmp_path, runs, tmp_path / "summary")
+    text = words(build("speedup", tmp_path / "summary", tmp_path))
+    assert "nothing to compare: only cpu was measured" in text and "no run has been measured" not in text
+    assert "no run has been measured" not in words(build("energy_heatmap", tmp_path / "summary", tmp_path))
+    assert len(panels(build("throughput", tmp_path / "summary", tmp_path))) == 2
+
+
+@pytest.mark.parametrize("name", ["speedup", "throughput", "latency_heatmap", "energy_heatmap", "latency_violins"])
+def test_without_any_measurement_that_is_what_is_said(nothing, name):
+    assert "no run has been measured yet" in words(drawn(name, nothing))
 
 
 def test_violins_of_equal_values_are_drawn():
     frame = pd.DataFrame({"latency_ms": [1.0] * 20, "device": "cpu", "path": "deploy", "batch_size": 1})
-    frame = frame.assign(dataset="MNIST", layers="784-10", recipe="ff", seed=1)
+    frame = frame.assign(dataset="MNIST", layers="784-10", recipe="ff", seed=1, threads=1)
     figure = latency.latency_violins(frame, pd.DataFrame(columns=["device", "available", "reason", "name"]))
     assert panels(figure)
 
@@ -307,7 +377,7 @@ def test_rule_13_the_shown_network_is_best_on_validation(tmp_path):
     rows = []
     for layers, val, test in (("784-10", 0.9, 0.99), ("784-20", 0.95, 0.5)):
         for split, value in (("val", val), ("test", test)):
-            rows.append(("MNIST", layers, "ff", 1, split, "head", 1, 1, 10, value, value, 1 - value))
+            rows.append(("MNIST", layers, "ff", 1, split, "head", 1, 1, 10, value, None, None, None, value, 1 - value))
     tables.write_table(pd.DataFrame(rows, columns=list(tables.ACCURACY)), tmp_path / "accuracy.csv")
     assert best_cells(tmp_path) == [[Run("MNIST", "784-20", "ff", 1)]]
 

@@ -8,11 +8,12 @@ from ff.config import ExecutionConfig
 from ff.datasets import open_prepared
 from ff.early_exit import run_early_exit
 from ff.jobs import job
+from ff.measure.devices import thread_counts
 from ff.run import choose_device
 
 with job(snakemake.log[0]):
     measure = snakemake.params.measure
-    torch.set_num_threads(measure["threads"])
+    torch.set_num_threads(thread_counts(measure["threads"])[0])
     device = choose_device(ExecutionConfig(device=snakemake.config["device"]))
     prepared = open_prepared(snakemake.input.data, snakemake.config["verify"])
     run_early_exit(Path(snakemake.input.model).parent, prepared, device, repeats=measure["early_exit_repeats"])

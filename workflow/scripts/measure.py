@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import torch
-
 from ff.datasets import open_prepared
 from ff.hardware.recorder import record
 from ff.jobs import hardware_log, job
-from ff.timing import run_agreement, run_measurement
+from ff.measure.agreement import run_agreement
+from ff.measure.protocol import Times
+from ff.measure.run import run_measurement
 
 folder = Path(snakemake.input.model).parent
 measure = snakemake.params.measure
@@ -15,14 +15,14 @@ run = "{dataset}/{layers}/{recipe}/seed{seed}".format(**dict(snakemake.wildcards
 log = hardware_log(snakemake.config["results"], run, "measure")
 inline = snakemake.config["sidecar"] == "inline"
 with job(snakemake.log[0]), record(log, snakemake.config["hw_interval_ms"], enabled=inline):
-    torch.set_num_threads(measure["threads"])
     prepared = open_prepared(snakemake.input.data, snakemake.config["verify"])
     run_measurement(
         folder,
         prepared,
         devices=measure["devices"],
+        threads=measure["threads"],
         batch_sizes=measure["batch_sizes"],
-        repeats=measure["repeats"],
-        single_samples=measure["single_samples"],
+        times=Times(measure["repeats"], measure["single_samples"], measure["rounds"]),
+        energy_windows=measure["energy_windows"],
     )
-    run_agreement(folder, prepared)
+    run_agreement(folder, prepared, measure["devices"])

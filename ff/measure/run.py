@@ -1,0 +1,136 @@
+"""The measurement of a run: variance/{device}.csv and .json, variance/phases.csv."""
+
+import os
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ff import checkpoint
+from ff.datasets import Prepared
+from ff.errors import FFError
+from ff.evaluation import check_data, identify
+from ff.files import write_csv, write_json
+from ff.measure.devices import (
+    ALL,
+    MEMORY_SOURCE,
+    available_cores,
+    check_memory,
+    deploy,
+    device_facts,
+    file_stem,
+    machine_state,
+    thread_counts,
+    versions,
+)
+from ff.measure.power import PowerMeter
+from ff.measure.protocol import BATCH_SIZES, ENERGY_WINDOWS, Measurement, Times, measure
+from ff.phases import PhaseLog
+
+SCHEMA = 2
+DEVICES = ("cpu", "cuda")
+THREADS = (1, ALL)
+COLUMNS = ("model", "device", "threads", "path", "batch_size", "repeat", "order", "latency_ms", "device_ms")
+
+
+def run_measurement(
+    run_folder: str | os.PathLike,
+    prepared: Prepared,
+    devices: Sequence[str] = DEVICES,
+    threads: Sequence[int | str] = THREADS,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+    times: Times = Times(),  # noqa: B008 - it cannot be changed
+    energy_windows: int = ENERGY_WINDOWS,
+    seed: int | None = None,
+) -> None:
+    """Measure the run in `run_folder` on `devices`, the CPU with each of `threads`, and write its files.
+
+    A device that is not there gets its files too: no rows, and the reason. `seed` (None: the run's) draws the order
+    and the images. `energy_windows`: windows of each batch size where there is a power sensor, 0 for no energy. The
+    number of CPU threads is afterwards what it was before.
+    Raises FFError when a count is below 1, when a batch would not fit into memory, or when the data set is not the one
+    the run was trained on.
+    """
+    counts = times._asdict() | {"batch size": min(batch_sizes, default=0)}
+    for name in ("repeats", "single_samples", "rounds", "queued_windows", "batch size"):
+        if counts[name] < 1:
+            raise FFError(f"cannot measure with {name} {counts[name]}; give at least 1")
+    if energy_windows < 0:
+        raise FFError(f"cannot measure {energy_windows} energy windows; give 0 for no energy, or more")
+    counts_of_threads = thread_counts(threads)
+    devices, batch_sizes = list(dict.fromkeys(devices)), list(dict.fromkeys(batch_sizes))
+    folder = Path(run_folder)
+    network, meta = checkpoint.load(folder / "model.safetensors", "cpu")
+    config = checkpoint.config(meta)
+    check_data(config, prepared)
+    check_memory(config.layers, batch_sizes)
+    seed = config.seed if seed is None else seed
+    variance = folder / "variance"
+    (variance / "phases.csv").unlink(missing_ok=True)
+    facts = {name: device_facts(name) for name in devices}
+    present = [name for name in devices if facts[name]["available"]]
+    before, threads_before = machine_state(), torch.get_num_threads()
+    source, why_no_power = power_source() if energy_windows else (None, "not asked for")
+    try:
+        with source or nullcontext():
+            measured = measure(
+                deploy(present, network, prepared.test, prepared.facts, counts_of_threads),
+                batch_sizes,
+                times,
+                seed,
+                power=PowerMeter(source) if source is not None else None,
+                energy_windows=energy_windows,
+                phases=PhaseLog(variance / "phases.csv", meta["model"]),
+            )
+    finally:
+        torch.set_num_threads(threads_before)
+    conditions = {
+        "cores": available_cores(),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "versions": versions(),
+        "before": before,
+        "after": machine_state(),
+        "power": {
+            "source": source.name if source is not None else None,
+            "period_s": source.period_s if source is not None else None,
+            "reason": why_no_power,
+            "idle_mw": measured.idle,
+        },
+    }
+    for name in devices:
+        head = {"schema": SCHEMA, "run": identify(config, meta["model"]), "device": facts[name]}
+        _write(variance / file_stem(name), head, measured, conditions, present, seed, times)
+
+
+def _write(
+    path: Path,
+    head: dict[str, Any],
+    measured: Measurement,
+    conditions: dict[str, Any],
+    present: Sequence[str],
+    seed: int,
+    times: Times,
+) -> None:
+    """Write `path`.csv and .json, both of which name the model."""
+    batches = measured.batches.get(path.name, [])
+    document = head | {
+        "conditions": {"threads": list(dict.fromkeys(batch["threads"] for batch in batches)), **conditions},
+        "seed": seed,
+        "times": times._asdict(),
+        "measured_together": list(present),
+        "peak_memory_source": MEMORY_SOURCE.get(head["device"]["kind"]),
+        "batches": batches,
+    }
+    rows = [{"model": head["run"]["model"], **row} for row in measured.rows.get(path.name, [])]
+    write_csv(path.with_name(f"{path.name}.csv"), COLUMNS, rows)
+    write_json(path.with_name(f"{path.name}.json"), document)
+
+
+def power_source() -> tuple[Any, str | None]:
+    """The power sensors of this machine, opened, or None and the reason."""
+    from ff.hardware.sources import open_power_source
+
+    source = open_power_source()
+    return source, None if source is not None else "no power sensor can be read on this machine"
