@@ -107,7 +107,7 @@ def occurrences(source: str, text: str) -> Iterator[tuple[int, int, str]]:
 
 
 def read_lists(folder: Path = LISTS) -> list[Fault]:
-    """All faults of all lists; ListError where an entry is not one, or two have one name."""
+    """All faults of all lists; ListError where an entry is not one, or two of an area have one name."""
     faults = []
     for path in sorted(folder.glob("*.yaml")):
         try:
@@ -119,9 +119,9 @@ def read_lists(folder: Path = LISTS) -> list[Fault]:
             if not keys >= KEYS or keys - KEYS - {"harmless"} or not all(isinstance(v, str) for v in entry.values()):
                 raise ListError(f"{path.name}: an entry needs the texts {', '.join(sorted(KEYS))}; not {entry!r}")
             faults.append(Fault(path.stem, **entry | {"tests": tuple(entry["tests"].split())}))
-    for name, count in Counter(fault.name for fault in faults).items():
+    for (area, name), count in Counter((fault.area, fault.name) for fault in faults).items():
         if count > 1:
-            raise ListError(f"{count} faults are called {name!r}")
+            raise ListError(f"{area}: {count} faults are called {name!r}")
     return faults
 
 

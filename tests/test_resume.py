@@ -225,6 +225,13 @@ def test_a_state_comes_back_whole(halfway, tmp_path):
     assert said == []
 
 
+def test_discarding_a_state_leaves_what_other_jobs_are_writing(halfway, tmp_path):
+    for name in (f"{STATE_NAME}.abc.tmp", "evaluation.json.abc.tmp"):
+        (tmp_path / f".{name}").write_text("half")
+    discard_state(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".evaluation.json.abc.tmp"]
+
+
 def damaged(path: Path, change) -> None:
     with safe_open(path, framework="pt") as file:
         meta = json.loads(file.metadata()["ff"])
