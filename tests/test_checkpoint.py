@@ -70,10 +70,13 @@ def test_the_network_of_one_seed_of_a_group_is_saved(tmp_path):
     config = make_run_config({"layers": "784,6,5", "seed": 8})[0]
     group = initial_network(config, [7, 8], 1)
     group.heads += torch.rand_like(group.heads) * group.head_mask()
+    group.head_biases += torch.rand_like(group.head_biases)
     checkpoint.save(tmp_path / "m", group, 1, config)
     found, _ = checkpoint.load(tmp_path / "m")
-    assert torch.equal(found.weights[1][0], group.weights[1][1])
+    for one, other in zip([*found.weights, *found.biases], [*group.weights, *group.biases], strict=True):
+        assert torch.equal(one[0], other[1])
     assert torch.equal(found.heads[0], group.heads[1])
+    assert torch.equal(found.head_biases[0], group.head_biases[1])
 
 
 def test_the_same_network_gives_the_same_bytes(tmp_path):

@@ -133,9 +133,10 @@ def test_an_unknown_setting_is_named_with_what_is_known():
 
 
 def test_recipes_of_a_config_file_start_from_a_base_and_can_be_overridden():
-    recipes = {"slow": {"base": "edgeff", "learning_rate": 0.001}}
-    config, _ = make_run_config({"recipe": "slow", "alpha": 3}, recipes)
-    expected = dataclasses.replace(RECIPES["edgeff"], learning_rate=0.001, alpha=3.0)
+    recipes = {"slow": {"base": "edgeff", "learning_rate": 0.001, "threshold": 1.5}}
+    # The command line wins, also over what the block says.
+    config, _ = make_run_config({"recipe": "slow", "alpha": 3, "threshold": 1}, recipes)
+    expected = dataclasses.replace(RECIPES["edgeff"], learning_rate=0.001, alpha=3.0, threshold=1.0)
     assert config.settings == expected
     assert run_config_of(config.as_dict()) == config
 
@@ -206,6 +207,25 @@ def test_the_recipe_edgeff_is_the_published_one():
         overlay_value=10.0,
         neutral_value=0.1,
     )
+
+
+def test_the_recipes_ff_and_bp_are_those_that_the_readme_describes():
+    assert RECIPES["ff"] == RecipeSettings(
+        method="forward-forward",
+        normalisation="rms",
+        loss="symba",
+        alpha=2.0,
+        negatives="hard",
+        hardness=4.0,
+        learning_rate=0.01,
+        head_learning_rate=0.01,
+        schedule="linear",
+        overlay_value=10.0,
+        neutral_value=0.1,
+    )
+    # The control: the same network, taught otherwise, at the learning rate that validation chose for it.
+    expected = dataclasses.replace(RECIPES["ff"], method="backprop", learning_rate=0.001, head_learning_rate=0.001)
+    assert RECIPES["bp"] == expected
 
 
 @pytest.mark.parametrize(

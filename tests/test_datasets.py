@@ -92,6 +92,16 @@ def test_the_facts_of_digits_are_those_of_its_training_part(digits):
     assert values.std().item() == pytest.approx(FACTS["DIGITS"].std[0], abs=5e-5)
 
 
+def test_the_facts_of_the_real_sets_are_the_constants_in_common_use():
+    """As in torchvision's and PyTorch's examples, of the training images."""
+    assert {name: (FACTS[name].mean, FACTS[name].std) for name in RAW} == {
+        "MNIST": ((0.1307,), (0.3081,)),
+        "FMNIST": ((0.2860,), (0.3530,)),
+        "SVHN": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+        "CIFAR10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    }
+
+
 @pytest.mark.parametrize(("name", "tolerance"), [("MNIST", 5e-4), ("FMNIST", 5e-4), ("CIFAR10", 1e-3)])
 def test_the_facts_of_the_real_sets(real_data, tmp_path, name, tolerance):
     # The CIFAR10 at hand is in part rebuilt from JPEG.

@@ -85,7 +85,8 @@ def test_calibration_error_of_known_cases():
 def test_calibration_error_equals_a_plain_loop_over_bins():
     generator = torch.Generator().manual_seed(1)
     sure = torch.rand(500, generator=generator, dtype=torch.float64)
-    right = torch.rand(500, generator=generator) < sure**2
+    # Too sure in some bins and not sure enough in others: with one sign alone, bins would not matter.
+    right = torch.rand(500, generator=generator) < (sure * 9).sin() ** 2
     total = 0.0
     for low in range(15):
         inside = (sure > low / 15) & (sure <= (low + 1) / 15)
@@ -93,6 +94,13 @@ def test_calibration_error_equals_a_plain_loop_over_bins():
             gap = right[inside].double().mean() - sure[inside].mean()
             total += float(inside.double().mean() * gap.abs())
     assert calibration_error(sure, right) == pytest.approx(total)
+
+
+def test_a_bin_of_the_calibration_error_holds_its_upper_end():
+    # Bins of a fifteenth: 0.15 and 0.2 = 3/15 share one, 0.2 and 0.21 do not.
+    right = torch.tensor([True, False])
+    assert calibration_error(torch.tensor([0.2, 0.15], dtype=torch.float64), right) == pytest.approx(0.5 - 0.175)
+    assert calibration_error(torch.tensor([0.2, 0.21], dtype=torch.float64), right) == pytest.approx(0.505)
 
 
 def test_largest_probability_is_that_of_softmax_and_survives_large_logits():
@@ -264,6 +272,16 @@ def test_dead_units_and_sparsity_of_a_network_with_known_ones():
     layers = evaluate_run(network, prepared, config, STAMP).document["layers"]
     assert [layer["dead_units"] for layer in layers] == [3, 3, 3]
     assert [layer["sparsity"] for layer in layers] == [pytest.approx(3 / width) for width in (30, 20, 10)]
+
+
+def test_a_layer_that_never_fires_separates_nothing():
+    prepared, config = made_prepared(), made_config()
+    network = made_network(config)
+    network.biases[2].fill_(-1e3)
+    silent = evaluate_run(network, prepared, config, STAMP).document["layers"][2]
+    assert (silent["sparsity"], silent["dead_units"]) == (1, 10)
+    # Equal goodness is no success of the true label; as chance goes, half of the pairs.
+    assert (silent["separation_auc"], silent["paired_share"]) == (0.5, 0)
 
 
 def test_dead_units_are_counted_without_the_test_split():

@@ -26,6 +26,8 @@ def test_logits_are_those_of_the_network(values):
     config = made_config(**values)
     prepared = made_prepared(config.dataset)
     network = made_network(config, prepared.facts.shape[0])
+    network.head_biases = torch.randn(network.head_biases.shape).to(network.head_biases.dtype)
+    network.biases = [bias + torch.rand_like(bias) for bias in network.biases]
     inference = Inference(network, prepared.facts)
     images = standardise(prepared.test, prepared.facts, "cpu", network.heads.dtype).block(slice(None), 1)
     expected = network.head_logits(

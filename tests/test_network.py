@@ -152,3 +152,19 @@ def test_the_claim_that_forward_forward_costs_about_a_quarter_more_than_backprop
     layers = (784, 1000, 1000, 1000)
     ratio = training_macs(layers, "forward-forward") / training_macs(layers, "backprop")
     assert ratio == pytest.approx(1.26, abs=0.005)
+
+
+def test_bfloat16_multiplies_in_bfloat16_and_adds_the_bias_in_float32():
+    network, _, _ = made("MNIST", "784,64,32", "ff", [0, 1])
+    network = network.with_tensors(lambda t: t.float())
+    network.precision = "bfloat16"
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(2, 7, 64, generator=generator)
+    rounded_x, rounded_weight = (t.bfloat16().double() for t in (x, network.weights[1]))
+    product = (rounded_x @ rounded_weight.mT).bfloat16().double()
+    # A bias that bfloat16 does not hold.
+    network.biases[1] = 3 + torch.rand(2, 32, generator=generator)
+    expected = torch.relu(product + network.biases[1].double()[:, None])
+    assert torch.allclose(network.forward_layer(1, x).double(), expected, rtol=0, atol=0.01)
+    # The sum is as exact as float32 wherever the product was rounded alike.
+    assert ((network.forward_layer(1, x).double() - expected).abs() < 1e-6).double().mean() > 0.95

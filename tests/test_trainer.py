@@ -330,6 +330,13 @@ def test_heads_that_diverge_are_blamed_on_their_own_learning_rate(digits):
         list(trainer.epochs("softmax"))
 
 
+def test_the_seed_of_a_group_that_diverges_is_named(digits):
+    trainer = Trainer(small_config(), [2, 6, 9], standardise(digits.train, digits.facts, "cpu"))
+    trainer.state.network.biases[1][1, 3] = math.inf
+    with pytest.raises(FFError, match=r"the representation loss of layer 2 .* epoch 1 \(seed 6\)"):
+        list(trainer.epochs("representation"))
+
+
 def test_a_broken_parameter_is_found_even_where_the_loss_does_not_show_it(digits):
     trainer = Trainer(small_config(), [0], standardise(digits.train, digits.facts, "cpu"))
     trainer._check_finite(torch.zeros(1, 2), "representation", 4)

@@ -4,11 +4,14 @@ Nothing here uses the engine's shortcuts; it is what they are held against. All 
 [B, D], labels [B].
 """
 
+from collections import Counter
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ff.config import RecipeSettings
+from ff.config import RecipeSettings, RunConfig
 from ff.datasets import FACTS, Part
 from ff.network import Network
 
@@ -139,3 +142,116 @@ def backprop_gradients(
 def relative_difference(found: Tensor, expected: Tensor) -> float:
     """|found - expected| / |expected|."""
     return ((found - expected).norm() / expected.norm().clamp_min(1e-300)).item()
+
+
+class PlainRun(NamedTuple):
+    """What a plain training gives: a row of history for each epoch, and the parameters at the end."""
+
+    history: list[dict]
+    weights: list[Tensor]
+    biases: list[Tensor]
+    heads: Tensor
+    head_biases: Tensor
+
+
+class PlainTraining:
+    """One seed's training, mini-batch by mini-batch, with autograd and torch's Adam.
+
+    `images` [N, D] and `labels` [N] are the whole official training set; `held_out` are its validation rows. Which
+    rows stand in which mini-batch, and which wrong labels they get, is given: {(phase, epoch): [(rows, wrong)]}.
+    """
+
+    def __init__(
+        self, config: RunConfig, network: Network, seed: int, images: Tensor, labels: Tensor, held_out: Tensor
+    ):
+        self.config, self.settings, self.channels = config, config.settings, network.channels
+        self.weights, self.biases, self.heads, self.head_biases = parameters_of(network, seed)
+        self.images, self.labels, self.held_out = images, labels, held_out
+        self.history: list[dict] = []
+
+    def run(self, batches: dict[tuple[str, int], list[tuple[Tensor, Tensor | None]]]) -> PlainRun:
+        """Train all epochs of `batches`, in their order."""
+        layers = torch.optim.Adam([*self.weights, *self.biases], lr=1)
+        heads = torch.optim.Adam([self.heads, self.head_biases], lr=1)
+        step = {"representation": self._layers_step, "softmax": self._heads_step, "backprop": self._whole_step}
+        steps = Counter()
+        total = Counter()
+        for (phase, _), epoch in batches.items():
+            total[phase] += len(epoch)
+        for (phase, number), epoch in batches.items():
+            measured = []
+            for rows, wrong in epoch:
+                share = 1 - steps[phase] / total[phase] if self.settings.schedule == "linear" else 1
+                steps[phase] += 1
+                rates = self.settings.learning_rate * share, self.settings.head_learning_rate * share
+                for optimiser, rate in zip((layers, heads), rates, strict=True):
+                    optimiser.zero_grad()
+                    optimiser.param_groups[0]["lr"] = rate
+                measured.append(step[phase](self.images[rows], self.labels[rows], wrong))
+                if phase != "softmax":
+                    layers.step()
+                if phase != "representation":
+                    heads.step()
+            mean = torch.tensor(measured, dtype=torch.float64).mean(0)
+            self.history.append(
+                {
+                    "phase": phase,
+                    "epoch": number,
+                    "loss": mean[0].mean().item(),
+                    "goodness_positive": mean[1].tolist() if phase == "representation" else [],
+                    "goodness_negative": mean[2].tolist() if phase == "representation" else [],
+                    "validation_accuracy": self.accuracy("goodness" if phase == "representation" else "head"),
+                    "learning_rate": rates[phase == "softmax"],
+                }
+            )
+        return PlainRun(self.history, self.weights, self.biases, self.heads, self.head_biases)
+
+    def _forward(self, x: Tensor) -> list[Tensor]:
+        return forward(x, self.weights, self.biases, self.settings.normalisation)
+
+    def _layers_step(self, images: Tensor, labels: Tensor, wrong: Tensor) -> list[list[float]]:
+        positive = with_label(images, labels, self.channels, self.settings.overlay_value)
+        negative = with_label(images, wrong, self.channels, self.settings.overlay_value)
+        measured = []
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            positive = layer(positive.detach(), weight, bias, self.settings.normalisation)
+            negative = layer(negative.detach(), weight, bias, self.settings.normalisation)
+            loss = layer_loss(positive, negative, self.settings)
+            loss.backward()
+            measured.append([loss.item(), goodness(positive).mean().item(), goodness(negative).mean().item()])
+        return list(zip(*measured, strict=True))
+
+    def _heads_step(self, images: Tensor, labels: Tensor, _: None) -> list[list[float]]:
+        with torch.no_grad():
+            outputs = self._forward(neutral(images, self.channels, self.settings.neutral_value))
+        losses = [cross_entropy(self._logits(outputs, depth), labels) for depth in range(1, len(outputs) + 1)]
+        sum(losses).backward()
+        return [[loss.item() for loss in losses]]
+
+    def _whole_step(self, images: Tensor, labels: Tensor, _: None) -> list[list[float]]:
+        outputs = self._forward(neutral(images, self.channels, self.settings.neutral_value))
+        frozen = [h.detach() for h in outputs]
+        depth = len(outputs)
+        losses = [cross_entropy(self._logits(frozen, k), labels) for k in range(1, depth)]
+        losses.append(cross_entropy(self._logits(outputs, depth), labels))
+        sum(losses).backward()
+        return [[loss.item() for loss in losses]]
+
+    def _logits(self, outputs: list[Tensor], depth: int) -> Tensor:
+        return head_logits(outputs, self.heads, self.head_biases, depth, self.settings.normalisation)
+
+    @torch.no_grad()
+    def accuracy(self, readout: str) -> float:
+        """Share of the held-out images that the whole network gets right by a readout."""
+        images, labels = self.images[self.held_out], self.labels[self.held_out]
+        if readout == "head":
+            outputs = self._forward(neutral(images, self.channels, self.settings.neutral_value))
+            scores = self._logits(outputs, len(outputs))
+        else:
+            columns = []
+            for label in range(10):
+                under = torch.full_like(labels, label)
+                outputs = self._forward(with_label(images, under, self.channels, self.settings.overlay_value))
+                columns.append(sum(goodness(h) for h in outputs))
+            scores = torch.stack(columns, 1)
+        return (scores.argmax(1) == labels).double().mean().item()

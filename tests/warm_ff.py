@@ -52,13 +52,15 @@ class Warm:
         *arguments: object,
         code: str | None = None,
         die_before: int | None = None,
+        die_at_call: int | None = None,
         file_limit: int | None = None,
         **env: str,
     ) -> int:
         """Fork `ff ARGUMENTS`, or a process that runs the Python `code`, in `folder`; gives its process id.
 
-        `die_before`: it kills itself before its n-th change of a file name (rename or removal). `file_limit`: no
-        file may grow beyond so many bytes, as on a full disk.
+        `die_before`: it kills itself before its n-th change of a file name (rename or removal). `die_at_call`: it
+        kills itself as it enters its n-th call of a Python function; 0: it lives, and leaves the number of its calls
+        in .calls.txt. `file_limit`: no file may grow beyond so many bytes, as on a full disk.
         """
         self._folder, self._start = folder, time.monotonic()
         request = {
@@ -66,6 +68,7 @@ class Warm:
             "arguments": [str(argument) for argument in arguments],
             "code": code,
             "die_before": die_before,
+            "die_at_call": die_at_call,
             "file_limit": file_limit,
             "env": env,
         }
@@ -101,6 +104,20 @@ def _die_before(count: int) -> None:
     os.replace, os.unlink = mortal(os.replace), mortal(os.unlink)
 
 
+def _count_calls(die_at: int) -> list[int]:
+    """Count the calls of Python functions in the main thread; the one with number `die_at` is not survived."""
+    count = [0]
+
+    def called(frame: object, event: str, argument: object) -> None:
+        if event == "call":
+            count[0] += 1
+            if count[0] == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.setprofile(called)
+    return count
+
+
 def _child(request: dict) -> int:
     from ff.cli import main
 
@@ -115,6 +132,7 @@ def _child(request: dict) -> int:
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_limit"], request["file_limit"]))
+    calls = None if request["die_at_call"] is None else _count_calls(request["die_at_call"])
     try:
         if request["code"] is not None:
             sys.argv = ["-c", *request["arguments"]]
@@ -127,6 +145,9 @@ def _child(request: dict) -> int:
         traceback.print_exc()
         return 1
     finally:
+        if calls is not None:
+            sys.setprofile(None)
+            Path(".calls.txt").write_text(str(calls[0]))
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
