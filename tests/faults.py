@@ -52,7 +52,7 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parents[1]
 LISTS = REPOSITORY / "tests" / "faults"
 KEYS = {"name", "file", "text", "replacement", "tests"}
-PYTEST = ("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=faults")
+PYTEST = ("-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--hypothesis-profile=faults")
 # What the tests use and takes long to import.
 WARM = ("hypothesis", "matplotlib.figure", "pandas", "safetensors.torch", "scipy.stats", "sklearn.metrics", "torch")
 # A fault that makes the tests hang is stopped after this and so many times what they take without it.

@@ -134,7 +134,9 @@ def test_a_run_with_a_power_sensor_has_energy_of_both_kinds(made, monkeypatch):
         assert window["net_mj_per_sample"] == pytest.approx(0, abs=1e-6)
     assert used["rails"]["VDD_CPU"]["power_mw"]["mean"] == pytest.approx(1000, rel=0.01)
     gross = used["total"]["gross_mj_per_sample"]
-    assert gross["n"] == 2 and gross["low"] < gross["mean"] < gross["high"] and gross["method"] == "Student t"
+    assert gross["n"] == 2 and gross["low"] < gross["mean"] < gross["high"]
+    # Two windows of a machine that other work disturbs can be so far apart that the interval would reach below 0.
+    assert gross["method"].startswith("Student t")
     found = document["conditions"]["power"]
     assert found["source"] == "steady" and found["idle_mw"]["total"]["mean"] == pytest.approx(7000)
     assert len(found["idle_mw"]["windows_mw"]) == 3

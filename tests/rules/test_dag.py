@@ -168,7 +168,7 @@ def test_a_longer_grid_trains_only_what_is_new(finished):
     ("file", "rerun", "kept"),
     [
         ("ff/evaluation.py", "train evaluate early_exit measure tables", "prepare"),
-        ("ff/statistics.py", "measure tables figures_accuracy page", "train evaluate early_exit hardware_of_training"),
+        ("ff/statistics.py", "measure hardware_of_training tables figures_accuracy page", "train evaluate early_exit"),
         ("ff/hardware/summary.py", "hardware_of_training tables", "train evaluate measure"),
         ("ff/figures/accuracy.py", "figures_accuracy page", "tables figures_training"),
     ],
