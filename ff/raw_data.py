@@ -118,9 +118,11 @@ def md5_of(path: Path) -> str:
 def recorded(path: Path) -> dict[str, Any] | None:
     """What a prepared set says of itself; None where there is none, or one that cannot be read."""
     try:
-        return read_about(path)
+        about = read_about(path)
     except FFError:
         return None
+    # Earlier versions did not record the source; what they call verified is made from the official files.
+    return about | ({"source": OFFICIAL} if about.get("verified") and "source" not in about else {})
 
 
 def describe(name: str, folder: Path, known: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from ff import raw_data
 from ff.datasets import open_or_prepare, prepare, prepared_path, why_outdated
 from ff.errors import FFError
-from ff.files import read_about
+from ff.files import read_about, write_tensors
 from ff.raw_data import FACTS, OFFICIAL, data_folder, describe, recorded, wanted_source
 
 
@@ -225,3 +225,13 @@ def test_a_finished_run_of_other_images_is_not_the_same(place, warm):
     assert "made from other files than those in other" in refused.stderr
     assert train("--data-dir", "other", "--overwrite").code == 0
     assert "nothing to do" in train("--data-dir", "other").stderr
+
+
+def test_a_set_of_an_earlier_version_that_is_verified_will_do(place):
+    """It does not say where its files lay; nothing is fetched for it, as nobody has said where the data is."""
+    opened("one", verify=True)
+    path = Path("prepared/MNIST.safetensors")
+    about = {key: value for key, value in read_about(path).items() if not key.startswith("source")}
+    write_tensors(path, load_file(path), about)
+    assert why_outdated("MNIST", "data", "prepared") is None
+    assert opened("data", verify=True).verified
