@@ -5,9 +5,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from ff.config import ExecutionConfig, RecipeSettings, RunConfig, checked, parse_bool
+from ff.data.registry import data_folder
 from ff.errors import FFError
-from ff.raw_data import data_folder
+from ff.settings import ExecutionConfig, RecipeSettings, RunConfig, checked, parse_bool
 
 SETTING_NAMES = {
     setting.name

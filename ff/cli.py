@@ -25,8 +25,8 @@ from ff.arguments import (
     options_of_file,
     settings_of,
 )
-from ff.config import DATASETS, ExecutionConfig, RecipeSettings, RunConfig, make_run_config
 from ff.errors import FFError
+from ff.settings import DATASETS, ExecutionConfig, RecipeSettings, RunConfig, make_run_config
 
 AXES = ("dataset", "layers", "recipe", "seed")
 
@@ -112,11 +112,11 @@ def _train(args: argparse.Namespace) -> int:
     execution = execution_of(values)
     names = {field.name for field in dataclasses.fields(ExecutionConfig)}
     config, warnings = make_run_config({k: v for k, v in values.items() if k not in names}, recipes)
+    from ff.learn.run import HARDWARE_LOG_STATE, NOTHING, run_folder, standing_result, train
+    from ff.learn.trainer import Epoch, history_rows
     from ff.phases import process_start_s
     from ff.progress import Progress
-    from ff.run import HARDWARE_LOG_STATE, NOTHING, run_folder, standing_result, train
     from ff.tracking.live import agent_run, open_tracker
-    from ff.trainer import Epoch, history_rows
 
     agent = agent_run()
     if agent and "out" not in values:
@@ -183,7 +183,7 @@ def _prepare(args: argparse.Namespace) -> int:
         raise FFError(f"unknown data set {unknown[0]!r}; known: {', '.join(DATASETS)}")
     values, _ = settings_of(args, (ExecutionConfig,))
     execution = execution_of(values)
-    from ff.datasets import prepare, prepared_path
+    from ff.data.datasets import prepare, prepared_path
 
     for name in args.datasets:
         prepared = prepare(name, execution.data_dir, execution.prepared_dir, execution.verify, execution.download)
@@ -242,8 +242,8 @@ def _several(axis: str, value: Any) -> bool:
 
 def _opened_runs(args: argparse.Namespace, execution: ExecutionConfig):
     """Each run folder of the command line with its checkpoint's config and opened data set."""
-    from ff import checkpoint
-    from ff.datasets import open_or_prepare
+    from ff.data.datasets import open_or_prepare
+    from ff.learn import checkpoint
 
     for folder in args.runs:
         config = checkpoint.config(checkpoint.load(folder / "model.safetensors")[1])
@@ -263,10 +263,10 @@ def _evaluate(args: argparse.Namespace) -> int:
     execution = execution_of(settings_of(args, (ExecutionConfig,))[0])
     import torch
 
-    from ff.devices import choose_device
-    from ff.early_exit import run_early_exit
-    from ff.evaluation import run_evaluation
+    from ff.assess.early_exit import run_early_exit
+    from ff.assess.evaluation import run_evaluation
     from ff.files import read_json
+    from ff.learn.devices import choose_device
 
     if execution.threads:
         torch.set_num_threads(execution.threads)
@@ -286,7 +286,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _operating_point(content: dict[str, Any]) -> str:
-    from ff.early_exit_text import verdict
+    from ff.assess.early_exit_text import verdict
 
     if not content["available"]:
         return f"early exit: {content['reason']}"
@@ -403,7 +403,7 @@ def _figures_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _figures(args: argparse.Namespace) -> int:
-    from ff.report import write_everything
+    from ff.summary.report import write_everything
 
     page = write_everything(args.results or Path(execution_of(settings_of(args, (ExecutionConfig,))[0]).out))
     print(f"report: {page}")

@@ -18,8 +18,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ff.config import DATASETS
 from ff.errors import FFError
+from ff.settings import DATASETS
 from ff.tracking.session import resolve_access, unreachable, within
 
 CHECK_S = 30.0
@@ -75,7 +75,7 @@ def check_packages() -> list[Row]:
 
 def check_torchvision() -> list[Row]:
     """Whether `torchvision.datasets` can be imported, and whether its compiled operators fit this torch."""
-    from ff.torchvision_ops import declare_missing_operators
+    from ff.data.torchvision_ops import declare_missing_operators
 
     try:
         declared = declare_missing_operators()
@@ -237,7 +237,7 @@ def sensor_row(source: Any) -> tuple[Row, list[str]]:
 
 def check_dataset(name: str, data_dir: str | None = None) -> list[Row]:
     """Whether the files of a data set are there, and whether a training would take them: its own checks are made."""
-    from ff import datasets
+    from ff.data import datasets
 
     found = datasets.status(name, data_dir)
     if found["refused"]:

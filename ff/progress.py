@@ -3,7 +3,7 @@
 import sys
 from types import TracebackType
 
-from ff.trainer import Epoch
+from ff.learn.trainer import Epoch
 
 
 class Progress:

@@ -14,7 +14,7 @@ from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
 # They watch a job - its progress, the hardware's samples - or choose its GPU, and change nothing of what it makes.
-BESIDE = ("ff.progress", "ff.hardware.recorder", "ff.gpus")
+BESIDE = ("ff.progress", "ff.hardware.recorder", "ff.workflow.gpus")
 # `ff train` summarises the samples at its end; in the workflow that is a rule of its own. Whether a power sensor can be
 # read decides whether a training keeps still for a while before and after, and nothing of its numbers.
 NOT_TRAINING = ("ff.hardware.summary", "ff.hardware.sources")
@@ -39,7 +39,7 @@ def code_hash(*entries: str, without: Sequence[str] = (), package: Path = PACKAG
     comment or docstring is not. `entries` and `without` are those of `code_files`.
     """
     if not entries:
-        entries, without = ("ff.run",), NOT_TRAINING
+        entries, without = ("ff.learn.run",), NOT_TRAINING
     digest = hashlib.sha256()
     for path in code_files(*entries, without=without, package=package):
         code = _scanned(path, package)[0] if path.suffix == ".py" else path.read_bytes()
@@ -48,8 +48,8 @@ def code_hash(*entries: str, without: Sequence[str] = (), package: Path = PACKAG
 
 
 def code_files(*entries: str, without: Sequence[str] = (), package: Path = PACKAGE) -> list[Path]:
-    """The files that the code of `entries` lies in: modules (`ff.run`), scripts (`workflow/scripts/train.py`, beside
-    the package), and all of the package that they import, directly or through others.
+    """The files that the code of `entries` lies in: modules (`ff.learn.run`), scripts (`workflow/scripts/train.py`,
+    beside the package), and all of the package that they import, directly or through others.
 
     Imports inside of functions count; those for type checkers alone do not. None is followed to the modules `BESIDE` a
     job and `without`. Data files beside a module, such as a template, belong to it. What is imported by a name that is

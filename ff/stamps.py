@@ -1,6 +1,6 @@
 """Which model a file of a run folder came from, so that files of two models are never mixed.
 
-A model's stamp is a hash of its config and of its weights (`ff.checkpoint`). It stands in the header of
+A model's stamp is a hash of its config and of its weights (`ff.learn.checkpoint`). It stands in the header of
 model.safetensors, as `run.model` in every JSON file of the folder (hardware.json: `model`) and in the column `model`
 of every CSV file. Reading it imports no torch.
 """

@@ -22,15 +22,15 @@ if (ROOT / "ff").is_dir():
         os.environ.update(PYTHONPATH=os.pathsep.join([str(ROOT), *others]))
 
 from ff import provenance
-from ff.config import DATASETS, RECIPES
+from ff.settings import DATASETS, RECIPES
 from ff.errors import FFError
-from ff.failures import after_failure, explained
-from ff.figures import FAMILIES, FIGURES
-from ff.gpus import usable_gpus
-from ff.grid import Grid, check_config, check_target
+from ff.workflow.failures import after_failure, explained
+from ff.summary.figures import FAMILIES, FIGURES
+from ff.workflow.gpus import usable_gpus
+from ff.workflow.grid import Grid, check_config, check_target
 from ff.hardware.sources import is_board
-from ff.jobs import hardware_log, logs_folder, train_log
-from ff.raw_data import data_folder, recorded, wanted_source
+from ff.workflow.jobs import hardware_log, logs_folder, train_log
+from ff.data.registry import data_folder, recorded, wanted_source
 
 # Whether jobs run on this machine, or (--executor slurm) as jobs of a cluster, of which this may be one.
 HERE = workflow.resource_settings.nodes is None and not workflow.remote_exec
@@ -242,10 +242,10 @@ TRAINING_CODE = code("workflow/scripts/train.py", without=provenance.NOT_TRAININ
 
 
 def drawing_modules(family):
-    """Modules that draw the figures of a family; ff.figures finds them by name."""
+    """Modules that draw the figures of a family; ff.summary.figures finds them by name."""
     return sorted(
         {
-            f"ff.figures.{spec.function.partition(':')[0]}"
+            f"ff.summary.figures.{spec.function.partition(':')[0]}"
             for spec in FIGURES.values()
             if spec.family == family
         }

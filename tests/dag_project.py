@@ -53,7 +53,7 @@ class Project:
         if prepared is not None:
             shutil.copytree(prepared, folder / "data/prepared")
         project = cls(folder)
-        project.append("ff/figures/__init__.py", NO_DRAWING)
+        project.append("ff/summary/figures/__init__.py", NO_DRAWING)
         project.write("tiny.yaml", yaml.safe_dump(TINY | changes))
         project.write("config/demo.yaml", yaml.safe_dump({"grid": TINY["grid"]}))
         return project

@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ff import checkpoint
-from ff.config import RunConfig, make_run_config
-from ff.datasets import FACTS, Part, Prepared, standardise
-from ff.network import Network, initial_network
-from ff.trainer import Trainer
+from ff.data.datasets import FACTS, Part, Prepared, standardise
+from ff.learn import checkpoint
+from ff.learn.network import Network, initial_network
+from ff.learn.trainer import Trainer
+from ff.settings import RunConfig, make_run_config
 
 
 def made_prepared(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ff.datasets import FACTS
+from ff.data.datasets import FACTS
 
 
 def idx(array: np.ndarray) -> bytes:

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from ff.files import write_csv, write_json
-from ff.tables import Run
+from ff.summary.tables import Run
 
 ACCURACY = {"ff": 0.978, "edgeff": 0.925, "bp": 0.980}
 BATCHES = (1, 2, 8, 16, 32, 64, 128, 256, 512)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import ff as package
 from ff import cli
-from ff.config import DATASETS, ExecutionConfig, RecipeSettings, RunConfig
 from ff.files import read_json
+from ff.settings import DATASETS, ExecutionConfig, RecipeSettings, RunConfig
 
 QUICK = ("--dataset", "DIGITS", "--layers", "784,12,10", "--rep-epochs", 1, "--softmax-epochs", 1, "--val-size", 200)
 RUN = Path("results/DIGITS/784-12-10/ff/seed0")
@@ -67,7 +67,7 @@ def asked(monkeypatch):
     def refuse(config, execution, seeds=None, warnings=(), **_):
         raise Asked(config, execution, list(warnings))
 
-    monkeypatch.setattr("ff.run.train", refuse)
+    monkeypatch.setattr("ff.learn.run.train", refuse)
 
     def call(*arguments: object):
         with pytest.raises(Asked) as caught:
@@ -203,7 +203,7 @@ def test_any_values_on_the_command_line_give_a_training_or_one_sentence(values):
     arguments = [f"--{name.replace('_', '-')}={text}" for name, text in values.items()]
     stderr = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(stderr):
-        patch.setattr("ff.run.train", refuse)
+        patch.setattr("ff.learn.run.train", refuse)
         try:
             code = cli.main(["train", "--no-wandb", *arguments])
         except SystemExit as leaving:
@@ -259,7 +259,7 @@ def scored(monkeypatch, tmp_path):
         return []
 
     monkeypatch.setattr(cli, "_opened_runs", opened)
-    monkeypatch.setattr("ff.report.write_everything", lambda results: asked.append(str(results)))
+    monkeypatch.setattr("ff.summary.report.write_everything", lambda results: asked.append(str(results)))
 
     def call(*arguments: object):
         asked.clear()

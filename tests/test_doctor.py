@@ -14,7 +14,8 @@ import made_raw_data
 import pytest
 import torch
 
-from ff import datasets, doctor
+from ff import doctor
+from ff.data import datasets
 from ff.doctor import Row
 from ff.errors import FFError
 from ff.files import write_text
@@ -125,7 +126,7 @@ def test_an_old_python_is_refused(monkeypatch):
 
 
 def test_torchvision_is_reported_either_way(monkeypatch):
-    from ff import torchvision_ops
+    from ff.data import torchvision_ops
 
     (row,) = doctor.check_torchvision()
     assert row.state == "ok"

@@ -57,10 +57,10 @@ def test_a_measurement_depends_on_the_sensors_and_on_the_statistics():
 
 
 def test_a_training_of_its_own_has_the_hash_of_the_engine():
-    assert code_hash() == code_hash("ff.run", without=provenance.NOT_TRAINING)
-    assert code_hash() != code_hash("ff.evaluation")
+    assert code_hash() == code_hash("ff.learn.run", without=provenance.NOT_TRAINING)
+    assert code_hash() != code_hash("ff.assess.evaluation")
     assert len(code_hash()) == 12
-    assert reached("ff.run", without=provenance.NOT_TRAINING) <= reached(
+    assert reached("ff.learn.run", without=provenance.NOT_TRAINING) <= reached(
         "workflow/scripts/train.py", without=provenance.NOT_TRAINING
     )
 

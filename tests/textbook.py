@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ff.config import RecipeSettings, RunConfig
-from ff.datasets import FACTS, Part
-from ff.network import Network
+from ff.data.datasets import FACTS, Part
+from ff.learn.network import Network
+from ff.settings import RecipeSettings, RunConfig
 
 
 def standardised(part: Part, dataset: str) -> Tensor:

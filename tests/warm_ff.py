@@ -159,7 +159,7 @@ def _serve(requests: Sequence[str]) -> None:
     import ff.cli
     import ff.hardware.recorder
     import ff.hardware.summary
-    import ff.run  # noqa: F401 - warm
+    import ff.learn.run  # noqa: F401 - warm
 
     for line in requests:
         child = os.fork()

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ff import checkpoint
-from ff.config import CLASS_COUNT
-from ff.datasets import Prepared
+from ff.assess.evaluation import check_data, identify
+from ff.data.datasets import Prepared
 from ff.errors import FFError
-from ff.evaluation import check_data, identify
 from ff.files import write_json
-from ff.inference import Inference
+from ff.learn import checkpoint
+from ff.learn.inference import Inference
+from ff.learn.network import Network
 from ff.measure.devices import file_stem, why_missing
-from ff.network import Network
+from ff.settings import CLASS_COUNT
 
 SCHEMA = 1
 

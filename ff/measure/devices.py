@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from ff import __version__
-from ff.datasets import Facts, Part
+from ff.data.datasets import Facts, Part
 from ff.errors import FFError
-from ff.inference import Inference
+from ff.learn.inference import Inference
+from ff.learn.network import Network
 from ff.memory import peak_host_mb, reset_peak_host
-from ff.network import Network
 
 ALL = "all"
 GPU_THREADS = 1

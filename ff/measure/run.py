@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from ff import checkpoint
-from ff.datasets import Prepared
+from ff.assess.evaluation import check_data, identify
+from ff.data.datasets import Prepared
 from ff.errors import FFError
-from ff.evaluation import check_data, identify
 from ff.files import write_csv, write_json
+from ff.learn import checkpoint
 from ff.measure.devices import (
     ALL,
     MEMORY_SOURCE,

@@ -16,7 +16,7 @@ from typing import Any
 
 from ff.errors import FFError
 from ff.files import read_json
-from ff.staging import begin, carry_on, publish
+from ff.learn.staging import begin, carry_on, publish
 from ff.stamps import model_of, stamp_of, why_stale
 from ff.tracking.parts import TRAINING_FILES
 from ff.tracking.session import Access, redacted, resolve_access, unreachable, used_environment, within
@@ -111,7 +111,7 @@ def _place(downloaded: Path, metadata: dict[str, Any], directory: Path, run_id: 
     missing = [name for name in REQUIRED if name not in names]
     if missing:
         raise _Unusable(f"its artifact lacks {missing[0]}")
-    from ff import checkpoint
+    from ff.learn import checkpoint
 
     try:
         meta = checkpoint.load(downloaded / "model.safetensors")[1]

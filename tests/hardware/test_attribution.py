@@ -7,8 +7,8 @@ import pytest
 from made_logs import MODEL, header, powered, sample, source, steps, summary_of
 from scipy import stats
 
-from ff import tables
 from ff.files import write_json
+from ff.summary import tables
 
 QUARTILE_975 = {n: stats.t.ppf(0.975, n - 1) for n in range(2, 12)}
 

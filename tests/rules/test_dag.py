@@ -16,7 +16,7 @@ import yaml
 from dag_project import TINY, Project
 from made_raw_data import idx, made_images, write_raw
 
-from ff.datasets import prepare
+from ff.data.datasets import prepare
 from ff.files import read_about
 from ff.stamps import model_of, stamp_of
 
@@ -167,10 +167,10 @@ def test_a_longer_grid_trains_only_what_is_new(finished):
 @pytest.mark.parametrize(
     ("file", "rerun", "kept"),
     [
-        ("ff/evaluation.py", "train evaluate early_exit measure tables", "prepare"),
+        ("ff/assess/evaluation.py", "train evaluate early_exit measure tables", "prepare"),
         ("ff/statistics.py", "measure hardware_of_training tables figures_accuracy page", "train evaluate early_exit"),
         ("ff/hardware/summary.py", "hardware_of_training tables", "train evaluate measure"),
-        ("ff/figures/accuracy.py", "figures_accuracy page", "tables figures_training"),
+        ("ff/summary/figures/accuracy.py", "figures_accuracy page", "tables figures_training"),
     ],
 )
 def test_changed_code_reruns_what_reaches_it_and_nothing_else(finished, file, rerun, kept):
@@ -183,9 +183,9 @@ def test_changed_code_reruns_what_reaches_it_and_nothing_else(finished, file, re
 def test_what_no_result_depends_on_reruns_nothing(finished):
     for file in ("cli", "doctor", "progress", "gpus", "failures", "hardware/recorder", "hardware/monitor"):
         finished.append(f"ff/{file}.py", "\nCHANGED = 1\n")
-    for file in ("ff/trainer.py", "ff/figures/accuracy.py", "workflow/scripts/train.py"):
+    for file in ("ff/learn/trainer.py", "ff/summary/figures/accuracy.py", "workflow/scripts/train.py"):
         finished.append(file, "\n\n# A comment.\n")
-    trainer = finished.folder / "ff/trainer.py"
+    trainer = finished.folder / "ff/learn/trainer.py"
     _, docstring, code = trainer.read_text().split('"""', 2)
     trainer.write_text(f'"""{docstring} Or so."""{code}')
     assert finished.plan("all") == {}
@@ -260,7 +260,7 @@ def test_a_run_that_diverges_takes_no_other_down_and_is_named(finished):
 
 
 def test_an_error_in_the_hook_does_not_hide_the_error_before(finished):
-    finished.write("ff/tables.py", "raise RuntimeError('broken tables')\n")
+    finished.write("ff/summary/tables.py", "raise RuntimeError('broken tables')\n")
     name = overlay(finished, "wild.yaml", recipes={"wild": {"learning_rate": 1e30}})
     target = "results/DIGITS/784-20/wild/seed0/metrics.json"
     text = finished.snakemake(target, "--cores", "1", overlay=name, ok=False)
@@ -314,7 +314,7 @@ def test_a_killed_job_is_seen_with_its_log(finished, place):
 def test_missing_data_are_the_last_line_of_the_call(fresh, tmp_path):
     project = fresh.copy(tmp_path / "project")
     # The network is out of reach.
-    project.append("ff/datasets.py", "\n\ndef _fetch(name, folder, download):\n    pass\n")
+    project.append("ff/data/datasets.py", "\n\ndef _fetch(name, folder, download):\n    pass\n")
     rule = project.folder / "rules/data.smk"
     rule.write_text(rule.read_text().replace("retries: 1", "retries: 0"))
     runs = [f"results/MNIST/784-20/ff/seed{seed}/metrics.json" for seed in (0, 1)]
@@ -394,7 +394,7 @@ for path in snakemake.output:
 def test_no_more_jobs_take_a_gpu_at_once_than_there_are(fresh, tmp_path, prepared_dir, gpus):
     project = fresh.copy(tmp_path / "project")
     shutil.copytree(prepared_dir, project.folder / "data/prepared")
-    project.append("ff/gpus.py", f"\n\ndef usable_gpus():\n    return {['GPU-a', 'GPU-b'][:gpus]}\n")
+    project.append("ff/workflow/gpus.py", f"\n\ndef usable_gpus():\n    return {['GPU-a', 'GPU-b'][:gpus]}\n")
     project.write("workflow/scripts/train.py", TAKES_A_GPU.replace("GPUS", str(gpus)))
     targets = [f"results/DIGITS/784-20/ff/seed{seed}/metrics.json" for seed in range(3)]
     project.snakemake(*targets, "--cores", "4")

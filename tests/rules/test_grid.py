@@ -9,9 +9,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ff.config import DATASETS, INPUT_SIZE, RECIPES
 from ff.errors import FFError
-from ff.grid import Grid, check_config, check_target
+from ff.settings import DATASETS, INPUT_SIZE, RECIPES
+from ff.workflow.grid import Grid, check_config, check_target
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "workflow/schemas/config.schema.json"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ff.figures import FAMILIES
+from ff.summary.figures import FAMILIES
 
 ROOT = Path(__file__).parents[2]
 RULE_FILES = [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]

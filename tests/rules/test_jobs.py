@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from ff.failures import SHOWN, after_failure, explained
-from ff.jobs import cause, hardware_log, logs_folder, train_log
+from ff.workflow.failures import SHOWN, after_failure, explained
+from ff.workflow.jobs import cause, hardware_log, logs_folder, train_log
 
 RUN = "DIGITS/784-20/ff/seed0"
 
@@ -42,7 +42,7 @@ KILLED = "it left no error in its log"
     ],
 )
 def test_a_job_logs_what_it_prints_and_ends_its_log_with_its_error(tmp_path, body, status, said, why):
-    head = "import os\nfrom ff.errors import FFError\nfrom ff.jobs import job\n"
+    head = "import os\nfrom ff.errors import FFError\nfrom ff.workflow.jobs import job\n"
     script = f"{head}with job('logs/a/b.log'):\n    print('ff: epoch 1')\n    {body}\n"
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == status

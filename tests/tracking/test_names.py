@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wandb_runs import CONFIG, ROOT, make_run
 
-from ff.config import ExecutionConfig, make_run_config
 from ff.files import read_csv, read_json
-from ff.run import train
+from ff.learn.run import train
+from ff.settings import ExecutionConfig, make_run_config
 from ff.tracking import names
 
 

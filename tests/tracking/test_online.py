@@ -16,7 +16,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 from wandb_runs import CONFIG, KEY, ROOT, RUN, leaks, make_run, start_tracker, unstamped, wait_for
 from wandb_server import WandbServer
 
-import ff.run
+import ff.learn.run
 from ff import cli
 from ff.files import read_json, write_json, write_text
 from ff.stamps import model_of
@@ -189,7 +189,7 @@ def test_wandbs_own_sweep_and_agent_take_our_files(server, path, monkeypatch):
         words += parts[macro.group(1)] if macro else [word]
     assert words[:3] == ["/usr/bin/env", "ff", "train"]
     begun = []
-    monkeypatch.setattr(ff.run, "train", lambda config, *_, **__: begun.append(config) or sys.exit("enough"))
+    monkeypatch.setattr(ff.learn.run, "train", lambda config, *_, **__: begun.append(config) or sys.exit("enough"))
     monkeypatch.setenv("WANDB_MODE", "disabled")
     with pytest.raises(SystemExit, match="enough"):
         cli.main(words[2:])

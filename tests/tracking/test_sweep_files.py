@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ff.cli import main
-from ff.config import RECIPES, RunConfig, resolve_recipe
 from ff.errors import FFError
 from ff.files import read_json, write_text
+from ff.settings import RECIPES, RunConfig, resolve_recipe
 from ff.tracking.sweeps import command
 from ff.tracking.sweeps.cells import read_sweep, workflow_keys
 from ff.tracking.sweeps.checking import check

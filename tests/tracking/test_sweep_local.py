@@ -14,10 +14,10 @@ from wandb_runs import MODEL, write_weights
 from ff.cli import main
 from ff.errors import FFError
 from ff.files import read_json, write_csv, write_json, write_text
-from ff.grid import Grid
 from ff.tracking.sweeps import command
 from ff.tracking.sweeps.cells import in_place_of_the_grid, read_sweep
 from ff.tracking.sweeps.local import claim, ranking, snakemake_command
+from ff.workflow.grid import Grid
 
 AXES = {
     "seed": st.lists(st.integers(0, 3), min_size=1, max_size=3),

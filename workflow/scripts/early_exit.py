@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
-from ff.config import ExecutionConfig
-from ff.datasets import open_prepared
-from ff.devices import choose_device
-from ff.early_exit import run_early_exit
-from ff.jobs import job
+from ff.assess.early_exit import run_early_exit
+from ff.data.datasets import open_prepared
+from ff.learn.devices import choose_device
 from ff.measure.devices import thread_counts
+from ff.settings import ExecutionConfig
+from ff.workflow.jobs import job
 
 with job(snakemake.log[0]):
     measure = snakemake.params.measure

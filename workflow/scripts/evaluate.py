@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
-from ff.config import ExecutionConfig
-from ff.datasets import open_prepared
-from ff.devices import choose_device
-from ff.evaluation import run_evaluation
-from ff.gpus import one_gpu
-from ff.jobs import job
+from ff.assess.evaluation import run_evaluation
+from ff.data.datasets import open_prepared
+from ff.learn.devices import choose_device
+from ff.settings import ExecutionConfig
+from ff.workflow.gpus import one_gpu
+from ff.workflow.jobs import job
 
 with job(snakemake.log[0]), one_gpu(snakemake.config["device"]):
     torch.set_num_threads(snakemake.threads)

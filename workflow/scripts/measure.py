@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from ff.datasets import open_prepared
+from ff.data.datasets import open_prepared
 from ff.hardware.recorder import record
-from ff.jobs import hardware_log, job
 from ff.measure.agreement import run_agreement
 from ff.measure.protocol import Times
 from ff.measure.run import run_measurement
+from ff.workflow.jobs import hardware_log, job
 
 folder = Path(snakemake.input.model).parent
 measure = snakemake.params.measure

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ff.datasets import prepare
-from ff.jobs import job
+from ff.data.datasets import prepare
+from ff.workflow.jobs import job
 
 with job(snakemake.log[0]):
     prepare(

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ff.jobs import job, train_log
-from ff.tables import Run, write_all
+from ff.summary.tables import Run, write_all
+from ff.workflow.jobs import job, train_log
 
 with job(snakemake.log[0]):
     parts = [name.split("/") for name in snakemake.params.runs]

@@ -3,12 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-from ff.config import ExecutionConfig, run_config_of
-from ff.gpus import one_gpu
-from ff.jobs import hardware_log, job
+from ff.learn.run import train
 from ff.phases import process_start_s
 from ff.progress import Progress
-from ff.run import train
+from ff.settings import ExecutionConfig, run_config_of
+from ff.workflow.gpus import one_gpu
+from ff.workflow.jobs import hardware_log, job
 
 settings = snakemake.config
 run = run_config_of(snakemake.params.run)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ff.config import RECIPES, ExecutionConfig, RunConfig, checked, make_run_config, resolve_recipe
+from ff.settings import RECIPES, ExecutionConfig, RunConfig, checked, make_run_config, resolve_recipe
 from ff.tracking.sweeps.files import is_number, load, program_note
 from ff.tracking.sweeps.values import EXECUTION_SETTINGS, RECIPE_SETTINGS, RUN_SETTINGS, expand
 

@@ -8,7 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ff.config import (
+from ff.errors import FFError
+from ff.settings import (
     ExecutionConfig,
     RecipeSettings,
     RunConfig,
@@ -18,7 +19,6 @@ from ff.config import (
     resolve_layers,
     resolve_recipe,
 )
-from ff.errors import FFError
 from ff.tracking.names import conditional_metrics, logged_metrics
 from ff.tracking.sweeps.files import kind_of, load, parameters, program_note, schema_problems, without_malformed
 from ff.tracking.sweeps.values import (

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ff import statistics
-from ff.config import RunConfig
 from ff.errors import FFError
 from ff.files import read_json, write_json
+from ff.settings import RunConfig
 from ff.tracking import names
 from ff.tracking.parts import SWEEP_NOTE, Part
 from ff.tracking.sweeps.cells import Sweep

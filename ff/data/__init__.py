@@ -1,0 +1,1 @@
+"""Data sets: what is fixed about them, their files, preparation, and images on a device."""

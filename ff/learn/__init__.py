@@ -1,0 +1,1 @@
+"""Learning: labels, networks, training, checkpoints, resuming, and the trained network at work."""

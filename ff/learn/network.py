@@ -1,0 +1,275 @@
+"""S Forward-Forward networks at once: parameters, forward pass, goodness, heads, MAC counts.
+
+FF layers share no graph, so S networks (one for each seed) are one batched problem: every tensor has a leading
+dimension S, and a single network is S = 1. A layer is h = ReLU(W norm(x) + b), its goodness g = mean(h^2)
+(Hinton 2022, arXiv 2212.13345, section 2). Head k is a softmax layer on the normalised outputs of layers 1..k.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ff.learn.labels import label_offsets
+from ff.settings import CLASS_COUNT, RunConfig
+
+RMS_EPSILON = 1e-8
+# Of the published EdgeFF code: x / (|x| + 1e-4).
+UNIT_EPSILON = 1e-4
+
+
+@dataclass
+class Network:
+    """Parameters of S networks of L layers with widths W_1..W_L (D inputs; sum is W_1 + ... + W_L).
+
+    `heads` holds all L heads as one matrix; the entries of head k for layers above k are 0 and stay 0.
+    """
+
+    weights: list[Tensor]  # L x [S, W_l, W_(l-1)], W_0 = D
+    biases: list[Tensor]  # L x [S, W_l]
+    heads: Tensor  # [S, L, 10, sum]
+    head_biases: Tensor  # [S, L, 10]
+    channels: int
+    normalisation: str = "rms"
+    overlay_value: float = 10.0
+    neutral_value: float = 0.1
+    precision: str = "float32"
+
+    @property
+    def widths(self) -> list[int]:
+        """Units of each layer."""
+        return [weight.shape[1] for weight in self.weights]
+
+    @property
+    def input_size(self) -> int:
+        """Values of one input, D."""
+        return self.weights[0].shape[2]
+
+    @property
+    def depth(self) -> int:
+        """Number of layers, L."""
+        return len(self.weights)
+
+    def parameter_count(self) -> int:
+        """Trainable numbers of one network: layers and heads."""
+        layers = sum(
+            weight[0].numel() + bias[0].numel() for weight, bias in zip(self.weights, self.biases, strict=True)
+        )
+        return layers + sum(CLASS_COUNT * (features + 1) for features in self.feature_counts())
+
+    def feature_counts(self) -> list[int]:
+        """Inputs of head 1..L: W_1 + ... + W_k."""
+        return [sum(self.widths[: k + 1]) for k in range(self.depth)]
+
+    def head_mask(self) -> Tensor:
+        """[L, 1, sum]: 1 where a head may look (its own layer and those below)."""
+        mask = torch.zeros(self.depth, 1, sum(self.widths), device=self.heads.device, dtype=self.heads.dtype)
+        for k, count in enumerate(self.feature_counts()):
+            mask[k, :, :count] = 1
+        return mask
+
+    def of_seed(self, index: int) -> "Network":
+        """The network of one seed as a Network with S = 1 (views, no copy)."""
+        return self.with_tensors(lambda tensor: tensor[index : index + 1])
+
+    def to(self, device: torch.device | str) -> "Network":
+        """The same networks on another device."""
+        return self.with_tensors(lambda tensor: tensor.to(device))
+
+    def with_tensors(self, change) -> "Network":
+        """A Network of `change(tensor)` for each parameter tensor."""
+        return Network(
+            [change(weight) for weight in self.weights],
+            [change(bias) for bias in self.biases],
+            change(self.heads),
+            change(self.head_biases),
+            self.channels,
+            self.normalisation,
+            self.overlay_value,
+            self.neutral_value,
+            self.precision,
+        )
+
+    # -- forward ----
+
+    def normalise(self, x: Tensor, goodness: Tensor | None = None) -> Tensor:
+        """norm(x) of x [..., W]; `goodness` [...] = mean(x^2) saves computing it again."""
+        if goodness is None:
+            goodness = self.goodness(x)
+        return x * self.scale(goodness, x.shape[-1]).unsqueeze(-1)
+
+    def scale(self, mean_square: Tensor, width: int) -> Tensor:
+        """The factor of norm(x), from mean(x^2) of x with `width` values: 1 / rms, or 1 / (length + 1e-4)."""
+        if self.normalisation == "rms":
+            return (mean_square + RMS_EPSILON).rsqrt()
+        return 1 / ((mean_square * width).sqrt() + UNIT_EPSILON)
+
+    def forward_layer(self, index: int, x: Tensor) -> Tensor:
+        """h = ReLU(W x + b) of layer `index` (from 0) for normalised input x [S, B, W_(l-1)] -> [S, B, W_l]."""
+        return affine(x, self.weights[index], self.biases[index], self.precision).relu_()
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Outputs h of all layers, L x [S, B, W_l], for overlaid but not yet normalised inputs x [S, B, D]."""
+        outputs = []
+        for index in range(self.depth):
+            x = self.forward_layer(index, self.normalise(x))
+            outputs.append(x)
+        return outputs
+
+    @staticmethod
+    def goodness(h: Tensor) -> Tensor:
+        """g = mean(h^2) over the units: [..., W] -> [...]."""
+        return torch.linalg.vector_norm(h, dim=-1).square_().div_(h.shape[-1])
+
+    # -- first layer: what the label adds ----
+    # Inputs that differ in the label only share W x over the pixels: the label adds a multiple of one column of W.
+
+    def label_scale(self, pixel_square: Tensor) -> Tensor:
+        """Factor of norm(x) for inputs that carry a label; `pixel_square` [...] = sum of squares of their pixels."""
+        return self.scale((pixel_square + self.channels * self.overlay_value**2) / self.input_size, self.input_size)
+
+    def neutral_scale(self, pixel_square: Tensor) -> Tensor:
+        """Factor of norm(x) for neutral inputs; `pixel_square` as in `label_scale`."""
+        neutral_square = self.channels * CLASS_COUNT * self.neutral_value**2
+        return self.scale((pixel_square + neutral_square) / self.input_size, self.input_size)
+
+    def label_columns(self) -> Tensor:
+        """[S, 10, W_1]: what label c with value 1 adds to the first layer's W x (summed over the channels)."""
+        offsets = label_offsets(self.input_size, self.channels)
+        return sum(self.weights[0][:, :, offset : offset + CLASS_COUNT] for offset in offsets).mT
+
+    def pixel_activation(self, pixels: Tensor) -> Tensor:
+        """W x + b of the first layer over pixels [S, B, D] (scaled, label pixels 0) -> [S, B, W_1]."""
+        return affine(pixels, self.weights[0], self.biases[0], self.precision)
+
+    def all_labels(self, activation: Tensor, strength: Tensor) -> Tensor:
+        """First layer outputs under each of the ten labels: [S, B, W_1] -> [S, B, 10, W_1].
+
+        `strength` [S, B] is the value of the label pixel after normalisation.
+        """
+        columns = self.label_columns().unsqueeze(1)
+        # Without `out` the result takes over the strides of the broadcast inputs and later views are copies.
+        outputs = activation.new_empty(*activation.shape[:2], CLASS_COUNT, activation.shape[2])
+        return torch.addcmul(activation.unsqueeze(2), strength[..., None, None], columns, out=outputs).relu_()
+
+    # -- readouts ----
+
+    def neutral_outputs(self, pixels: Tensor, pixel_square: Tensor) -> list[Tensor]:
+        """Outputs of all layers for neutral inputs; pixels [S, B, D] (label pixels 0), `pixel_square` [S, B]."""
+        scale = self.neutral_scale(pixel_square).unsqueeze(-1)
+        neutral_column = self.label_columns().sum(1, keepdim=True) * self.neutral_value
+        product = matmul(pixels, self.weights[0].mT, self.precision)
+        h = (product.add_(neutral_column).mul_(scale)).add_(self.biases[0].unsqueeze(1)).relu_()
+        outputs = [h]
+        for index in range(1, self.depth):
+            h = self.forward_layer(index, self.normalise(h))
+            outputs.append(h)
+        return outputs
+
+    def features(self, outputs: Sequence[Tensor]) -> Tensor:
+        """What the heads see: the normalised outputs of the layers side by side, [S, B, sum of their widths]."""
+        return torch.cat([self.normalise(h) for h in outputs], -1)
+
+    def head_logits(self, features: Tensor, depth: int) -> Tensor:
+        """Logits [S, B, 10] of head `depth` (1..L) for the features of layers 1..depth, [S, B, W_1 + ... + W_depth]."""
+        head = self.heads[:, depth - 1, :, : features.shape[-1]]
+        return affine(features, head, self.head_biases[:, depth - 1], self.precision)
+
+    def all_head_logits(self, features: Tensor) -> Tensor:
+        """Logits of all heads from the features of all layers [S, B, sum] -> [S, B, L, 10], in one product."""
+        seeds, depth, classes, width = self.heads.shape
+        heads = self.heads.reshape(seeds, depth * classes, width)
+        logits = affine(features, heads, self.head_biases.reshape(seeds, -1), self.precision)
+        return logits.unflatten(-1, (depth, classes))
+
+    def goodness_by_label(self, pixels: Tensor, pixel_square: Tensor) -> Tensor:
+        """Goodness of each layer under each label, [S, B, L, 10]; pixels [S, B, D] (label pixels 0)."""
+        scale = self.label_scale(pixel_square)
+        product = matmul(pixels, self.weights[0].mT, self.precision).mul_(scale.unsqueeze(-1))
+        h = self.all_labels(product.add_(self.biases[0].unsqueeze(1)), scale * self.overlay_value).flatten(1, 2)
+        goodness = [self.goodness(h)]
+        for index in range(1, self.depth):
+            h = self.forward_layer(index, h.mul_(self.scale(goodness[-1], h.shape[-1]).unsqueeze(-1)))
+            goodness.append(self.goodness(h))
+        return torch.stack(goodness, 2).unflatten(1, (-1, CLASS_COUNT)).transpose(2, 3)
+
+
+def matmul(a: Tensor, b: Tensor, precision: str) -> Tensor:
+    """a @ b, multiplied in bfloat16 and added up in float32 where `precision` says so; the result has a's type."""
+    if precision == "bfloat16":
+        return torch.bmm(a.bfloat16(), b.bfloat16()).to(a.dtype)
+    return torch.bmm(a, b)
+
+
+def affine(x: Tensor, weight: Tensor, bias: Tensor, precision: str) -> Tensor:
+    """x W^T + b: [S, B, in], [S, out, in], [S, out] -> [S, B, out]."""
+    if precision == "bfloat16":
+        return matmul(x, weight.mT, precision).add_(bias.unsqueeze(1))
+    return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+
+
+def initial_network(config: RunConfig, seeds: Sequence[int], channels: int) -> Network:
+    """Fresh networks on the CPU, one for each of `seeds`.
+
+    Weights and biases are uniform in +-1/sqrt(inputs), as torch.nn.Linear draws them; heads start at 0. A seed's
+    numbers do not depend on which other seeds are drawn with it.
+    """
+    dtype = torch.float64 if config.precision == "float64" else torch.float32
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    weights, biases = [], []
+    for inputs, width in zip(config.layers[:-1], config.layers[1:], strict=True):
+        limit = 1 / math.sqrt(inputs)
+        drawn = [
+            torch.rand(width, inputs + 1, generator=g, dtype=dtype).mul_(2).sub_(1).mul_(limit) for g in generators
+        ]
+        stacked = torch.stack(drawn)
+        weights.append(stacked[:, :, :-1].contiguous())
+        biases.append(stacked[:, :, -1].contiguous())
+    depth, features = len(weights), sum(config.layers[1:])
+    settings = config.settings
+    return Network(
+        weights,
+        biases,
+        torch.zeros(len(seeds), depth, CLASS_COUNT, features, dtype=dtype),
+        torch.zeros(len(seeds), depth, CLASS_COUNT, dtype=dtype),
+        channels,
+        settings.normalisation,
+        settings.overlay_value,
+        settings.neutral_value,
+        config.precision,
+    )
+
+
+def layer_macs(layers: Sequence[int]) -> list[int]:
+    """Multiply-accumulates of each layer's forward pass for one sample; layers = (D, W_1, ..., W_L)."""
+    return [inputs * width for inputs, width in itertools.pairwise(layers)]
+
+
+def head_macs(layers: Sequence[int]) -> list[int]:
+    """Multiply-accumulates of head 1..L for one sample: head k sees W_1 + ... + W_k values."""
+    return [CLASS_COUNT * sum(layers[1 : k + 1]) for k in range(1, len(layers))]
+
+
+def training_macs(layers: Sequence[int], method: str) -> int:
+    """Multiply-accumulates of one training sample in the representation phase (heads not counted).
+
+    Forward-forward: the first layer's pixels serve positive and negative, one forward and one weight-gradient
+    product; every later layer does both for both. Backprop: forward, weight gradient, and the input gradient of
+    all layers but the first.
+    """
+    first, *rest = layer_macs(layers)
+    if method == "backprop":
+        return 2 * first + 3 * sum(rest)
+    return 2 * first + 4 * sum(rest)
+
+
+def readout_macs(layers: Sequence[int]) -> dict[str, int]:
+    """Multiply-accumulates of one sample: the head readout at full depth, and the goodness readout (ten labels)."""
+    first, *rest = layer_macs(layers)
+    return {
+        "head_readout": first + sum(rest) + head_macs(layers)[-1],
+        "goodness_readout": first + CLASS_COUNT * (sum(rest) + layers[1]),
+    }

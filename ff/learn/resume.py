@@ -1,0 +1,117 @@
+"""The state between two epochs on disk, and the lock that lets one process at a time train a run.
+
+The state lies in the run's folder but is none of its results: a workflow engine that removes the results of a
+failed job leaves it. It is keyed by a hash of config, code and data; another key is ignored.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ff.errors import FFError
+from ff.files import remove, write_tensors
+from ff.learn.trainer import Epoch, TrainingState
+from ff.phases import Phase
+
+STATE_NAME, LOCK_NAME = ".resume.safetensors", ".lock"
+
+
+@contextmanager
+def run_lock(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
+    """Hold the run's lock; waits for a process that still trains it, and gives True if it had to.
+
+    The kernel releases the lock with the process, so a killed one leaves nothing to clean up.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise FFError(f"cannot write in {folder}: {error.strerror}; choose another folder with --out") from error
+    waited = False
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waited = True
+            say(f"another process is training {folder}: waiting for it to end")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:
+            # Some network file systems have no locks; a run without one is better than no run.
+            say(f"{folder} is on a file system without locks: make sure that one process at a time trains it")
+        yield waited
+    finally:
+        os.close(handle)
+
+
+def save_state(folder: Path, key: str, state: TrainingState, phases: Sequence[Phase]) -> None:
+    """Write the state after an epoch, whole or not at all, with the phase marks up to it."""
+    tensors = {}
+    for name, adam in (("layers", state.layers), ("heads", state.heads)):
+        tensors |= {
+            f"{name}.parameters": adam.parameters,
+            f"{name}.mean": adam.mean,
+            f"{name}.square": adam.square,
+        }
+    meta = {
+        "key": key,
+        "steps": {"layers": state.layers.steps, "heads": state.heads.steps},
+        "history": [epoch._asdict() for epoch in state.history],
+        "phases": phases,
+    }
+    write_tensors(folder / STATE_NAME, tensors, meta)
+
+
+def load_state(
+    folder: Path, key: str, state: TrainingState, say: Callable[[str], None] = lambda text: None
+) -> list[Phase] | None:
+    """Fill `state` from the folder's resume state; returns the phase marks up to it.
+
+    None, with a message where there is something to say, if there is no state of this key.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / STATE_NAME
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = json.loads(file.metadata()["ff"])
+            if meta["key"] != key:
+                say(f"{path} belongs to another config, code or data: starting from the first epoch")
+                return None
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        steps = {name: int(meta["steps"][name]) for name in ("layers", "heads")}
+        history = [Epoch(**epoch) for epoch in meta["history"]]
+        phases = [Phase(str(name), *map(float, times), str(boot)) for name, *times, boot in meta["phases"]]
+        targets = {
+            f"{name}.{part}": getattr(adam, part)
+            for name, adam in (("layers", state.layers), ("heads", state.heads))
+            for part in ("parameters", "mean", "square")
+        }
+        for name, target in targets.items():
+            if tensors[name].shape != target.shape or tensors[name].dtype != target.dtype:
+                raise ValueError(f"{name} has another shape or type")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        say(f"{path} cannot be read ({error}): starting from the first epoch")
+        return None
+    # Nothing before this line may change `state`: what starts from the first epoch starts clean.
+    for name, target in targets.items():
+        target.copy_(tensors[name])
+    state.layers.steps, state.heads.steps, state.history = steps["layers"], steps["heads"], history
+    return phases
+
+
+def has_state(folder: Path) -> bool:
+    """Whether the folder holds a resume state, of whatever run."""
+    return (folder / STATE_NAME).exists()
+
+
+def discard_state(folder: Path) -> None:
+    """Remove the resume state of a run that is done, and what a killed writer may have left of it.
+
+    Other temporary files are not touched: another job may be writing them at this moment.
+    """
+    remove(folder / STATE_NAME)

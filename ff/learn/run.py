@@ -1,0 +1,344 @@
+"""A training run from config to finished folder: data, training, scores, files.
+
+The run's folder gets model.safetensors, history.csv, phases.csv, hardware.csv and hardware.json, and last
+metrics.json: where that stands, the run is complete.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ff import provenance
+from ff.assess.evaluation import confusion, identify, predict, scores
+from ff.data.datasets import Prepared, open_or_prepare, prepared_path, standardise, why_outdated
+from ff.errors import FFError, is_out_of_memory
+from ff.files import read_about, read_json, remove, write_csv, write_json
+from ff.hardware.idle import idle_window
+from ff.learn import checkpoint
+from ff.learn.devices import choose_device
+from ff.learn.network import readout_macs, training_macs
+from ff.learn.resume import discard_state, has_state, load_state, run_lock, save_state
+from ff.learn.staging import begin, carry_on, publish
+from ff.learn.trainer import Epoch, Trainer, effective_val_size, history_columns, history_rows
+from ff.memory import peak_host_mb
+from ff.phases import IDLE, IDLE_AFTER, IDLE_BEFORE, START, PhaseLog
+from ff.settings import ExecutionConfig, RunConfig
+from ff.stamps import COLUMN, model_of, stamp_of, why_stale
+
+Say = Callable[[str], None]
+OnEpoch = Callable[[Epoch, int], None]
+FILES = ("model.safetensors", "metrics.json", "history.csv", "phases.csv")
+# Of a training that is not finished: an older result keeps its own files until the new one is complete.
+PHASES_STATE, HARDWARE_LOG_STATE = ".phases.csv", ".hardware.jsonl"
+HARDWARE_LOG = "hardware.jsonl"
+# What `standing_result` says of a folder.
+NOTHING, SAME = "nothing", "same"
+ALREADY_FINISHED = "the run is finished with these settings: nothing to do (--overwrite trains it again)"
+
+
+def run_folder(config: RunConfig, out: str | os.PathLike) -> Path:
+    """Where the run's files go: {out}/{dataset}/{layers}/{recipe}/seed{seed}."""
+    return Path(out) / config.name
+
+
+def train(
+    config: RunConfig,
+    execution: ExecutionConfig,
+    seeds: Sequence[int] | None = None,
+    warnings: Sequence[str] = (),
+    say: Say = lambda text: None,
+    on_epoch: OnEpoch = lambda epoch, total: None,
+    hardware_log: str | os.PathLike | None = None,
+    inline_monitor: bool | None = None,
+    summarise: bool = True,
+    overwrite: bool = False,
+    started_s: float | None = None,
+) -> list[Path]:
+    """Train the run of `config`, or one run for each of `seeds` as a group, and write the folders; returns them.
+
+    A run that was interrupted goes on from its last epoch. A finished result of the same settings is left as it is; one
+    of other settings, or any with `overwrite`, is replaced once the new one is complete, which needs `overwrite`.
+    `hardware_log` is where the hardware samples are, or (`inline_monitor`, by default the setting enable_hw_monitor)
+    are written by this process, which then makes hardware.csv and hardware.json of them unless `summarise` is off (the
+    DAG has a rule for that). `started_s`: when the work began on the monotonic clock, for a process that was started
+    for this training alone; the time until now counts as `import`.
+    Raises FFError when the folder holds a finished result of other settings, the data cannot be had, the loss stops
+    being finite, or a file cannot be written.
+    """
+    configs = [replace(config, seed=seed) for seed in (seeds or [config.seed])]
+    folders = [run_folder(one, execution.out) for one in configs]
+    started_s = time.monotonic() if started_s is None else started_s
+    inline = execution.enable_hw_monitor if inline_monitor is None else inline_monitor
+    if execution.threads:
+        torch.set_num_threads(execution.threads)
+    device = choose_device(execution)
+    with ExitStack() as stack:
+        waited = [stack.enter_context(run_lock(folder, say)) for folder in folders]
+        for folder in folders:
+            carry_on(folder)
+        standing = [standing_result(folder, one, execution) for folder, one in zip(folders, configs, strict=True)]
+        if all(result == SAME for result in standing) and (all(waited) or not overwrite):
+            say("the other process has finished the run: nothing left to do" if all(waited) else ALREADY_FINISHED)
+            _tidy(folders)
+            if summarise and inline and why_stale(_hardware_stamp(folders[0]), model_of(folders[0])):
+                # Killed between the result and the summary of its hardware log.
+                _summarise_hardware(folders, Path(hardware_log or folders[0] / HARDWARE_LOG_STATE), say)
+            return folders
+        for folder, result in zip(folders, standing, strict=True):
+            if result not in (SAME, NOTHING) and not overwrite:
+                raise FFError(
+                    f"{folder} holds a finished run with other settings ({result}); keep it by giving another --out, "
+                    "or replace it with --overwrite"
+                )
+        log = Path(hardware_log or folders[0] / HARDWARE_LOG_STATE)
+        if inline:
+            from ff.hardware.recorder import record
+
+            if not has_state(folders[0]):
+                # What it holds is of a training that is over; this one begins anew.
+                log.unlink(missing_ok=True)
+            # Entered first, left last: the summary of a run that failed is written too.
+            if summarise:
+                stack.callback(_summarise_hardware, folders, log, say)
+            stack.enter_context(record(log, execution.hw_interval_ms))
+        try:
+            # Idle power is of use only where somebody records power.
+            idle_s = execution.idle_s if inline or hardware_log else 0.0
+            _train_locked(configs, folders, execution, device, list(warnings), say, on_epoch, started_s, idle_s)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise FFError(
+                f"{config.name} does not fit into the memory of {device}; "
+                "take narrower layers, a smaller batch or fewer seeds in a group"
+            ) from error
+    return folders
+
+
+def _train_locked(
+    configs: list[RunConfig],
+    folders: list[Path],
+    execution: ExecutionConfig,
+    device: torch.device,
+    warnings: list[str],
+    say: Say,
+    on_epoch: OnEpoch,
+    started_s: float,
+    idle_s: float,
+) -> None:
+    config, started = configs[0], time.time()
+    dtype = torch.float64 if config.precision == "float64" else torch.float32
+    phases = PhaseLog(folders[0] / PHASES_STATE)
+    phases.mark(START, started_s)
+    with phases.phase("load"):
+        prepared = open_or_prepare(
+            config.dataset, execution.data_dir, execution.prepared_dir, execution.verify, execution.download
+        )
+        images = standardise(prepared.train, prepared.facts, device, dtype)
+        trainer = Trainer(config, [one.seed for one in configs], images, phases.phase)
+    warnings = [*warnings, *prepared.warnings, *_reduced_validation(config, len(images.labels))]
+    for warning in warnings:
+        say(f"warning: {warning}")
+    key = "-".join([*(one.identity() for one in configs), provenance.code_hash(), prepared.content[:12], device.type])
+    earlier = load_state(folders[0], key, trainer.state, say)
+    phases.continue_after(earlier or [])
+    total = sum(epochs for _, epochs in trainer.schedule)
+    resumed_from = None if earlier is None else len(trainer.state.history)
+    if resumed_from is not None:
+        say(f"resuming after epoch {resumed_from} of {total}")
+    if idle_s > 0:
+        idle_window(phases, IDLE_BEFORE, idle_s)
+    for phase, _ in trainer.schedule:
+        for epoch in trainer.epochs(phase):
+            save_state(folders[0], key, trainer.state, phases.rows)
+            on_epoch(epoch, total)
+    with phases.phase("evaluation"):
+        results = score(trainer, prepared)
+    if idle_s > 0:
+        idle_window(phases, IDLE_AFTER, idle_s)
+    common = {
+        "peak_memory_mb": {
+            "host": peak_host_mb(),
+            "device": torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None,
+        },
+        "provenance": {
+            **provenance.describe(),
+            "data": {"content": prepared.content, "verified": prepared.verified},
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "threads": torch.get_num_threads(),
+            "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+            "group_seeds": [one.seed for one in configs],
+            "warnings": warnings,
+        },
+        "resumed_from_epoch": resumed_from,
+    }
+    network = trainer.state.network
+    staged = [begin(folder) for folder in folders]
+    models = []
+    with phases.phase("write"):
+        for index, (one, folder) in enumerate(zip(configs, staged, strict=True)):
+            models.append(checkpoint.save(folder / "model.safetensors", network, index, one))
+            rows = [{COLUMN: models[-1], **row} for row in history_rows(trainer.state.history, index)]
+            write_csv(folder / "history.csv", [COLUMN, *history_columns(network.depth)], rows)
+    common["seconds"] = _seconds(trainer, phases)
+    for index, (one, folder, model) in enumerate(zip(configs, staged, models, strict=True)):
+        phases.write(folder / "phases.csv", model)
+        write_json(folder / "metrics.json", metrics(one, model, results[index], trainer, common))
+    for folder in folders:
+        publish(folder)
+    _tidy(folders)
+
+
+def _tidy(folders: list[Path]) -> None:
+    """Remove what only a training that is not finished needs."""
+    for folder in folders:
+        discard_state(folder)
+        remove(folder / PHASES_STATE)
+
+
+def _reduced_validation(config: RunConfig, count: int) -> list[str]:
+    held_out = effective_val_size(config.val_size, count)
+    if held_out == config.val_size:
+        return []
+    return [
+        f"val_size {config.val_size} does not leave anything of {config.dataset}'s {count} training samples: "
+        f"{held_out} are held out"
+    ]
+
+
+def score(trainer: Trainer, prepared: Prepared) -> list[list[dict[str, Any]]]:
+    """Accuracy, macro-F1 and error of each seed: a row for each split, readout and depth. Reads the test data."""
+    config, network, split = trainer.config, trainer.state.network, trainer.split
+    with_goodness = config.settings.method == "forward-forward"
+    test = standardise(prepared.test, prepared.facts, trainer.device, trainer.images.pixels.dtype)
+    parts = [("train", trainer.images, split.train), ("val", trainer.images, split.val), ("test", test, None)]
+    rows: list[list[dict[str, Any]]] = [[] for _ in trainer.seeds]
+    for name, images, chosen in parts:
+        if chosen is not None and chosen.shape[1] == 0:
+            continue
+        predicted = predict(network, images, chosen, config.test_batch_size, with_goodness)
+        for readout in ("head", "goodness") if with_goodness else ("head",):
+            classes = getattr(predicted, readout)
+            for seed in range(len(trainer.seeds)):
+                for depth in range(network.depth):
+                    counts = confusion(classes[seed, :, depth], predicted.labels[seed])
+                    rows[seed].append({"split": name, "readout": readout, "depth": depth + 1, **scores(counts)})
+    return rows
+
+
+def metrics(
+    config: RunConfig, model: str, results: list[dict[str, Any]], trainer: Trainer, common: dict[str, Any]
+) -> dict[str, Any]:
+    """The content of metrics.json for one run (workflow/schemas/metrics.schema.json); `model` is its stamp."""
+    at_full_depth = {
+        (row["split"], row["readout"]): row for row in results if row["depth"] == trainer.state.network.depth
+    }
+
+    def accuracy(split: str, readout: str) -> float | None:
+        return at_full_depth.get((split, readout), {}).get("accuracy")
+
+    seconds, count = common["seconds"], trainer.split.train.shape[1] * len(trainer.seeds)
+    method = config.settings.method
+    return {
+        "schema": 1,
+        "config": config.as_dict(),
+        "run": identify(config, model),
+        "final": {
+            f"{split}_{suffix}": accuracy(split, readout)
+            for split in ("test", "val", "train")
+            for suffix, readout in (("accuracy", "head"), ("goodness_accuracy", "goodness"))
+        },
+        "results": results,
+        "seconds": seconds,
+        "shared_by_seeds": len(trainer.seeds),
+        "samples_per_s": {
+            phase: count * epochs / seconds[phase] if epochs and seconds[phase] else None
+            for phase, epochs in trainer.schedule
+        },
+        "parameters": trainer.state.network.parameter_count(),
+        "macs_per_sample": {
+            "train_step": training_macs(config.layers, method),
+            **readout_macs(config.layers),
+        },
+        "peak_memory_mb": common["peak_memory_mb"],
+        "resumed_from_epoch": common["resumed_from_epoch"],
+        "provenance": common["provenance"],
+    }
+
+
+def _seconds(trainer: Trainer, phases: PhaseLog) -> dict[str, float]:
+    """Seconds of each part, over all processes that had a share in the run, until its metrics are written.
+
+    Training, validation and scoring are apart. `total` is the wall time of those processes; of one that was killed, up
+    to its last mark that counts. `other` is what no part claims, so that nothing of the total is hidden.
+    """
+    *earlier, last = phases.stretches()
+    seconds = {name: phases.seconds(name) for name in (START, "load")}
+    seconds |= {phase: phases.seconds(phase) for phase, _ in trainer.schedule}
+    seconds |= {name: phases.seconds(name) for name in ("validation", "evaluation", "write")}
+    seconds["idle"] = sum(phases.seconds(name) for name in IDLE)
+    total = sum(stretch[-1].end_monotonic_s - stretch[0].start_monotonic_s for stretch in earlier)
+    total += time.monotonic() - last[0].start_monotonic_s
+    return seconds | {"other": max(0.0, total - sum(seconds.values())), "total": total}
+
+
+def standing_result(folder: Path, config: RunConfig, execution: ExecutionConfig) -> str:
+    """What the folder holds: NOTHING (no finished run), SAME (one of this config and data), or what is different."""
+    if not all((folder / name).is_file() for name in FILES):
+        # A workflow that starts a run anew removes its files, maybe between two that another process writes.
+        return NOTHING
+    try:
+        found = read_json(folder / "metrics.json")
+        there, asked = (_flat(settings) for settings in (found["config"], config.as_dict()))
+        images = found["provenance"]["data"]["content"]
+    except (FFError, KeyError, TypeError, AttributeError):
+        return NOTHING
+    if why_stale(stamp_of(found), model_of(folder)):
+        return NOTHING
+    differing = [name for name in {**asked, **there} if there.get(name) != asked.get(name)]
+    shown = [f"{name} is {there.get(name, 'unknown')} there, not {asked.get(name, 'unknown')}" for name in differing]
+    prepared = prepared_path(config.dataset, execution.prepared_dir)
+    if prepared.exists():
+        place = (config.dataset, execution.data_dir, execution.prepared_dir, execution.verify)
+        if read_about(prepared).get("content") != images:
+            shown.append(f"it was trained on other images than {prepared} holds")
+        elif why := why_outdated(*place):
+            shown.append(f"its images: {why}")
+    return "; ".join(shown) or SAME
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name != "recipe_settings"} | settings["recipe_settings"]
+
+
+def _hardware_stamp(folder: Path) -> str | None:
+    try:
+        return stamp_of(read_json(folder / "hardware.json"))
+    except FFError:
+        return None
+
+
+def _summarise_hardware(folders: list[Path], log: Path, say: Say) -> None:
+    """hardware.csv and hardware.json of each folder; never the reason for a run to fail."""
+    from ff.hardware.summary import summarise
+
+    failed = (folders[0] / PHASES_STATE).exists()
+    if failed and any((folder / "metrics.json").exists() for folder in folders):
+        # The older result keeps its own.
+        return
+    if not failed and log == folders[0] / HARDWARE_LOG_STATE:
+        log = log.replace(folders[0] / HARDWARE_LOG) if log.exists() else folders[0] / HARDWARE_LOG
+    for folder in folders:
+        marks = folders[0] / PHASES_STATE if failed else folder / "phases.csv"
+        for name in ("hardware.csv", "hardware.json"):
+            remove(folder / name)
+        try:
+            summarise(log, marks, folder / "hardware.csv", folder / "hardware.json")
+        except FFError as error:
+            say(f"warning: no hardware summary: {error}")

@@ -1,0 +1,1 @@
+"""Over all runs: tables, figures, report."""

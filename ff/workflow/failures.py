@@ -1,0 +1,56 @@
+"""After a call of the workflow in which jobs failed: what they say, and tables of what is there."""
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ff.workflow.jobs import cause, logs_folder, train_log
+
+SHOWN = 10
+
+
+def explained(failed: Iterable[tuple[str, str]]) -> list[str]:
+    """A line for each cause that made jobs fail, of (job, path of its log), with the first job that it made fail."""
+    jobs: dict[str, list[tuple[str, str]]] = {}
+    for name, log in sorted(failed):
+        why = cause(log) or "it left no error in its log: killed, for lack of memory perhaps, or crashed; see above"
+        jobs.setdefault(why, []).append((name, log))
+    lines = []
+    for why, [(name, log), *others] in jobs.items():
+        more = f" and {len(others)} more" if others else ""
+        lines.append(f"failed: {name}{more}: {why} ({log})")
+    if len(lines) > SHOWN:
+        lines[SHOWN:] = [f"failed: {sum(len(same) for same in list(jobs.values())[SHOWN:])} more, for other reasons"]
+    return lines
+
+
+def after_failure(results: str, collections: Mapping[str, Sequence[str]], grouped: bool = False) -> list[str]:
+    """Write what can be written after jobs failed: hardware summaries of their logs, and the summary tables.
+
+    `collections` maps the start of a summary folder ("" or "demo/") to the names of its runs; `missing.csv` says
+    which of them are not there and why. Collections of which no run has a folder get no tables. Gives the paths of
+    the tables; they count as older than anything, since the workflow did not make them and its next call shall.
+    Never raises: the error that matters is the one that the workflow has just reported.
+    """
+    written = []
+    try:
+        from ff.hardware.summary import summarise_pending
+        from ff.summary.tables import Run, write_all
+
+        summarise_pending(f"{logs_folder(results)}/hardware", results)
+        for collection, names in collections.items():
+            if not any((Path(results) / name).is_dir() for name in names):
+                continue
+            parts = [name.split("/") for name in names]
+            runs = [Run(dataset, layers, recipe, int(seed[4:])) for dataset, layers, recipe, seed in parts]
+            summary = Path(results) / f"{collection}summary"
+            pattern = train_log(results, grouped and not collection)
+            for table in write_all(results, runs, summary, train_log=pattern):
+                path = summary / f"{table}.csv"
+                os.utime(path, (1, 1))
+                written.append(str(path))
+            print(f"ff: {summary}/missing.csv says which runs are missing and why", file=sys.stderr)
+    except Exception as error:
+        print(f"ff: no tables of what is there: {type(error).__name__}: {error}", file=sys.stderr)
+    return written

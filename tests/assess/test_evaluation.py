@@ -1,0 +1,333 @@
+"""Evaluation against scikit-learn, against slow and plain code, and against made cases of known truth."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_networks import (
+    labels_of_pixels,
+    made_config,
+    made_network,
+    made_prepared,
+    made_run,
+    schema_errors,
+    trained_on_digits,
+)
+from sklearn import metrics
+
+from ff.assess.early_exit import run_early_exit
+from ff.assess.evaluation import (
+    calibration_error,
+    class_scores,
+    confusion,
+    evaluate_run,
+    goodness_groups,
+    largest_probability,
+    moments,
+    predict,
+    read,
+    run_evaluation,
+    scores,
+    separation,
+    split_of,
+)
+from ff.data.datasets import standardise
+from ff.errors import FFError
+from ff.files import read_csv, read_json
+from ff.learn.labels import neutral_overlay, overlay
+from ff.learn.trainer import Trainer
+from ff.measure.agreement import run_agreement
+from ff.measure.run import run_measurement
+
+NAMES = [str(c) for c in range(10)]
+
+STAMP = "0123456789abcdef"
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 80), st.integers(1, 10), st.integers(1, 10), st.integers(0, 10_000))
+def test_scores_are_those_of_scikit_learn(n, true_classes, said_classes, seed):
+    rng = np.random.default_rng(seed)
+    truth, said = rng.integers(0, true_classes, n), rng.integers(0, said_classes, n)
+    counts = confusion(torch.tensor(said), torch.tensor(truth))
+    assert counts.numpy().tolist() == metrics.confusion_matrix(truth, said, labels=range(10)).tolist()
+    result = scores(counts)
+    assert result["accuracy"] == pytest.approx(metrics.accuracy_score(truth, said))
+    assert result["error"] == pytest.approx(1 - metrics.accuracy_score(truth, said))
+    assert result["macro_f1"] == pytest.approx(metrics.f1_score(truth, said, average="macro"))
+    per_class = class_scores(counts, NAMES)
+    expected = metrics.precision_recall_fscore_support(truth, said, labels=range(10), zero_division=np.nan)
+    for key, values in zip(("precision", "recall", "f1", "n"), expected, strict=True):
+        for row, value in zip(per_class, values, strict=True):
+            assert row[key] == (None if np.isnan(value) else pytest.approx(value)), key
+
+
+def test_scores_of_no_samples_are_missing_and_not_zero():
+    counts = confusion(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
+    assert scores(counts) == {"n": 0, "accuracy": None, "macro_f1": None, "error": None}
+    assert all(row["precision"] is row["recall"] is row["f1"] is None for row in class_scores(counts, NAMES))
+
+
+def test_calibration_error_of_known_cases():
+    sure, right = torch.tensor([0.9, 0.9, 0.9, 0.9, 0.9]), torch.tensor([True, True, True, True, False])
+    # One bin: accuracy 0.8, confidence 0.9.
+    assert calibration_error(sure, right) == pytest.approx(0.1, abs=1e-6)
+    # Two bins: 2 of 4 samples with |1 - 0.95|, 2 of 4 with |0.5 - 0.3|.
+    mixed = torch.tensor([0.95, 0.95, 0.3, 0.3]), torch.tensor([True, True, True, False])
+    assert calibration_error(*mixed) == pytest.approx(0.5 * 0.05 + 0.5 * 0.2, abs=1e-6)
+    assert calibration_error(torch.ones(3), torch.ones(3, dtype=torch.bool)) == 0
+    assert calibration_error(torch.empty(0), torch.empty(0, dtype=torch.bool)) is None
+
+
+def test_calibration_error_equals_a_plain_loop_over_bins():
+    generator = torch.Generator().manual_seed(1)
+    sure = torch.rand(500, generator=generator, dtype=torch.float64)
+    # Too sure in some bins and not sure enough in others: with one sign alone, bins would not matter.
+    right = torch.rand(500, generator=generator) < (sure * 9).sin() ** 2
+    total = 0.0
+    for low in range(15):
+        inside = (sure > low / 15) & (sure <= (low + 1) / 15)
+        if inside.any():
+            gap = right[inside].double().mean() - sure[inside].mean()
+            total += float(inside.double().mean() * gap.abs())
+    assert calibration_error(sure, right) == pytest.approx(total)
+
+
+def test_a_bin_of_the_calibration_error_holds_its_upper_end():
+    # Bins of a fifteenth: 0.15 and 0.2 = 3/15 share one, 0.2 and 0.21 do not.
+    right = torch.tensor([True, False])
+    assert calibration_error(torch.tensor([0.2, 0.15], dtype=torch.float64), right) == pytest.approx(0.5 - 0.175)
+    assert calibration_error(torch.tensor([0.2, 0.21], dtype=torch.float64), right) == pytest.approx(0.505)
+
+
+def test_largest_probability_is_that_of_softmax_and_survives_large_logits():
+    logits = torch.randn(20, 3, 10, generator=torch.Generator().manual_seed(0)) * 5
+    assert torch.allclose(largest_probability(logits), logits.double().softmax(-1).amax(-1))
+    assert float(largest_probability(torch.tensor([1e5, 0.0]))) == 1.0
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 10_000))
+def test_separation_is_the_area_under_the_roc_curve_with_ties(n, m, seed):
+    rng = np.random.default_rng(seed)
+    positive, negative = rng.integers(0, 6, n).astype(float), rng.integers(0, 5, m).astype(float)
+    expected = metrics.roc_auc_score([1] * n + [0] * m, np.concatenate([positive, negative]))
+    assert separation(torch.tensor(positive), torch.tensor(negative)) == pytest.approx(expected)
+
+
+def test_moments_are_numpys_and_missing_without_values():
+    values = torch.tensor([1.0, 2.0, 3.0, 10.0])
+    assert moments(values) == {
+        "mean": 4.0,
+        "std": pytest.approx(np.std([1, 2, 3, 10])),
+        "p5": pytest.approx(np.percentile([1, 2, 3, 10], 5)),
+        "p50": 2.5,
+        "p95": pytest.approx(np.percentile([1, 2, 3, 10], 95)),
+    }
+    assert moments(torch.empty(0)) is None
+
+
+def test_reading_does_not_depend_on_the_batch_size():
+    prepared, config = made_prepared(), made_config(precision="float64")
+    network, rows = made_network(config), torch.arange(0, 60, 2)
+    whole = read(network, prepared.test, rows, prepared.facts, 512)
+    parts = read(network, prepared.test, rows, prepared.facts, 7)
+    assert torch.equal(whole.labels, parts.labels)
+    assert torch.allclose(whole.logits, parts.logits) and torch.allclose(whole.goodness, parts.goodness)
+    assert all(torch.equal(a, b) for a, b in zip(whole.active, parts.active, strict=True))
+    assert whole.labels.tolist() == prepared.test.labels[rows].tolist()
+
+
+def test_readings_are_those_of_plain_forward_passes():
+    """Logits, goodness under each label, neutral goodness and activity, from overlaid images one at a time."""
+    prepared, config = made_prepared(test=12), made_config(precision="float64")
+    network = made_network(config)
+    seen = read(network, prepared.test, torch.arange(12), prepared.facts)
+    pixels = standardise(prepared.test, prepared.facts, "cpu", torch.float64).pixels[None]
+    neutral = network.forward(neutral_overlay(pixels, 1, config.settings.neutral_value))
+    for layer, h in enumerate(neutral):
+        assert torch.allclose(seen.neutral[:, layer], h[0].square().mean(-1))
+        assert seen.active[layer].tolist() == (h[0] > 0).sum(0).tolist()
+    for label in range(10):
+        labels = torch.full((1, 12), label)
+        outputs = network.forward(overlay(pixels, labels, 1, config.settings.overlay_value))
+        for layer, h in enumerate(outputs):
+            assert torch.allclose(seen.goodness[:, layer, label], h[0].square().mean(-1))
+    groups = goodness_groups(seen, seed=3)
+    assert torch.equal(groups["positive"][5], seen.goodness[5, :, seen.labels[5]])
+
+
+def test_negatives_are_wrong_labels_drawn_evenly_and_the_same_for_a_seed():
+    prepared, config = made_prepared(test=900), made_config()
+    seen = read(made_network(config), prepared.test, torch.arange(900), prepared.facts)
+    # Goodness that names its label, so that the label of each negative can be read off.
+    coded = torch.arange(10.0).expand(900, 3, 10)
+    seen = seen._replace(goodness=coded)
+    negative = goodness_groups(seen, seed=4)["negative"][:, 0].long()
+    assert not (negative == seen.labels).any()
+    shift = (negative - seen.labels) % 10
+    assert torch.bincount(shift, minlength=10)[1:].min() > 60
+    assert torch.equal(goodness_groups(seen, seed=4)["negative"][:, 0].long(), negative)
+    assert not torch.equal(goodness_groups(seen, seed=5)["negative"][:, 0].long(), negative)
+
+
+def test_splits_are_those_of_training():
+    prepared, config = made_prepared(), made_config(seed=7)
+    splits = split_of(config, prepared)
+    trainer = Trainer(config, [7], standardise(prepared.train, prepared.facts, "cpu"))
+    assert torch.equal(splits["train"][1], trainer.split.train[0])
+    assert torch.equal(splits["val"][1], trainer.split.val[0])
+    assert splits["test"][1].tolist() == list(range(60))
+
+
+def test_accuracies_are_those_of_the_training_jobs_predictions():
+    prepared, config = made_prepared(), made_config(precision="float64")
+    network = made_network(config)
+    document = evaluate_run(network, prepared, config, STAMP).document
+    said = predict(network, standardise(prepared.test, prepared.facts, "cpu", torch.float64))
+    for row in document["readouts"]:
+        if row["split"] == "test":
+            classes = getattr(said, row["readout"])[0, :, row["depth"] - 1]
+            assert row["accuracy"] == pytest.approx(float((classes == said.labels[0]).double().mean()))
+            assert row["confusion"] == confusion(classes, said.labels[0]).tolist()
+
+
+CASES = {
+    "three layers": ({}, {}),
+    "one layer": ({}, {"layers": "784,25"}),
+    "colour": ({"dataset": "SVHN"}, {"layers": "3072,20,10"}),
+    "classes missing": ({"classes": 4}, {}),
+    "one test sample": ({"test": 1}, {}),
+    "no validation": ({}, {"val_size": 0}),
+    "backprop": ({}, {"recipe": "bp"}),
+    "unit norm": ({}, {"recipe": "edgeff"}),
+    "bfloat16": ({}, {"precision": "bfloat16"}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_kind_of_run_is_evaluated(case, tmp_path):
+    data, values = CASES[case]
+    prepared = made_prepared(**data)
+    _, config = made_run(tmp_path, prepared, **values)
+    run_evaluation(tmp_path, prepared, batch_size=32)
+    document = read_json(tmp_path / "evaluation.json")
+    assert schema_errors(document, "evaluation") == []
+    depth = len(config.layers) - 1
+    readouts = {row["readout"] for row in document["readouts"]}
+    assert readouts == ({"head"} if case == "backprop" else {"head", "goodness"})
+    splits = {row["split"] for row in document["readouts"]}
+    assert splits == ({"train", "test"} if case == "no validation" else {"train", "val", "test"})
+    assert len(document["readouts"]) == len(splits) * len(readouts) * depth
+    assert {row["depth"] for row in document["readouts"]} == set(range(1, depth + 1))
+    assert [row["width"] for row in document["layers"]] == list(config.layers[1:])
+    for row in document["readouts"]:
+        assert sum(map(sum, row["confusion"])) == row["n"]
+        assert [c["n"] for c in row["per_class"]] == [sum(line) for line in row["confusion"]]
+        assert (row["ece"] is None) == (row["readout"] == "goodness")
+    n = len(prepared.test.labels)
+    for layer in range(1, depth + 1):
+        parts = [r for r in document["confidence"] if (r["split"], r["depth"]) == ("test", layer)]
+        assert sum(part["n"] for part in parts) == n
+        assert all((part["logit"] is None) == (part["n"] == 0) for part in parts)
+
+
+def test_histograms_hold_every_test_sample_once(tmp_path):
+    prepared = made_prepared(test=50)
+    made_run(tmp_path, prepared)
+    run_evaluation(tmp_path, prepared)
+    rows = read_csv(tmp_path / "distributions.csv")
+    total: dict[tuple, int] = {}
+    for row in rows:
+        assert row["split"] == "test" and float(row["bin_low"]) < float(row["bin_high"])
+        key = row["kind"], row["depth"], row["group"]
+        total[key] = total.get(key, 0) + int(row["count"])
+    for depth in "123":
+        for group in ("positive", "negative", "neutral"):
+            assert total["goodness", depth, group] == 50
+        for kind in ("confidence_logit", "confidence_probability"):
+            assert total[kind, depth, "right"] + total[kind, depth, "wrong"] == 50
+
+
+def test_equal_values_get_a_bin_of_their_own(tmp_path):
+    prepared = made_prepared()
+    network, config = made_run(tmp_path, prepared)
+    network.heads.zero_()
+    rows = evaluate_run(network, prepared, config, STAMP).distributions
+    same = [row for row in rows if row["kind"] == "confidence_logit" and row["count"]]
+    assert all(row["bin_low"] <= 0 <= row["bin_high"] for row in same)
+
+
+def test_dead_units_and_sparsity_of_a_network_with_known_ones():
+    prepared, config = made_prepared(), made_config()
+    network = made_network(config)
+    # Three units that never fire and the rest always: sparsity is the share of dead ones.
+    for weight, bias in zip(network.weights, network.biases, strict=True):
+        weight.abs_().mul_(1e-6)
+        bias.fill_(1)
+        bias[0, :3] = -1
+    layers = evaluate_run(network, prepared, config, STAMP).document["layers"]
+    assert [layer["dead_units"] for layer in layers] == [3, 3, 3]
+    assert [layer["sparsity"] for layer in layers] == [pytest.approx(3 / width) for width in (30, 20, 10)]
+
+
+def test_a_layer_that_never_fires_separates_nothing():
+    prepared, config = made_prepared(), made_config()
+    network = made_network(config)
+    network.biases[2].fill_(-1e3)
+    silent = evaluate_run(network, prepared, config, STAMP).document["layers"][2]
+    assert (silent["sparsity"], silent["dead_units"]) == (1, 10)
+    # Equal goodness is no success of the true label; as chance goes, half of the pairs.
+    assert (silent["separation_auc"], silent["paired_share"]) == (0.5, 0)
+
+
+def test_dead_units_are_counted_without_the_test_split():
+    prepared, config = made_prepared(), made_config()
+    network = made_network(config)
+    other = prepared._replace(test=made_prepared(seed=9).test)
+    first, second = (evaluate_run(network, one, config, STAMP).document["layers"] for one in (prepared, other))
+    assert [layer["dead_units"] for layer in first] == [layer["dead_units"] for layer in second]
+    assert [layer["sparsity"] for layer in first] != [layer["sparsity"] for layer in second]
+
+
+def test_a_trained_network_separates_the_labels_of_an_image(digits, tmp_path):
+    trained_on_digits(tmp_path, digits)
+    run_evaluation(tmp_path, digits)
+    document = read_json(tmp_path / "evaluation.json")
+    last = [r for r in document["readouts"] if (r["split"], r["readout"], r["depth"]) == ("test", "head", 3)]
+    assert last[0]["accuracy"] > 0.8
+    assert document["layers"][0]["paired_share"] > 0.8
+    right, wrong = [r for r in document["confidence"] if (r["split"], r["depth"]) == ("test", 3)]
+    assert right["probability"]["mean"] > wrong["probability"]["mean"]
+
+
+def test_images_and_labels_stay_together():
+    prepared, config = made_prepared(), made_config()
+    for part, rows in split_of(config, prepared).values():
+        images = standardise(type(part)(part.images[rows], part.labels[rows]), prepared.facts, "cpu")
+        assert torch.equal(labels_of_pixels(prepared, images.pixels), images.labels)
+        seen = read(made_network(config), part, rows, prepared.facts, 13, goodness=False)
+        assert torch.equal(seen.labels, images.labels)
+
+
+def test_another_data_set_than_the_runs_is_refused(tmp_path):
+    config = made_config()
+    with pytest.raises(FFError, match="trained on MNIST, not on FMNIST"):
+        evaluate_run(made_network(config), made_prepared("FMNIST"), config, STAMP)
+    folder = tmp_path / "run"
+    made_run(folder, made_prepared())
+    for job in (run_evaluation, run_early_exit, run_measurement, run_agreement):
+        with pytest.raises(FFError, match="trained on MNIST, not on FMNIST"):
+            job(folder, made_prepared("FMNIST"))
+
+
+def test_an_evaluation_is_the_same_each_time():
+    prepared, config = made_prepared(), made_config()
+    network = made_network(config)
+    first, second = evaluate_run(network, prepared, config, STAMP), evaluate_run(network, prepared, config, STAMP)
+    assert first == second
+    other = evaluate_run(network, prepared, dataclasses.replace(config, seed=1), STAMP)
+    assert other.document["layers"] != first.document["layers"]
