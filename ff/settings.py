@@ -186,14 +186,14 @@ def resolve_recipe(
         raise FFError(f"recipes must be named blocks of settings, not {_shown(recipes)}")
     block = (recipes or {}).get(name) or {}
     if not isinstance(block, Mapping):
-        raise FFError(f"recipe {name!r} must be a block of settings, not {_shown(block)}")
+        raise FFError(f"recipe {_shown(name)} must be a block of settings, not {_shown(block)}")
     block = dict(block)
     base = block.pop("base", name if name in RECIPES else "ff")
     if name not in RECIPES and name not in (recipes or {}):
         known = sorted({*RECIPES, *(recipes or {})})
-        raise FFError(f"unknown recipe {name!r}; known recipes: {', '.join(known)}")
+        raise FFError(f"unknown recipe {_shown(name)}; known recipes: {', '.join(known)}")
     if not isinstance(base, str) or base not in RECIPES:
-        raise FFError(f"recipe {name!r} starts from unknown base {base!r}; bases are: {', '.join(RECIPES)}")
+        raise FFError(f"recipe {_shown(name)} starts from unknown base {_shown(base)}; bases are: {', '.join(RECIPES)}")
     changes = block | dict(overrides or {})
     return dataclasses.replace(RECIPES[base], **checked(RecipeSettings, changes, f"recipe {name}"))
 

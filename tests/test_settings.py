@@ -84,6 +84,12 @@ def test_any_value_of_any_setting_gives_a_config_or_one_sentence(field, value):
     assert run_config_of(config.as_dict()) == config
 
 
+def test_a_recipe_name_of_any_length_is_one_short_sentence():
+    with pytest.raises(FFError, match="unknown recipe") as caught:
+        make_run_config({"recipe": "1" * 5000})
+    assert len(str(caught.value)) < SENTENCE_LIMIT
+
+
 @given(st.sampled_from([f for f in dataclasses.fields(ExecutionConfig) if f.metadata]), ANYTHING)
 @settings(max_examples=200, deadline=None)
 def test_execution_settings_are_checked_too(field, value):
