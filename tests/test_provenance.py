@@ -26,18 +26,48 @@ def reached(*entries, **options):
     [
         (
             "train",
-            "run trainer network labels objectives datasets raw_data evaluation checkpoint phases resume files errors "
-            "provenance config devices torchvision_ops jobs hardware/machine __init__ hardware/__init__",
-            "cli doctor tables statistics report early_exit inference grid failures progress gpus "
-            "hardware/recorder hardware/summary hardware/sources figures/__init__",
+            "learn/run learn/trainer learn/network learn/labels learn/objectives data/datasets data/registry "
+            "assess/evaluation learn/checkpoint phases learn/resume files errors provenance settings "
+            "learn/devices data/torchvision_ops workflow/jobs hardware/machine __init__ hardware/__init__",
+            "cli doctor summary/tables statistics summary/report assess/early_exit learn/inference "
+            "workflow/grid workflow/failures progress workflow/gpus hardware/recorder hardware/summary "
+            "hardware/sources summary/figures/__init__",
         ),
-        ("evaluate", "evaluation network checkpoint datasets trainer devices", "run early_exit tables inference"),
-        ("early_exit", "early_exit inference evaluation checkpoint", "run tables"),
-        ("hardware", "hardware/summary phases files", "run trainer tables hardware/recorder hardware/tegrastats"),
-        ("prepare", "datasets raw_data torchvision_ops files", "trainer network run evaluation"),
-        ("tables", "tables statistics stamps jobs", "trainer report figures/accuracy run failures"),
-        ("figures", "figures/__init__ figures/style figures/frames", "trainer report figures/accuracy"),
-        ("report", "report tables statistics figures/__init__", "trainer run figures/accuracy"),
+        (
+            "evaluate",
+            "assess/evaluation learn/network learn/checkpoint data/datasets learn/trainer learn/devices",
+            "learn/run assess/early_exit summary/tables learn/inference",
+        ),
+        (
+            "early_exit",
+            "assess/early_exit learn/inference assess/evaluation learn/checkpoint",
+            "learn/run summary/tables",
+        ),
+        (
+            "hardware",
+            "hardware/summary phases files",
+            "learn/run learn/trainer summary/tables hardware/recorder hardware/tegrastats",
+        ),
+        (
+            "prepare",
+            "data/datasets data/registry data/torchvision_ops files",
+            "learn/trainer learn/network learn/run assess/evaluation",
+        ),
+        (
+            "tables",
+            "summary/tables statistics stamps workflow/jobs",
+            "learn/trainer summary/report summary/figures/accuracy learn/run workflow/failures",
+        ),
+        (
+            "figures",
+            "summary/figures/__init__ summary/figures/style summary/figures/frames",
+            "learn/trainer summary/report summary/figures/accuracy",
+        ),
+        (
+            "report",
+            "summary/report summary/tables statistics summary/figures/__init__",
+            "learn/trainer learn/run summary/figures/accuracy",
+        ),
     ],
 )
 def test_a_script_reaches_what_its_result_depends_on(script, inside, outside):
@@ -52,7 +82,14 @@ def test_a_script_reaches_what_its_result_depends_on(script, inside, outside):
 
 def test_a_measurement_depends_on_the_sensors_and_on_the_statistics():
     found = reached("workflow/scripts/measure.py")
-    names = ("hardware/sources", "hardware/ina3221", "hardware/nvml", "hardware/energy", "statistics", "inference")
+    names = (
+        "hardware/sources",
+        "hardware/ina3221",
+        "hardware/nvml",
+        "hardware/energy",
+        "statistics",
+        "learn/inference",
+    )
     assert {f"ff/{name}.py" for name in names} <= found
 
 
