@@ -216,9 +216,13 @@ def other_raw_data(wildcards):
     Params would not do: Snakemake knows none of a set that `ff` has prepared.
     """
     path = Path("data/prepared") / f"{wildcards.dataset}.safetensors"
-    known = recorded(path)
-    wanted = wanted_source(wildcards.dataset, Path(config["data_dir"]), path)
-    if not path.exists() or (known or {}).get("source") == wanted:
+    if not path.exists() or not workflow.is_main_process:
+        # A node of a cluster need not see the raw files.
+        return []
+    known = recorded(path) or {}
+    if known.get("source") == wanted_source(
+        wildcards.dataset, Path(config["data_dir"]), path
+    ):
         return []
     marker = path.with_name(f".{wildcards.dataset}.made-from-other-files")
     try:

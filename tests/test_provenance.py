@@ -111,6 +111,10 @@ def test_no_code_is_taken_for_a_comment(path):
     assert [text for text in found if text.startswith("#")] == comments
 
 
+def test_a_run_records_the_hash_of_the_training_code():
+    assert provenance.describe()["code_hash"] == code_hash()
+
+
 # -- a made package ----
 
 

@@ -57,7 +57,10 @@ def test_one_core_is_enough_and_each_job_has_its_log(tmp_path, prepared_dir):
     wild = {"wild": {"learning_rate": 1e30}}
     grid = {**GRID, "recipe": ["ff", "wild"]}
     project = Project.new(tmp_path / "project", prepared_dir, **SERVICE, grid=grid, recipes=wild)
-    project.snakemake("train_all", "--cores", "1", ok=False)
+    text = project.snakemake("train_all", "--cores", "1", ok=False)
+    # Snakemake calls the sidecar of a failed job a failed job too; the last line is about the cause alone.
+    assert text.count("ff: failed:") == 1
+    assert text.strip().splitlines()[-1].startswith("ff: failed: train DIGITS/784-20/wild/seed0: training diverged")
     for recipe in ("ff", "wild"):
         lines = samples(project, recipe)
         assert lines[0]["kind"] == "header"
