@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -294,6 +295,8 @@ def test_a_second_process_waits_for_the_first_and_then_finds_the_work_done(
         fcntl.flock(held, fcntl.LOCK_EX)
         second = subprocess.Popen(command, cwd=tmp_path, env=ff_environment(), stderr=subprocess.PIPE, text=True)
         assert "another process is training" in second.stderr.readline()
+        # Time in which one that does not wait would begin to write.
+        time.sleep(0.5)
         # This test holds the run in the first one's place, and gives it what that would have written.
         assert [file.name for file in (tmp_path / RUN).iterdir()] == [LOCK_NAME]
         for name in ("model.safetensors", "history.csv", "phases.csv", "metrics.json"):
