@@ -18,6 +18,7 @@ from made_raw_data import idx, made_images, write_raw
 
 from ff.data.datasets import prepare
 from ff.files import read_about
+from ff.hardware.sources import is_board
 from ff.stamps import model_of, stamp_of
 
 
@@ -101,6 +102,19 @@ def test_a_group_of_seeds_is_one_job(fresh):
     assert len(plan["train_group"]) == 1
     assert "train" not in plan
     assert len(plan["evaluate"]) == 3
+
+
+def test_a_board_has_a_sidecar_beside_each_job_and_another_machine_has_none(fresh, tmp_path, monkeypatch):
+    """`sidecar: auto`, the default: tegrastats on the path is what a board has."""
+    if not is_board():
+        assert "sidecar" not in fresh.plan("variance_all")
+    program = tmp_path / "tegrastats"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setitem(fresh.env, "PATH", os.pathsep.join([str(tmp_path), fresh.env["PATH"]]))
+    plan = fresh.plan("variance_all")
+    assert sorted(job[-9:] for job in plan["sidecar"]) == ["b=measure", "job=train"]
+    assert "sidecar" not in fresh.plan("variance_all", "--config", "sidecar=inline")
 
 
 # -- what is done, and again ----

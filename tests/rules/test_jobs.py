@@ -55,6 +55,11 @@ def test_a_job_logs_what_it_prints_and_ends_its_log_with_its_error(tmp_path, bod
     assert cause(log) == why
 
 
+def test_of_several_errors_in_a_log_the_last_is_the_cause(tmp_path):
+    (tmp_path / "a.log").write_text("ff: error: a try\nff: epoch 1\nff: error: what ended it,\n  in two lines\n")
+    assert cause(tmp_path / "a.log") == "what ended it, in two lines"
+
+
 def test_each_cause_is_told_once_with_its_first_job_and_log(tmp_path):
     for name, text in {
         "a": "ff: epoch 1\nff: error: no data; fetch it\n",
