@@ -85,7 +85,7 @@ def test_each_job_takes_a_gpu_of_its_own(machine, device):
     with gpus.one_gpu(device):
         assert chosen() == UUIDS[0]
     assert chosen() is None
-    holding = "import sys; from ff import gpus\ngpus.usable_gpus = lambda: sys.argv[2:]\n"
+    holding = "import sys; from ff.workflow import gpus\ngpus.usable_gpus = lambda: sys.argv[2:]\n"
     holding += (
         "gpus.tempfile.tempdir = sys.argv[1]\nwith gpus.one_gpu('auto'):\n    print('taken', flush=True); input()\n"
     )
