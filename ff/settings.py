@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ff.errors import FFError
+from ff.layout import RECIPE, RunKey
 
 DATASETS = ("MNIST", "FMNIST", "SVHN", "CIFAR10", "DIGITS")
 INPUT_SIZE = {"MNIST": 784, "FMNIST": 784, "SVHN": 3072, "CIFAR10": 3072, "DIGITS": 784}
@@ -96,14 +97,19 @@ class RunConfig:
     settings: RecipeSettings = RECIPES["ff"]
 
     @property
+    def key(self) -> RunKey:
+        """What names the run."""
+        return RunKey.of(vars(self))
+
+    @property
     def layers_name(self) -> str:
         """The resolved layers as they stand in a path: 784-200-200-10."""
-        return "-".join(map(str, self.layers))
+        return self.key.layers
 
     @property
     def name(self) -> str:
         """The run's folder below the results folder."""
-        return f"{self.dataset}/{self.layers_name}/{self.recipe}/seed{self.seed}"
+        return self.key.name
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as metrics.json holds them; `layers` written as on the command line."""
@@ -212,8 +218,7 @@ def make_run_config(
     if "layers" in rest:
         rest["layers"] = parse_layers(rest["layers"])
     config = RunConfig(**checked(RunConfig, rest, "run"))
-    # The name is a folder's, and must not be "..".
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.]*", config.recipe):
+    if not re.fullmatch(RECIPE, config.recipe):
         raise FFError(
             f"recipe name {_shown(config.recipe)} must begin with a letter, digit or '_' and go on with these or '.'"
         )

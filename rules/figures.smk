@@ -8,16 +8,9 @@ localrules:
 
 rule tables:
     input:
-        lambda wildcards: of_runs(
-            TRAIN_FILES + HARDWARE_FILES + EVALUATE_FILES + VARIANCE_FILES,
-            wildcards.collection,
-        ),
+        lambda wildcards: of_runs(RUN_FILES, wildcards.collection),
     output:
-        expand(
-            f"{RESULTS}/{{collection}}summary/{{table}}.csv",
-            table=TABLES,
-            allow_missing=True,
-        ),
+        layout.tables(RESULTS, "{collection}"),
     log:
         f"{LOGS}/tables/{{collection}}tables.log",
     benchmark:
@@ -60,14 +53,10 @@ for family in FAMILIES:
 rule page:
     input:
         lambda wildcards: figure_files(wildcards.collection),
-        expand(
-            f"{RESULTS}/{{collection}}summary/{{table}}.csv",
-            table=TABLES,
-            allow_missing=True,
-        ),
+        layout.tables(RESULTS, "{collection}"),
     output:
         report(
-            f"{RESULTS}/{{collection}}report.html",
+            layout.report(RESULTS, "{collection}"),
             caption="../workflow/report/report.rst",
             category="Report",
         ),

@@ -29,6 +29,7 @@ from ff.files import write_csv, write_json
 from ff.hardware import energy
 from ff.hardware.attribution import Attribution, power_series
 from ff.hardware.log import Attempt, number, read_log
+from ff.layout import HARDWARE_FILES, watched_folder
 from ff.phases import Phase, model_of_phases, read_phases
 from ff.stamps import COLUMN
 
@@ -222,13 +223,11 @@ def summarise_pending(logs: str | os.PathLike, results: str | os.PathLike) -> li
     """Summarise each log under `logs` whose summary under `results` is missing or older; returns those."""
     written = []
     for log in sorted(Path(logs).rglob("*.jsonl")):
-        if log.stem not in ("train", "measure"):
+        place = watched_folder(log.relative_to(logs))
+        if place is None:
             continue
-        folder = Path(results) / log.parent.relative_to(logs)
-        if log.stem == "measure":
-            folder = folder / "variance"
-        target = folder / "hardware.json"
-        table = folder / "hardware.csv"
+        folder = Path(results, place)
+        table, target = (folder / name for name in HARDWARE_FILES)
         if target.exists() and table.exists() and target.stat().st_mtime_ns >= log.stat().st_mtime_ns:
             continue
         summarise(log, folder / "phases.csv", table, target)

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ff.layout import RunKey
+
 HARDWARE_STEP = "hardware_seconds"
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 _SCORES = {"accuracy": "accuracy", "macro_f1": "f1_score", "error": "error"}
@@ -140,10 +142,10 @@ def labels(config: Mapping[str, Any]) -> dict[str, Any]:
 
     The first tag is how it learned, which its settings say: a recipe of any name may be backpropagation.
     """
-    cell = f"{config['dataset']}/{str(config['layers']).replace(',', '-')}/{config['recipe']}"
+    key = RunKey.of(config)
     method = (config.get("recipe_settings") or {}).get("method")
     tags = [method, str(config["dataset"]).lower(), str(config["recipe"])[:64]]
-    return {"name": f"{cell}/seed{config['seed']}", "group": cell[:128], "tags": [tag for tag in tags if tag]}
+    return {"name": key.name, "group": key.cell[:128], "tags": [tag for tag in tags if tag]}
 
 
 def run_id(job_type: str, metrics: Mapping[str, Any], sweep: str | None = None) -> str:

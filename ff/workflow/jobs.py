@@ -1,4 +1,4 @@
-"""What surrounds the work of the DAG's jobs: where logs lie, and errors that end in one sentence."""
+"""What surrounds the work of the DAG's jobs: a log, and errors that end in one sentence."""
 
 import contextlib
 import os
@@ -9,25 +9,6 @@ from pathlib import Path
 
 # Begins the last line of a failed job's log.
 ERROR = "ff: error: "
-
-
-def logs_folder(results: str) -> str:
-    """Where the logs of a results folder lie: `logs` for the usual `results`, otherwise inside of it.
-
-    So two results folders that one directory fills, one after the other, do not share a log.
-    """
-    return "logs" if results.rstrip("/") == "results" else f"{results.rstrip('/')}/logs"
-
-
-def hardware_log(results: str, run: str, work: str) -> str:
-    """The hardware samples of a run's `train` or `measure` job; `run` is its folder below `results`."""
-    return f"{logs_folder(results)}/hardware/{run}/{work}.jsonl"
-
-
-def train_log(results: str, grouped: bool = False) -> str:
-    """Pattern of the training logs, with the fields dataset, layers, recipe and seed."""
-    name = "group" if grouped else "seed{seed}"
-    return f"{logs_folder(results)}/train/{{dataset}}/{{layers}}/{{recipe}}/{name}.log"
 
 
 @contextlib.contextmanager

@@ -1,26 +1,15 @@
-"""What surrounds a job: its log, where logs lie, and what is said and written after a failure."""
+"""What surrounds a job: its log, and what is said and written after a failure."""
 
 import subprocess
 import sys
 
 import pytest
 
+from ff.layout import RunKey, train_log
 from ff.workflow.failures import SHOWN, after_failure, explained
-from ff.workflow.jobs import cause, hardware_log, logs_folder, train_log
+from ff.workflow.jobs import cause
 
-RUN = "DIGITS/784-20/ff/seed0"
-
-
-@pytest.mark.parametrize(
-    ("results", "logs"),
-    [("results", "logs"), ("results/", "logs"), ("other", "other/logs"), ("/disk/results/", "/disk/results/logs")],
-)
-def test_each_results_folder_has_its_own_logs(results, logs):
-    assert logs_folder(results) == logs
-    assert hardware_log(results, RUN, "train") == f"{logs}/hardware/{RUN}/train.jsonl"
-    fields = {"dataset": "DIGITS", "layers": "784-20", "recipe": "ff", "seed": 0}
-    assert train_log(results).format(**fields) == f"{logs}/train/{RUN}.log"
-    assert train_log(results, grouped=True).format(**fields) == f"{logs}/train/DIGITS/784-20/ff/group.log"
+RUN = RunKey("DIGITS", "784-20", "ff", 0)
 
 
 KILLED = "it left no error in its log"
@@ -86,11 +75,11 @@ def test_many_causes_are_counted_not_listed(tmp_path):
 
 def test_after_a_failure_only_collections_with_runs_get_tables(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "results" / RUN).mkdir(parents=True)
-    log = tmp_path / f"logs/train/{RUN}.log"
+    RUN.folder(tmp_path / "results").mkdir(parents=True)
+    log = tmp_path / train_log("results", RUN)
     log.parent.mkdir(parents=True)
     log.write_text("ff: epoch 1\nff: error: training diverged: lower the learning rate\n")
-    written = after_failure("results", {"": [RUN], "demo/": ["DIGITS/784-30/ff/seed0"]})
+    written = after_failure("results", {"": [RUN], "demo/": [RUN._replace(layers="784-30")]})
     assert "results/summary/missing.csv" in written
     assert not (tmp_path / "results/demo").exists()
     text = (tmp_path / "results/summary/missing.csv").read_text()
@@ -100,7 +89,7 @@ def test_after_a_failure_only_collections_with_runs_get_tables(tmp_path, monkeyp
 
 def test_after_a_failure_nothing_is_raised(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "results" / RUN).mkdir(parents=True)
+    RUN.folder(tmp_path / "results").mkdir(parents=True)
     (tmp_path / "results/summary").write_text("a file where a folder should be")
     assert after_failure("results", {"": [RUN]}) == []
     assert "ff: no tables of what is there" in capsys.readouterr().err

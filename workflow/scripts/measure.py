@@ -4,15 +4,15 @@ from pathlib import Path
 
 from ff.data.datasets import open_prepared
 from ff.hardware.recorder import record
+from ff.layout import RunKey, hardware_log
 from ff.measure.agreement import run_agreement
 from ff.measure.protocol import Times
 from ff.measure.run import run_measurement
-from ff.workflow.jobs import hardware_log, job
+from ff.workflow.jobs import job
 
 folder = Path(snakemake.input.model).parent
 measure = snakemake.params.measure
-run = "{dataset}/{layers}/{recipe}/seed{seed}".format(**dict(snakemake.wildcards.items()))
-log = hardware_log(snakemake.config["results"], run, "measure")
+log = hardware_log(snakemake.config["results"], RunKey.of(dict(snakemake.wildcards.items())), "measure")
 inline = snakemake.config["sidecar"] == "inline"
 with job(snakemake.log[0]), record(log, snakemake.config["hw_interval_ms"], enabled=inline):
     prepared = open_prepared(snakemake.input.data, snakemake.config["verify"])

@@ -1,14 +1,14 @@
 """Rules train and train_group: prepared data -> model, metrics, history and phase marks of a run."""
 
-from dataclasses import replace
 from pathlib import Path
 
+from ff.layout import hardware_log
 from ff.learn.run import train
 from ff.phases import process_start_s
 from ff.progress import Progress
 from ff.settings import ExecutionConfig, run_config_of
 from ff.workflow.gpus import one_gpu
-from ff.workflow.jobs import hardware_log, job
+from ff.workflow.jobs import job
 
 settings = snakemake.config
 run = run_config_of(snakemake.params.run)
@@ -24,7 +24,7 @@ execution = ExecutionConfig(
     hw_interval_ms=settings["hw_interval_ms"],
     idle_s=0 if settings["sidecar"] == "off" else settings["idle_s"],
 )
-log = hardware_log(settings["results"], replace(run, seed=seeds[0]).name, "train")
+log = hardware_log(settings["results"], run.key._replace(seed=seeds[0]), "train")
 with job(snakemake.log[0]), one_gpu(settings["device"]), Progress(run.name) as progress:
     train(
         *(run, execution, seeds),
