@@ -12,10 +12,11 @@ from ff.assess.evaluation import check_data, identify
 from ff.data.datasets import Prepared
 from ff.errors import FFError
 from ff.files import write_json
+from ff.layout import MEASURE_FOLDER, file_stem
 from ff.learn import checkpoint
 from ff.learn.inference import Inference
 from ff.learn.network import Network
-from ff.measure.devices import file_stem, why_missing
+from ff.measure.devices import why_missing
 from ff.settings import CLASS_COUNT
 
 SCHEMA = 1
@@ -79,4 +80,4 @@ def run_agreement(
         result = compare(*logits, [file_stem(name) for name in devices])
     head = {"schema": SCHEMA, "run": identify(config, meta["model"]), "devices": list(devices)}
     head |= {"available": not reasons, "reason": "; ".join(reasons) or None}
-    write_json(folder / "variance" / "agreement.json", head | result)
+    write_json(folder / MEASURE_FOLDER / "agreement.json", head | result)

@@ -21,10 +21,10 @@ import pandas as pd
 from ff import statistics
 from ff.errors import FFError
 from ff.files import read_csv, read_json, write_through
+from ff.job_log import cause
 from ff.layout import RunKey
 from ff.stamps import COLUMN, model_of, stamp_of, stamp_of_rows, why_stale
 from ff.summary.recipe_order import controls_of, place
-from ff.workflow.jobs import cause
 
 
 def _columns(names: str) -> tuple[str, ...]:

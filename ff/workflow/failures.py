@@ -5,8 +5,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from ff.job_log import cause
 from ff.layout import RunKey, logs_folder, train_log
-from ff.workflow.jobs import cause
 
 SHOWN = 10
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from ff.data.datasets import open_prepared
 from ff.hardware.recorder import record
+from ff.job_log import job
 from ff.layout import RunKey, hardware_log
 from ff.measure.agreement import run_agreement
 from ff.measure.protocol import Times
 from ff.measure.run import run_measurement
-from ff.workflow.jobs import job
 
 folder = Path(snakemake.input.model).parent
 measure = snakemake.params.measure

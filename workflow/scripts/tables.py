@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from ff.job_log import job
 from ff.layout import RunKey, train_log
 from ff.summary.tables import write_all
-from ff.workflow.jobs import job
 
 with job(snakemake.log[0]):
     write_all(

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
+from ff.job_log import job
 from ff.layout import hardware_log
 from ff.learn.run import train
 from ff.phases import process_start_s
 from ff.progress import Progress
 from ff.settings import ExecutionConfig, run_config_of
 from ff.workflow.gpus import one_gpu
-from ff.workflow.jobs import job
 
 settings = snakemake.config
 run = run_config_of(snakemake.params.run)

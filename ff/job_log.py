@@ -1,4 +1,4 @@
-"""What surrounds the work of the DAG's jobs: a log, and errors that end in one sentence."""
+"""The log of a job of the DAG: what it printed, and the error that it ends with, in one sentence."""
 
 import contextlib
 import os
@@ -6,6 +6,8 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+
+from ff.errors import FFError
 
 # Begins the last line of a failed job's log.
 ERROR = "ff: error: "
@@ -17,8 +19,6 @@ def job(log_path: str | os.PathLike) -> Iterator[None]:
 
     An FFError is said on stderr too and ends the process; any other leaves its traceback in both places.
     """
-    from ff.errors import FFError
-
     path = Path(log_path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", buffering=1) as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
