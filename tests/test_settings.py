@@ -7,17 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ff.errors import FFError
-from ff.settings import (
-    RECIPES,
-    ExecutionConfig,
-    RecipeSettings,
-    RunConfig,
-    checked,
-    make_run_config,
-    parse_layers,
-    resolve_layers,
-    run_config_of,
-)
+from ff.learn.recipes import RECIPES, RecipeSettings, make_run_config, run_config_of
+from ff.settings import ExecutionConfig, RunConfig, checked, parse_layers, resolve_layers
 
 SENTENCE_LIMIT = 700
 # What may stand in a config file or come from a sweep, sensible or not.

@@ -13,7 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from ff.data.datasets import FACTS, Part
 from ff.learn.network import Network
-from ff.settings import RecipeSettings, RunConfig
+from ff.learn.recipes import RecipeSettings
+from ff.settings import RunConfig
 
 
 def standardised(part: Part, dataset: str) -> Tensor:

@@ -27,8 +27,9 @@ from ff.assess.early_exit import (
     timed_rows,
 )
 from ff.assess.early_exit_text import verdict
-from ff.assess.evaluation import read, run_evaluation, split_of
+from ff.assess.evaluation import run_evaluation
 from ff.assess.exit_rules import KS, RULES, calibrate, exit_layers, exits_at, temperatures, tolerated_error
+from ff.assess.readings import read, split_of
 from ff.cli import main
 from ff.data.datasets import Part
 from ff.files import read_csv, read_json

@@ -18,26 +18,15 @@ from made_networks import (
 )
 from sklearn import metrics
 
+from ff.assess.distributions import goodness_groups, largest_probability, moments
 from ff.assess.early_exit import run_early_exit
-from ff.assess.evaluation import (
-    calibration_error,
-    class_scores,
-    confusion,
-    evaluate_run,
-    goodness_groups,
-    largest_probability,
-    moments,
-    predict,
-    read,
-    run_evaluation,
-    scores,
-    separation,
-    split_of,
-)
+from ff.assess.evaluation import calibration_error, class_scores, evaluate_run, run_evaluation, separation
+from ff.assess.readings import read, split_of
 from ff.data.datasets import standardise
 from ff.errors import FFError
 from ff.files import read_csv, read_json
 from ff.learn.labels import neutral_overlay, overlay
+from ff.learn.scores import confusion, predict, scores
 from ff.learn.trainer import Trainer
 from ff.measure.agreement import run_agreement
 from ff.measure.run import run_measurement

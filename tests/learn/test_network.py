@@ -13,7 +13,7 @@ from ff.learn.network import (
     readout_macs,
     training_macs,
 )
-from ff.settings import make_run_config
+from ff.learn.recipes import make_run_config
 
 SHAPES = [("MNIST", "784,13"), ("MNIST", "784,13,11,10"), ("CIFAR10", "3072,13,11,9,10")]
 

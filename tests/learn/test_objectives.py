@@ -13,7 +13,7 @@ from ff.learn.objectives import (
     symba,
     threshold,
 )
-from ff.settings import RecipeSettings
+from ff.learn.recipes import RecipeSettings
 
 SEEDS, BATCH = 3, 17
 

@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 
 from ff.data.datasets import standardise
 from ff.files import read_csv, read_json
+from ff.learn.recipes import make_run_config
 from ff.learn.resume import LOCK_NAME, STATE_NAME, discard_state, load_state, run_lock, save_state
 from ff.learn.trainer import Trainer
 from ff.phases import Phase, read_phases
-from ff.settings import make_run_config
 
 KILLS = 20
 SETTINGS = ("--dataset", "DIGITS", "--layers", "784,24,16", "--val-size", 200, "--train-batch-size", 64)

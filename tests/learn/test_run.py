@@ -14,10 +14,11 @@ from ff.data.datasets import Part, prepare
 from ff.errors import FFError
 from ff.files import read_csv, read_json
 from ff.learn import checkpoint
+from ff.learn.recipes import RECIPES, make_run_config, run_config_of
 from ff.learn.run import NOTHING, SAME, choose_device, run_folder, standing_result, train
 from ff.learn.trainer import Epoch, Trainer, history_columns
 from ff.phases import read_phases
-from ff.settings import RECIPES, ExecutionConfig, make_run_config, run_config_of
+from ff.settings import ExecutionConfig
 
 FILES = {
     "model.safetensors",
@@ -133,8 +134,8 @@ def test_what_is_reported_is_what_the_checkpoint_says(run, digits):
     folder = run()
     network, meta = checkpoint.load(folder / "model.safetensors")
     assert checkpoint.config(meta) == small()
-    from ff.assess.evaluation import predict
     from ff.data.datasets import standardise
+    from ff.learn.scores import predict
 
     found = predict(network, standardise(digits.test, digits.facts, "cpu"), batch_size=7)
     metrics = read_json(folder / "metrics.json")

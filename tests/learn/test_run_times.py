@@ -10,10 +10,11 @@ import ff.phases
 from ff.files import read_csv, read_json
 from ff.learn import checkpoint
 from ff.learn.network import Network
+from ff.learn.recipes import make_run_config
 from ff.learn.run import train
 from ff.learn.trainer import Trainer
 from ff.phases import read_phases
-from ff.settings import ExecutionConfig, make_run_config
+from ff.settings import ExecutionConfig
 from ff.stamps import model_of, stamp_of, stamp_of_rows
 
 SEEDS = [0, 7]

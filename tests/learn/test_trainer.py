@@ -10,16 +10,11 @@ from test_network import made_part
 
 from ff.data.datasets import FACTS, Part, Prepared, standardise
 from ff.errors import FFError
-from ff.learn.trainer import (
-    Adam,
-    Trainer,
-    draw_generator,
-    effective_val_size,
-    history_columns,
-    history_rows,
-    split_rows,
-)
-from ff.settings import RunConfig, make_run_config
+from ff.learn.draws import draw_generator, effective_val_size, split_rows
+from ff.learn.optimiser import Adam
+from ff.learn.recipes import make_run_config
+from ff.learn.trainer import Trainer, history_columns, history_rows
+from ff.settings import RunConfig
 
 # 1 to 4 layers, grey and colour.
 NETWORKS = [

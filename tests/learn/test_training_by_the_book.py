@@ -11,9 +11,10 @@ from test_network import made_part
 
 import ff.learn.trainer
 from ff.data.datasets import FACTS, Part, standardise
+from ff.learn.draws import split_rows
 from ff.learn.network import initial_network
-from ff.learn.trainer import Trainer, split_rows
-from ff.settings import make_run_config
+from ff.learn.recipes import make_run_config
+from ff.learn.trainer import Trainer
 
 SEEDS = [3, 8]
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from wandb_runs import CONFIG, ROOT, make_run
 
 from ff.files import read_csv, read_json
+from ff.learn.recipes import make_run_config
 from ff.learn.run import train
-from ff.settings import ExecutionConfig, make_run_config
+from ff.settings import ExecutionConfig
 from ff.tracking import names
 
 
