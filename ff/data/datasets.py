@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from ff.data.labels import clear_label_pixels
 from ff.data.registry import FACTS, Facts, data_folder, describe, find, recorded, wanted_source
 from ff.errors import FFError
 from ff.files import write_tensors
-from ff.learn.labels import clear_label_pixels
 
 if TYPE_CHECKING:
     import numpy

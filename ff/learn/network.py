@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from ff.learn.labels import label_slices
+from ff.data.labels import label_slices
 from ff.learn.lazy import torch
 
 if TYPE_CHECKING:

@@ -52,9 +52,7 @@ def resolve_recipe(
     changes |= overrides or {}
     where = f"recipe {name}"
     settings = RECIPES[base]
-    method = changes.pop("method", settings.method)
-    if method not in RULES:
-        raise FFError(f"setting 'method' ({where}) is {shown(method)}; allowed: {', '.join(RULES)}")
+    method = checked(RecipeSettings, {"method": changes.pop("method", settings.method)}, where)["method"]
     kind = RULES[method].Settings
     own = {field.name for field in dataclasses.fields(kind)}
     if method != settings.method:
