@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ff.data.datasets import FACTS
+from ff.data.datasets import DATASETS
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -52,7 +52,7 @@ def made_images(*shape: int, seed: int = 0) -> np.ndarray:
 
 def write_raw(root: Path, name: str, train: int = 40, test: int = 20) -> list[Path]:
     """Write the raw files of data set `name` below `root`; gives their paths, in the order of its facts."""
-    paths = [root / file for file in FACTS[name].files]
+    paths = [root / file for file in DATASETS[name].files]
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     if name in ("MNIST", "FMNIST"):
         for part, count in enumerate((train, test)):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from ff.data.registry import FACTS, Facts, data_folder, describe, find, recorded, wanted_source
+from ff.data.registry import DATASETS, Facts, data_folder, describe, find, recorded, wanted_source
 from ff.errors import FFError
 from ff.files import write_tensors
 from ff.learn.labels import clear_label_pixels
@@ -52,7 +52,7 @@ class Prepared(NamedTuple):
     @property
     def facts(self) -> Facts:
         """The data set's facts."""
-        return FACTS[self.name]
+        return DATASETS[self.name]
 
 
 class Images(NamedTuple):
@@ -158,7 +158,7 @@ def prepare(
     content = hashlib.sha256()
     for tensor in tensors.values():
         content.update(tensor.numpy().tobytes())
-    facts = FACTS[name]
+    facts = DATASETS[name]
     meta = {
         "dataset": name,
         "content": content.hexdigest(),
@@ -215,7 +215,7 @@ def status(name: str, data_dir: str | None = None, prepared_dir: str | os.PathLi
     it would fetch what is missing. Raw files are held against their MD5 for that, unless the prepared set is used.
     """
     folder, path = data_folder(data_dir), prepared_path(name, prepared_dir)
-    present = [file for file in FACTS[name].files if find(folder, file)]
+    present = [file for file in DATASETS[name].files if find(folder, file)]
     prepared = refused = None
     try:
         if path.exists():
@@ -229,7 +229,7 @@ def status(name: str, data_dir: str | None = None, prepared_dir: str | os.PathLi
         "dataset": name,
         "folder": str(folder),
         "files_present": present,
-        "files_missing": [file for file in FACTS[name].files if file not in present],
+        "files_missing": [file for file in DATASETS[name].files if file not in present],
         "prepared": path.exists(),
         "verified": prepared.verified if prepared is not None else False if path.exists() else None,
         "refused": refused,
@@ -237,7 +237,7 @@ def status(name: str, data_dir: str | None = None, prepared_dir: str | os.PathLi
 
 
 def _check_part(name: str, part: Part) -> None:
-    facts = FACTS[name]
+    facts = DATASETS[name]
     count = len(part.labels)
     if part.images.dtype != torch.uint8 or tuple(part.images.shape) != (count, *facts.shape) or count == 0:
         raise FFError(
@@ -269,7 +269,7 @@ def _read_official(
     name: str, folder: Path, verify: bool, download: bool, warnings: list[str], known: dict[str, Any] | None
 ) -> tuple[dict[str, Any], tuple[Part, Part]]:
     """The description of the raw files and what they hold; what is wrong with them is added to `warnings`."""
-    facts = FACTS[name]
+    facts = DATASETS[name]
     if any(find(folder, file) is None for file in facts.files):
         _fetch(name, folder, download)
     paths = [find(folder, file) for file in facts.files]
@@ -299,7 +299,7 @@ def _unofficial(name: str, folder: Path, source: dict[str, Any], verify: bool) -
 
     `source` is what `ff.data.registry.describe` says of them.
     """
-    expected = dict(zip(FACTS[name].files, FACTS[name].md5, strict=True))
+    expected = dict(zip(DATASETS[name].files, DATASETS[name].md5, strict=True))
     differing = [file for file, entry in source["source_files"].items() if entry["md5"] != expected[file]]
     unofficial = [path for file in differing if (path := find(folder, file)) is not None]
     if verify and unofficial:
@@ -313,7 +313,7 @@ def _unofficial(name: str, folder: Path, source: dict[str, Any], verify: bool) -
 
 def _fetch(name: str, folder: Path, download: bool) -> None:
     """Let torchvision fetch and unpack the official files, with its checksums and progress bar."""
-    missing = [file for file in FACTS[name].files if find(folder, file) is None]
+    missing = [file for file in DATASETS[name].files if find(folder, file) is None]
     if not download:
         return
     from ff.data.torchvision_ops import declare_missing_operators

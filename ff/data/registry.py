@@ -1,10 +1,11 @@
-"""The data sets' raw files: which they are, where they are looked for, and what a prepared set was made from.
+"""The data sets: one entry each; where their raw files are looked for, and what a prepared set was made from.
 
 Imports no torch: the workflow asks at each start whether a prepared set is still what it would make.
 """
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,27 +19,40 @@ DEFAULT_FOLDER = Path("data")
 
 
 class Facts(NamedTuple):
-    """What is fixed about a data set: the shape of an image, standardisation constants, classes, official files."""
+    """What is fixed about a data set. One that an existing reader reads needs an entry in `DATASETS` and nothing else."""
 
-    shape: tuple[int, int, int]  # C, H, W
-    mean: tuple[float, ...]  # per channel, of values in 0..1
+    reader: str  # of ff.data.readers
+    shape: tuple[int, int, int]  # of an image: C, H, W
+    train_images: int
+    test_images: int
+    mean: tuple[float, ...]  # per channel, of the training images' values in 0..1
     std: tuple[float, ...]
     classes: tuple[str, ...]
-    files: tuple[str, ...]  # below the data folder
-    md5: tuple[str, ...]  # of the files, as published with them
+    torchvision: str = ""  # the class of torchvision.datasets that fetches the files
+    files: tuple[str, ...] = ()  # below the data folder, those of the test images last
+    md5: tuple[str, ...] = ()  # of the files, as published with them
+
+    @property
+    def input_size(self) -> int:
+        """The number of values of an image, C x H x W: the first entry of a network's layers."""
+        return math.prod(self.shape)
 
 
 DIGIT_NAMES = tuple("0123456789")
 IDX_FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
 # Constants: the training set's mean and deviation as commonly used; DIGITS: computed from its training part.
-FACTS = {
+DATASETS = {
     "MNIST": Facts(
-        (1, 28, 28),
-        (0.1307,),
-        (0.3081,),
-        DIGIT_NAMES,
-        tuple(f"MNIST/raw/{name}" for name in IDX_FILES),
-        (
+        reader="idx",
+        shape=(1, 28, 28),
+        train_images=60_000,
+        test_images=10_000,
+        mean=(0.1307,),
+        std=(0.3081,),
+        classes=DIGIT_NAMES,
+        torchvision="MNIST",
+        files=tuple(f"MNIST/raw/{name}" for name in IDX_FILES),
+        md5=(
             "6bbc9ace898e44ae57da46a324031adb",
             "a25bea736e30d166cdddb491f175f624",
             "2646ac647ad5339dbf082846283269ea",
@@ -46,10 +60,13 @@ FACTS = {
         ),
     ),
     "FMNIST": Facts(
-        (1, 28, 28),
-        (0.2860,),
-        (0.3530,),
-        (
+        reader="idx",
+        shape=(1, 28, 28),
+        train_images=60_000,
+        test_images=10_000,
+        mean=(0.2860,),
+        std=(0.3530,),
+        classes=(
             "t-shirt",
             "trouser",
             "pullover",
@@ -61,8 +78,9 @@ FACTS = {
             "bag",
             "ankle boot",
         ),
-        tuple(f"FashionMNIST/raw/{name}" for name in IDX_FILES),
-        (
+        torchvision="FashionMNIST",
+        files=tuple(f"FashionMNIST/raw/{name}" for name in IDX_FILES),
+        md5=(
             "f4a8712d7a061bf5bd6d2ca38dc4d50a",
             "9018921c3c673c538a1fc5bad174d6f9",
             "8181f5470baa50b63fa0f6fddb340f0a",
@@ -70,20 +88,28 @@ FACTS = {
         ),
     ),
     "SVHN": Facts(
-        (3, 32, 32),
-        (0.4377, 0.4438, 0.4728),
-        (0.1980, 0.2010, 0.1970),
-        DIGIT_NAMES,
-        ("SVHN/train_32x32.mat", "SVHN/test_32x32.mat"),
-        ("e26dedcc434d2e4c54c9b2d4a06d8373", "eb5a983be6a315427106f1b164d9cef3"),
+        reader="mat",
+        shape=(3, 32, 32),
+        train_images=73_257,
+        test_images=26_032,
+        mean=(0.4377, 0.4438, 0.4728),
+        std=(0.1980, 0.2010, 0.1970),
+        classes=DIGIT_NAMES,
+        torchvision="SVHN",
+        files=("SVHN/train_32x32.mat", "SVHN/test_32x32.mat"),
+        md5=("e26dedcc434d2e4c54c9b2d4a06d8373", "eb5a983be6a315427106f1b164d9cef3"),
     ),
     "CIFAR10": Facts(
-        (3, 32, 32),
-        (0.4914, 0.4822, 0.4465),
-        (0.2470, 0.2435, 0.2616),
-        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-        tuple(f"cifar-10-batches-py/{n}" for n in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")),
-        (
+        reader="cifar",
+        shape=(3, 32, 32),
+        train_images=50_000,
+        test_images=10_000,
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2470, 0.2435, 0.2616),
+        classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        torchvision="CIFAR10",
+        files=tuple(f"cifar-10-batches-py/{n}" for n in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")),
+        md5=(
             "c99cafc152244af753f735de768cd75f",
             "d4bba439e000b95fd0a9bffe97cbabec",
             "54ebc095f3ab1f0389bbae665268c751",
@@ -92,7 +118,15 @@ FACTS = {
             "40351d587109b95175f43aff81a1287e",
         ),
     ),
-    "DIGITS": Facts((1, 28, 28), (0.3049,), (0.3244,), DIGIT_NAMES, (), ()),
+    "DIGITS": Facts(
+        reader="digits",
+        shape=(1, 28, 28),
+        train_images=1437,
+        test_images=360,
+        mean=(0.3049,),
+        std=(0.3244,),
+        classes=DIGIT_NAMES,
+    ),
 }
 
 
@@ -134,7 +168,7 @@ def describe(name: str, folder: Path, known: dict[str, Any] | None = None) -> di
     place = str(folder.resolve())
     earlier = known.get("source_files", {}) if known and known.get("source_folder") == place else {}
     files = {}
-    for file in FACTS[name].files:
+    for file in DATASETS[name].files:
         path = find(folder, file)
         if path is None:
             continue
@@ -160,10 +194,10 @@ def wanted_source(name: str, folder: Path, prepared: Path) -> str:
         if unchanged or unsaid:
             return known["source"]
     found = {file: entry["md5"] for file, entry in here["source_files"].items()}
-    return _source(name, dict(zip(FACTS[name].files, FACTS[name].md5, strict=True)) | found)
+    return _source(name, dict(zip(DATASETS[name].files, DATASETS[name].md5, strict=True)) | found)
 
 
 def _source(name: str, found: dict[str, str]) -> str:
-    if found == dict(zip(FACTS[name].files, FACTS[name].md5, strict=True)):
+    if found == dict(zip(DATASETS[name].files, DATASETS[name].md5, strict=True)):
         return OFFICIAL
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:12]

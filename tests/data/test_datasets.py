@@ -28,7 +28,7 @@ from scipy.io import savemat
 
 from ff.data import datasets
 from ff.data.datasets import (
-    FACTS,
+    DATASETS,
     Part,
     load_arrays,
     open_or_prepare,
@@ -41,7 +41,6 @@ from ff.data.datasets import (
 from ff.errors import FFError
 
 RAW = ("MNIST", "FMNIST", "SVHN", "CIFAR10")
-SIZES = {"MNIST": (60_000, 10_000), "FMNIST": (60_000, 10_000), "CIFAR10": (50_000, 10_000)}
 
 
 @pytest.fixture
@@ -50,7 +49,7 @@ def official(monkeypatch):
 
     def declare(name: str, paths: list[Path]) -> None:
         sums = tuple(hashlib.md5(path.read_bytes()).hexdigest() for path in paths)
-        monkeypatch.setitem(FACTS, name, FACTS[name]._replace(md5=sums))
+        monkeypatch.setitem(DATASETS, name, DATASETS[name]._replace(md5=sums))
 
     return declare
 
@@ -63,6 +62,7 @@ def test_digits_are_split_as_ever(digits):
     assert digits.content == "275f17e38cba39862bff4a70e8130461273a681ae89bc2f84904cfe0aee7d751"
     assert tuple(digits.train.images.shape) == (1437, 1, 28, 28)
     assert tuple(digits.test.images.shape) == (360, 1, 28, 28)
+    assert (digits.facts.train_images, digits.facts.test_images) == (1437, 360)
     assert torch.bincount(digits.train.labels.int(), minlength=10).min() > 100
     assert torch.bincount(digits.test.labels.int(), minlength=10).min() > 20
 
@@ -88,13 +88,13 @@ def test_every_digit_is_in_one_part():
 
 def test_the_facts_of_digits_are_those_of_its_training_part(digits):
     values = digits.train.images.double() / 255
-    assert values.mean().item() == pytest.approx(FACTS["DIGITS"].mean[0], abs=5e-5)
-    assert values.std().item() == pytest.approx(FACTS["DIGITS"].std[0], abs=5e-5)
+    assert values.mean().item() == pytest.approx(DATASETS["DIGITS"].mean[0], abs=5e-5)
+    assert values.std().item() == pytest.approx(DATASETS["DIGITS"].std[0], abs=5e-5)
 
 
 def test_the_facts_of_the_real_sets_are_the_constants_in_common_use():
     """As in torchvision's and PyTorch's examples, of the training images."""
-    assert {name: (FACTS[name].mean, FACTS[name].std) for name in RAW} == {
+    assert {name: (DATASETS[name].mean, DATASETS[name].std) for name in RAW} == {
         "MNIST": ((0.1307,), (0.3081,)),
         "FMNIST": ((0.2860,), (0.3530,)),
         "SVHN": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
@@ -102,17 +102,30 @@ def test_the_facts_of_the_real_sets_are_the_constants_in_common_use():
     }
 
 
+def test_the_sizes_of_the_real_sets_are_the_published_ones():
+    """LeCun et al. 1998, Xiao et al. 2017, Netzer et al. 2011 (without `extra`), Krizhevsky 2009."""
+    assert {
+        name: (DATASETS[name].train_images, DATASETS[name].test_images, DATASETS[name].input_size) for name in RAW
+    } == {
+        "MNIST": (60_000, 10_000, 784),
+        "FMNIST": (60_000, 10_000, 784),
+        "SVHN": (73_257, 26_032, 3072),
+        "CIFAR10": (50_000, 10_000, 3072),
+    }
+
+
 @pytest.mark.parametrize(("name", "tolerance"), [("MNIST", 5e-4), ("FMNIST", 5e-4), ("CIFAR10", 1e-3)])
 def test_the_facts_of_the_real_sets(real_data, tmp_path, name, tolerance):
     # The CIFAR10 at hand is in part rebuilt from JPEG.
     prepared = prepare(name, str(real_data), tmp_path, verify=name != "CIFAR10", download=False)
-    assert (len(prepared.train.labels), len(prepared.test.labels)) == SIZES[name]
+    facts = DATASETS[name]
+    assert (len(prepared.train.labels), len(prepared.test.labels)) == (facts.train_images, facts.test_images)
     assert torch.bincount(prepared.test.labels.int()).tolist() == pytest.approx([1000] * 10, rel=0.15)
     values = prepared.train.images.transpose(0, 1).flatten(1)
     for channel, pixels in enumerate(values):
         pixels = pixels.double() / 255
-        assert pixels.mean().item() == pytest.approx(FACTS[name].mean[channel], abs=tolerance)
-        assert pixels.std().item() == pytest.approx(FACTS[name].std[channel], abs=tolerance)
+        assert pixels.mean().item() == pytest.approx(DATASETS[name].mean[channel], abs=tolerance)
+        assert pixels.std().item() == pytest.approx(DATASETS[name].std[channel], abs=tolerance)
 
 
 def test_the_real_svhn_reads_as_digits(real_data, tmp_path):
@@ -130,7 +143,7 @@ def test_the_real_svhn_reads_as_digits(real_data, tmp_path):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", ["MNIST", "CIFAR10"])
 def test_standardised_images_are_those_of_the_plain_formula_without_label_pixels(name, dtype):
-    facts = FACTS[name]
+    facts = DATASETS[name]
     part = Part(torch.from_numpy(made_images(6, *facts.shape)), torch.arange(6, dtype=torch.uint8))
     images = standardise(part, facts, "cpu", dtype)
     expected = textbook.neutral(textbook.standardised(part, name), facts.shape[0], 0.0)
@@ -313,7 +326,7 @@ def test_missing_files_give_one_sentence_with_all_that_helps(name, verify, tmp_p
         prepare(name, str(tmp_path), tmp_path / "prepared", verify=verify, download=False)
     message = str(raised.value)
     assert "\n" not in message
-    for part in (name, str(tmp_path), *FACTS[name].files, "--data-dir", "FF_DATA_DIR", "snakemake --cores 1 demo"):
+    for part in (name, str(tmp_path), *DATASETS[name].files, "--data-dir", "FF_DATA_DIR", "snakemake --cores 1 demo"):
         assert part in message
     assert not (tmp_path / "prepared").exists()
 
@@ -383,7 +396,7 @@ def test_status_says_what_is_there(tmp_path, prepared_dir):
     paths = write_raw(tmp_path, "CIFAR10")
     paths[2].unlink()
     found = status("CIFAR10", str(tmp_path), tmp_path / "prepared")
-    assert found["files_missing"] == [FACTS["CIFAR10"].files[2]]
+    assert found["files_missing"] == [DATASETS["CIFAR10"].files[2]]
     assert len(found["files_present"]) == 5
     assert (found["prepared"], found["verified"]) == (False, None)
     found = status("DIGITS", str(tmp_path), prepared_dir)
@@ -413,7 +426,7 @@ def test_cut_files_are_one_sentence(name, cut, tmp_path):
 def test_noise_in_the_place_of_files_is_one_sentence(tmp_path_factory, noise):
     root = tmp_path_factory.getbasetemp() / "noise"
     for name in ("MNIST", "SVHN", "CIFAR10"):
-        for file in FACTS[name].files:
+        for file in DATASETS[name].files:
             (root / file).parent.mkdir(parents=True, exist_ok=True)
             (root / file).write_bytes(noise)
         with pytest.raises(FFError):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from ff.data import registry as raw_data
 from ff.data.datasets import open_or_prepare, prepare, prepared_path, why_outdated
-from ff.data.registry import FACTS, OFFICIAL, data_folder, describe, recorded, wanted_source
+from ff.data.registry import DATASETS, OFFICIAL, data_folder, describe, recorded, wanted_source
 from ff.errors import FFError
 from ff.files import read_about, write_tensors
 
@@ -28,7 +28,7 @@ def place(tmp_path, monkeypatch):
         images.write_bytes(idx(made_images(40, 28, 28, seed=len(name))))
         if name == "one":
             sums = tuple(hashlib.md5(path.read_bytes()).hexdigest() for path in paths)
-            monkeypatch.setitem(FACTS, "MNIST", FACTS["MNIST"]._replace(md5=sums))
+            monkeypatch.setitem(DATASETS, "MNIST", DATASETS["MNIST"]._replace(md5=sums))
     return tmp_path
 
 
@@ -67,7 +67,7 @@ def test_a_prepared_set_records_where_it_came_from(place):
     about = read_about(prepared_path("MNIST", "prepared"))
     assert about["source_folder"] == str(place / "other")
     assert {file: entry["md5"] for file, entry in about["source_files"].items()} == {
-        file: hashlib.md5((place / "other" / file).read_bytes()).hexdigest() for file in FACTS["MNIST"].files
+        file: hashlib.md5((place / "other" / file).read_bytes()).hexdigest() for file in DATASETS["MNIST"].files
     }
     assert about["source"] != OFFICIAL
     prepare("MNIST", "one", "prepared", verify=True, download=False)
@@ -79,7 +79,7 @@ def test_another_folder_is_honoured_both_ways(place):
     assert contents["one"] != contents["other"]
     for name in ("one", "other"):
         # As in two archives that were unpacked with the times of their files.
-        for file in FACTS["MNIST"].files:
+        for file in DATASETS["MNIST"].files:
             os.utime(place / name / file, (1_000_000_000, 1_000_000_000))
     for name in ("one", "other", "one"):
         assert opened(name).content == contents[name]
@@ -108,7 +108,7 @@ def test_an_equal_copy_is_the_same_source(place):
 @pytest.mark.parametrize("part", range(4))
 def test_a_changed_file_is_another_source(place, part):
     before = opened("other").content
-    path = place / "other" / FACTS["MNIST"].files[part]
+    path = place / "other" / DATASETS["MNIST"].files[part]
     data = bytearray(path.read_bytes())
     data[-1] = data[-1] ^ 1
     path.write_bytes(data)
@@ -132,9 +132,9 @@ def test_files_that_have_not_changed_are_not_read_again(place, monkeypatch):
     monkeypatch.setattr(raw_data, "md5_of", lambda path: read.append(path) or "0" * 32)
     opened("other")
     assert read == []
-    os.utime(place / "other" / FACTS["MNIST"].files[1])
+    os.utime(place / "other" / DATASETS["MNIST"].files[1])
     wanted_source("MNIST", Path("other"), prepared_path("MNIST", "prepared"))
-    assert read == [Path("other") / FACTS["MNIST"].files[1]]
+    assert read == [Path("other") / DATASETS["MNIST"].files[1]]
 
 
 # -- verify ----
@@ -252,4 +252,4 @@ def test_a_set_of_an_earlier_version_that_is_verified_will_do(place):
     ],
 )
 def test_the_constants_of_the_published_sets(name, mean, std):
-    assert (FACTS[name].mean, FACTS[name].std) == (mean, std)
+    assert (DATASETS[name].mean, DATASETS[name].std) == (mean, std)

@@ -8,7 +8,7 @@ import textbook
 import torch
 from test_network import made_part
 
-from ff.data.datasets import FACTS, Part, Prepared, standardise
+from ff.data.datasets import DATASETS, Part, Prepared, standardise
 from ff.errors import FFError
 from ff.learn.trainer import (
     Adam,
@@ -46,8 +46,8 @@ class Made:
             {"dataset": dataset, "layers": layers, "precision": "float64", "val_size": 4} | values
         )
         part = made_part(dataset, 40)
-        self.channels = FACTS[dataset].shape[0]
-        self.trainer = Trainer(self.config, seeds, standardise(part, FACTS[dataset], "cpu", torch.float64))
+        self.channels = DATASETS[dataset].shape[0]
+        self.trainer = Trainer(self.config, seeds, standardise(part, DATASETS[dataset], "cpu", torch.float64))
         self.plain, self.labels = textbook.standardised(part, dataset), part.labels.long()
         self.rows = self.trainer.split.train[:, :BATCH]
         self.network = self.trainer.state.network

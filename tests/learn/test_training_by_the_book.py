@@ -10,7 +10,7 @@ from scipy.stats import chisquare
 from test_network import made_part
 
 import ff.learn.trainer
-from ff.data.datasets import FACTS, Part, standardise
+from ff.data.datasets import DATASETS, Part, standardise
 from ff.learn.network import initial_network
 from ff.learn.trainer import Trainer, split_rows
 from ff.settings import make_run_config
@@ -25,7 +25,7 @@ class Watched:
         self.config = make_run_config({"precision": "float64", "train_batch_size": 16, "test_batch_size": 10} | values)[
             0
         ]
-        facts = FACTS[self.config.dataset]
+        facts = DATASETS[self.config.dataset]
         self.trainer = Trainer(self.config, seeds, standardise(part, facts, "cpu", torch.float64))
         # Rows [S, B] and, where the phase has them, wrong labels [S, B] of each mini-batch.
         self.batches: dict[tuple[str, int], list[list[torch.Tensor | None]]] = defaultdict(list)
@@ -87,7 +87,7 @@ def test_a_training_is_what_plain_code_makes_of_the_same_mini_batches(case, digi
     part = cut(digits.train, 100) if dataset == "DIGITS" else made_part(dataset, 100)
     watched = Watched(part, SEEDS, monkeypatch, **values).train()
     trainer, config = watched.trainer, watched.config
-    first = initial_network(config, SEEDS, FACTS[dataset].shape[0])
+    first = initial_network(config, SEEDS, DATASETS[dataset].shape[0])
     plain, labels = textbook.standardised(part, dataset), part.labels.long()
     split = split_rows(100, 33, SEEDS)
     for index in range(len(SEEDS)):
