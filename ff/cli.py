@@ -183,7 +183,7 @@ def _prepare(args: argparse.Namespace) -> int:
         raise FFError(f"unknown data set {unknown[0]!r}; known: {', '.join(DATASETS)}")
     values, _ = settings_of(args, (ExecutionConfig,))
     execution = execution_of(values)
-    from ff.data.datasets import prepare, prepared_path
+    from ff.data.prepared import prepare, prepared_path
 
     for name in args.datasets:
         prepared = prepare(name, execution.data_dir, execution.prepared_dir, execution.verify, execution.download)
@@ -242,7 +242,7 @@ def _several(axis: str, value: Any) -> bool:
 
 def _opened_runs(args: argparse.Namespace, execution: ExecutionConfig):
     """Each run folder of the command line with its checkpoint's config and opened data set."""
-    from ff.data.datasets import open_or_prepare
+    from ff.data.prepared import open_or_prepare
     from ff.learn import checkpoint
 
     for folder in args.runs:

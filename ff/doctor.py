@@ -18,8 +18,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ff.data.registry import DATASETS
 from ff.errors import FFError
-from ff.settings import DATASETS
 from ff.tracking.session import resolve_access, unreachable, within
 
 CHECK_S = 30.0
@@ -237,23 +237,22 @@ def sensor_row(source: Any) -> tuple[Row, list[str]]:
 
 def check_dataset(name: str, data_dir: str | None = None) -> list[Row]:
     """Whether the files of a data set are there, and whether a training would take them: its own checks are made."""
-    from ff.data import datasets
+    from ff.data.prepared import status
 
-    found = datasets.status(name, data_dir)
-    if found["refused"]:
-        text, _, advice = found["refused"].removeprefix(f"{name}: ").partition("; ")
+    found = status(name, data_dir)
+    if found.refused:
+        text, _, advice = found.refused.removeprefix(f"{name}: ").partition("; ")
         return [Row(name, "warn", f"training refuses it: {text}", advice)]
-    if found["prepared"]:
+    if found.prepared:
         return [Row(name, "ok", "prepared, verified")]
-    if found["files_missing"]:
-        absent = len(found["files_missing"])
-        text = f"{absent} of {absent + len(found['files_present'])} files are not in {found['folder']}"
+    if found.missing:
+        text = f"{len(found.missing)} of {len(DATASETS[name].files)} files are not in {found.folder}"
         return [Row(name, "warn", text, f"ff prepare {name} (downloads), or --data-dir; DIGITS needs no files")]
     if name == "DIGITS":
         if not importlib.util.find_spec("sklearn"):
             return [Row(name, "warn", "scikit-learn, which has it, is not installed", "pip install scikit-learn")]
         return [Row(name, "ok", "bundled")]
-    return [Row(name, "ok", f"the official files are in {found['folder']}, not prepared")]
+    return [Row(name, "ok", f"the official files are in {found.folder}, not prepared")]
 
 
 def check_disk(folder: str | os.PathLike = ".") -> list[Row]:

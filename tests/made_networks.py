@@ -5,7 +5,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ff.data.datasets import DATASETS, Part, Prepared, standardise
+from ff.data.images import Part, standardise
+from ff.data.prepared import Prepared
+from ff.data.registry import DATASETS
 from ff.learn import checkpoint
 from ff.learn.network import Network, initial_network
 from ff.learn.trainer import Trainer

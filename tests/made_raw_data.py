@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ff.data.datasets import DATASETS
+from ff.data.registry import DATASETS
 
 
 def idx(array: np.ndarray) -> bytes:

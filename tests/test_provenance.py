@@ -26,8 +26,8 @@ def reached(*entries, **options):
     [
         (
             "train",
-            "learn/run learn/trainer learn/network learn/labels learn/objectives data/datasets data/registry "
-            "assess/evaluation learn/checkpoint phases learn/resume files errors provenance settings "
+            "learn/run learn/trainer learn/network learn/labels learn/objectives data/prepared data/images "
+            "data/registry assess/evaluation learn/checkpoint phases learn/resume files errors provenance settings "
             "learn/devices data/torchvision_ops workflow/jobs hardware/machine __init__ hardware/__init__",
             "cli doctor summary/tables statistics summary/report assess/early_exit learn/inference "
             "workflow/grid workflow/failures progress workflow/gpus hardware/recorder hardware/summary "
@@ -35,7 +35,7 @@ def reached(*entries, **options):
         ),
         (
             "evaluate",
-            "assess/evaluation learn/network learn/checkpoint data/datasets learn/trainer learn/devices",
+            "assess/evaluation learn/network learn/checkpoint data/prepared learn/trainer learn/devices",
             "learn/run assess/early_exit summary/tables learn/inference",
         ),
         (
@@ -50,7 +50,7 @@ def reached(*entries, **options):
         ),
         (
             "prepare",
-            "data/datasets data/registry data/torchvision_ops files",
+            "data/prepared data/readers data/download data/unpickler data/registry data/torchvision_ops files",
             "learn/trainer learn/network learn/run assess/evaluation",
         ),
         (

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ff.data.datasets import DATASETS, Part
+from ff.data.images import Part
+from ff.data.registry import DATASETS
 from ff.learn.network import Network
 from ff.settings import RecipeSettings, RunConfig
 

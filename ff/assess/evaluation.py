@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ff.data.datasets import Facts, Images, Part, Prepared, standardise
+from ff.data.images import Images, Part, standardise
+from ff.data.prepared import Prepared
+from ff.data.registry import Facts
 from ff.errors import FFError
 from ff.files import write_csv, write_json
 from ff.learn import checkpoint

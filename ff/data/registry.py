@@ -1,27 +1,17 @@
-"""The data sets: one entry each; where their raw files are looked for, and what a prepared set was made from.
+"""The data sets, one entry each; whatever depends on which there are is derived from it.
 
-Imports no torch: the workflow asks at each start whether a prepared set is still what it would make.
+A data set whose files an existing reader reads needs its entry here and nothing else. Imports no torch: command line,
+workflow and schemas read it at their start.
 """
 
-import hashlib
-import json
 import math
-import os
-from pathlib import Path
-from typing import Any, NamedTuple
-
-from ff.errors import FFError
-from ff.files import read_about
-
-# What a prepared set is made from where each of its files is the official one.
-OFFICIAL = "official"
-DEFAULT_FOLDER = Path("data")
+from typing import NamedTuple
 
 
 class Facts(NamedTuple):
-    """What is fixed about a data set. One that an existing reader reads needs an entry in `DATASETS` and nothing else."""
+    """What is fixed about a data set."""
 
-    reader: str  # of ff.data.readers
+    reader: str  # its name in ff.data.readers
     shape: tuple[int, int, int]  # of an image: C, H, W
     train_images: int
     test_images: int
@@ -128,76 +118,3 @@ DATASETS = {
         classes=DIGIT_NAMES,
     ),
 }
-
-
-def data_folder(command_line: str | None = None, configured: str | None = None) -> Path:
-    """The torchvision-style data root: the command line's, else FF_DATA_DIR, else a config file's, else `data`."""
-    return Path(command_line or os.environ.get("FF_DATA_DIR") or configured or DEFAULT_FOLDER)
-
-
-def find(folder: Path, file: str) -> Path | None:
-    """`file` below `folder`; SVHN's files may also lie in `folder` itself, where torchvision puts them by default."""
-    for path in (folder / file, folder / Path(file).name):
-        if path.is_file():
-            return path
-    return None
-
-
-def md5_of(path: Path) -> str:
-    """The MD5 of a file, which the official ones are published with."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def recorded(path: Path) -> dict[str, Any] | None:
-    """What a prepared set says of itself; None where there is none, or one that cannot be read."""
-    try:
-        about = read_about(path)
-    except FFError:
-        return None
-    # Earlier versions did not record the source; what they call verified is made from the official files.
-    return about | ({"source": OFFICIAL} if about.get("verified") and "source" not in about else {})
-
-
-def describe(name: str, folder: Path, known: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The raw files of data set `name` below `folder`, as the prepared set that is made from them records them.
-
-    {source, source_folder, source_files: {file: {md5, bytes, modified_ns}}}: `source` is OFFICIAL or a hash of the
-    MD5s. Files that have not changed since the description `known` are not read again.
-    """
-    place = str(folder.resolve())
-    earlier = known.get("source_files", {}) if known and known.get("source_folder") == place else {}
-    files = {}
-    for file in DATASETS[name].files:
-        path = find(folder, file)
-        if path is None:
-            continue
-        stat = path.stat()
-        same = {"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
-        before = earlier.get(file, {})
-        files[file] = before if before.items() >= same.items() else {"md5": md5_of(path), **same}
-    found = {file: entry["md5"] for file, entry in files.items()}
-    return {"source": _source(name, found), "source_folder": place, "source_files": files}
-
-
-def wanted_source(name: str, folder: Path, prepared: Path) -> str:
-    """The `source` that the prepared set of `name` must have to be one made from the files below `folder`.
-
-    Files that are missing there would be fetched, so they count as official. Where `folder` is the default `data`
-    and holds none of them, nobody has said where the data is: what is prepared will do.
-    """
-    known = recorded(prepared)
-    here = describe(name, folder, known)
-    if known is not None and "source" in known:
-        unchanged = all(here[key] == known.get(key) for key in ("source_folder", "source_files"))
-        unsaid = folder == DEFAULT_FOLDER and not here["source_files"]
-        if unchanged or unsaid:
-            return known["source"]
-    found = {file: entry["md5"] for file, entry in here["source_files"].items()}
-    return _source(name, dict(zip(DATASETS[name].files, DATASETS[name].md5, strict=True)) | found)
-
-
-def _source(name: str, found: dict[str, str]) -> str:
-    if found == dict(zip(DATASETS[name].files, DATASETS[name].md5, strict=True)):
-        return OFFICIAL
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:12]

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ff.data.datasets import Images
+from ff.data.images import Images
 from ff.errors import FFError
 from ff.learn.labels import hard_wrong_labels, label_offsets, uniform_wrong_labels
 from ff.learn.network import Network, initial_network, matmul

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ff.assess.evaluation import check_data, identify
-from ff.data.datasets import Prepared
+from ff.data.prepared import Prepared
 from ff.errors import FFError
 from ff.files import write_json
 from ff.learn import checkpoint

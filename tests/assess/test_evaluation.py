@@ -34,7 +34,7 @@ from ff.assess.evaluation import (
     separation,
     split_of,
 )
-from ff.data.datasets import standardise
+from ff.data.images import standardise
 from ff.errors import FFError
 from ff.files import read_csv, read_json
 from ff.learn.labels import neutral_overlay, overlay

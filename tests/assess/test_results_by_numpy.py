@@ -13,7 +13,7 @@ from made_networks import made_config, made_network, made_prepared
 from sklearn import metrics as sklearn_metrics
 
 from ff.assess.evaluation import goodness_groups, read, run_evaluation
-from ff.data.datasets import Prepared
+from ff.data.prepared import Prepared
 from ff.files import read_csv, read_json
 from ff.learn import checkpoint
 from ff.learn.run import train

@@ -26,18 +26,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from scipy.io import savemat
 
-from ff.data import datasets
-from ff.data.datasets import (
-    DATASETS,
-    Part,
-    load_arrays,
-    open_or_prepare,
-    open_prepared,
-    prepare,
-    read_digits,
-    standardise,
-    status,
-)
+from ff.data import unpickler
+from ff.data.images import Part, standardise
+from ff.data.prepared import open_or_prepare, open_prepared, prepare, status
+from ff.data.readers import read_digits
+from ff.data.registry import DATASETS
+from ff.data.unpickler import load_arrays
 from ff.errors import FFError
 
 RAW = ("MNIST", "FMNIST", "SVHN", "CIFAR10")
@@ -176,7 +170,7 @@ def test_an_opened_set_is_mapped_not_read(tmp_path, warm):
     )
     code = """
 import resource, sys, torch, safetensors.torch
-from ff.data.datasets import open_prepared
+from ff.data.prepared import open_prepared
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 prepared = open_prepared(sys.argv[1])
 grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -320,8 +314,7 @@ def test_a_wrong_checksum_is_refused_by_the_files_name_and_accepted_on_request(n
 
 @pytest.mark.parametrize("verify", [True, False])
 @pytest.mark.parametrize("name", RAW)
-def test_missing_files_give_one_sentence_with_all_that_helps(name, verify, tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "_fetch", lambda *_: None)
+def test_missing_files_give_one_sentence_with_all_that_helps(name, verify, tmp_path):
     with pytest.raises(FFError) as raised:
         prepare(name, str(tmp_path), tmp_path / "prepared", verify=verify, download=False)
     message = str(raised.value)
@@ -396,11 +389,10 @@ def test_status_says_what_is_there(tmp_path, prepared_dir):
     paths = write_raw(tmp_path, "CIFAR10")
     paths[2].unlink()
     found = status("CIFAR10", str(tmp_path), tmp_path / "prepared")
-    assert found["files_missing"] == [DATASETS["CIFAR10"].files[2]]
-    assert len(found["files_present"]) == 5
-    assert (found["prepared"], found["verified"]) == (False, None)
+    assert found.missing == [DATASETS["CIFAR10"].files[2]]
+    assert (found.folder, found.prepared, found.refused is None) == (tmp_path, False, False)
     found = status("DIGITS", str(tmp_path), prepared_dir)
-    assert (found["prepared"], found["verified"]) == (True, True)
+    assert (found.missing, found.prepared, found.refused) == ([], True, None)
 
 
 # -- damaged raw files ----
@@ -574,11 +566,11 @@ HOSTILE = {
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_pickles_are_refused_and_do_nothing(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    before = {name: dict(vars(thing)) for name, thing in vars(datasets).items() if isinstance(thing, type)}
+    before = {name: dict(vars(thing)) for name, thing in vars(unpickler).items() if isinstance(thing, type)}
     with pytest.raises(FFError, match="batch_9"):
         load_arrays(HOSTILE[kind], "batch_9")
     assert list(tmp_path.iterdir()) == []
-    assert {name: dict(vars(thing)) for name, thing in vars(datasets).items() if isinstance(thing, type)} == before
+    assert {name: dict(vars(thing)) for name, thing in vars(unpickler).items() if isinstance(thing, type)} == before
 
 
 def test_the_hostile_pickles_would_work_with_the_plain_unpickler(tmp_path, monkeypatch):
@@ -603,7 +595,7 @@ def test_pickles_that_ask_for_too_much_memory_are_refused(bomb, warm, tmp_path):
     (tmp_path / "bomb").write_bytes(bomb)
     code = """
 import resource
-from ff.data.datasets import load_arrays
+from ff.data.unpickler import load_arrays
 from ff.errors import FFError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30, 8 * 2**30))

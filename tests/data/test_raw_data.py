@@ -12,9 +12,10 @@ import pytest
 from made_raw_data import idx, made_images, write_raw
 from safetensors.torch import load_file, save_file
 
-from ff.data import registry as raw_data
-from ff.data.datasets import open_or_prepare, prepare, prepared_path, why_outdated
-from ff.data.registry import DATASETS, OFFICIAL, data_folder, describe, recorded, wanted_source
+from ff.data import raw_files
+from ff.data.prepared import open_or_prepare, prepare, prepared_path, why_outdated
+from ff.data.raw_files import OFFICIAL, data_folder, describe, recorded, wanted_source
+from ff.data.registry import DATASETS
 from ff.errors import FFError
 from ff.files import read_about, write_tensors
 
@@ -55,7 +56,7 @@ def test_the_command_line_wins_over_the_environment_over_a_file_over_the_default
 
 
 def test_torch_is_not_imported_to_ask_what_a_set_was_made_from():
-    code = "import sys, ff.data.registry; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    code = "import sys, ff.data.raw_files; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
 
 
@@ -129,7 +130,7 @@ def test_official_files_that_are_gone_are_no_reason_to_fetch_them_again(place):
 def test_files_that_have_not_changed_are_not_read_again(place, monkeypatch):
     opened("other")
     read = []
-    monkeypatch.setattr(raw_data, "md5_of", lambda path: read.append(path) or "0" * 32)
+    monkeypatch.setattr(raw_files, "md5_of", lambda path: read.append(path) or "0" * 32)
     opened("other")
     assert read == []
     os.utime(place / "other" / DATASETS["MNIST"].files[1])

@@ -4,7 +4,8 @@ import pytest
 import textbook
 import torch
 
-from ff.data.datasets import DATASETS, Images, Part, standardise
+from ff.data.images import Images, Part, standardise
+from ff.data.registry import DATASETS
 from ff.learn.network import (
     Network,
     head_macs,

@@ -8,7 +8,9 @@ import textbook
 import torch
 from test_network import made_part
 
-from ff.data.datasets import DATASETS, Part, Prepared, standardise
+from ff.data.images import Part, standardise
+from ff.data.prepared import Prepared
+from ff.data.registry import DATASETS
 from ff.errors import FFError
 from ff.learn.trainer import (
     Adam,

@@ -10,7 +10,8 @@ from scipy.stats import chisquare
 from test_network import made_part
 
 import ff.learn.trainer
-from ff.data.datasets import DATASETS, Part, standardise
+from ff.data.images import Part, standardise
+from ff.data.registry import DATASETS
 from ff.learn.network import initial_network
 from ff.learn.trainer import Trainer, split_rows
 from ff.settings import make_run_config
