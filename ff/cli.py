@@ -25,8 +25,9 @@ from ff.arguments import (
     options_of_file,
     settings_of,
 )
+from ff.data.registry import DATASETS
 from ff.errors import FFError
-from ff.settings import DATASETS, ExecutionConfig, RecipeSettings, RunConfig, make_run_config
+from ff.settings import ExecutionConfig, RecipeSettings, RunConfig, make_run_config
 
 AXES = ("dataset", "layers", "recipe", "seed")
 

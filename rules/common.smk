@@ -22,7 +22,8 @@ if (ROOT / "ff").is_dir():
         os.environ.update(PYTHONPATH=os.pathsep.join([str(ROOT), *others]))
 
 from ff import provenance
-from ff.settings import DATASETS, RECIPES
+from ff.data.registry import DATASETS
+from ff.settings import RECIPES
 from ff.errors import FFError
 from ff.workflow.failures import after_failure, explained
 from ff.summary.figures import FAMILIES, FIGURES

@@ -16,6 +16,7 @@ import torch
 
 from ff import doctor
 from ff.data.prepared import open_or_prepare, prepare
+from ff.data.registry import DATASETS
 from ff.doctor import Row
 from ff.errors import FFError
 from ff.files import write_text
@@ -280,8 +281,9 @@ def test_absent_data_sets_name_the_command(tmp_path):
 
 
 def test_digits_need_the_package_that_has_them(monkeypatch):
-    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda _: None)
-    assert doctor.check_dataset("DIGITS")[0].state == "warn"
+    monkeypatch.setitem(DATASETS, "DIGITS", DATASETS["DIGITS"]._replace(package="no-such-package"))
+    [row] = doctor.check_dataset("DIGITS")
+    assert (row.state, row.advice) == ("warn", "pip install no-such-package")
 
 
 def test_a_prepared_set_is_opened_as_a_training_would(tmp_path):

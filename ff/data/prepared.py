@@ -218,6 +218,9 @@ def _read_raw(
         return source, reader.read([path for file in files if (path := find(folder, file))]), warnings
     except FFError:
         raise
+    except ImportError as error:
+        advice = "pip install -c constraints.txt -e ."
+        raise FFError(f"{name} cannot be read here ({error}); install what ff needs with: {advice}") from error
     except Exception as error:
         # Damaged files make the libraries that read them fail in any way (assert, struct, zlib, their own types).
         why = in_one_line(error)

@@ -18,9 +18,10 @@ class Facts(NamedTuple):
     mean: tuple[float, ...]  # per channel, of the training images' values in 0..1
     std: tuple[float, ...]
     classes: tuple[str, ...]
-    torchvision: str = ""  # the class of torchvision.datasets that fetches the files
     files: tuple[str, ...] = ()  # below the data folder, those of the test images last
     md5: tuple[str, ...] = ()  # of the files, as published with them
+    torchvision: str = ""  # the class of torchvision.datasets that fetches the files
+    package: str = ""  # the Python package that has the images where there are no files
 
     @property
     def input_size(self) -> int:
@@ -40,7 +41,6 @@ DATASETS = {
         mean=(0.1307,),
         std=(0.3081,),
         classes=DIGIT_NAMES,
-        torchvision="MNIST",
         files=tuple(f"MNIST/raw/{name}" for name in IDX_FILES),
         md5=(
             "6bbc9ace898e44ae57da46a324031adb",
@@ -48,6 +48,7 @@ DATASETS = {
             "2646ac647ad5339dbf082846283269ea",
             "27ae3e4e09519cfbb04c329615203637",
         ),
+        torchvision="MNIST",
     ),
     "FMNIST": Facts(
         reader="idx",
@@ -68,7 +69,6 @@ DATASETS = {
             "bag",
             "ankle boot",
         ),
-        torchvision="FashionMNIST",
         files=tuple(f"FashionMNIST/raw/{name}" for name in IDX_FILES),
         md5=(
             "f4a8712d7a061bf5bd6d2ca38dc4d50a",
@@ -76,6 +76,7 @@ DATASETS = {
             "8181f5470baa50b63fa0f6fddb340f0a",
             "15d484375f8d13e6eb1aabb0c3f46965",
         ),
+        torchvision="FashionMNIST",
     ),
     "SVHN": Facts(
         reader="mat",
@@ -85,9 +86,9 @@ DATASETS = {
         mean=(0.4377, 0.4438, 0.4728),
         std=(0.1980, 0.2010, 0.1970),
         classes=DIGIT_NAMES,
-        torchvision="SVHN",
         files=("SVHN/train_32x32.mat", "SVHN/test_32x32.mat"),
         md5=("e26dedcc434d2e4c54c9b2d4a06d8373", "eb5a983be6a315427106f1b164d9cef3"),
+        torchvision="SVHN",
     ),
     "CIFAR10": Facts(
         reader="cifar",
@@ -97,7 +98,6 @@ DATASETS = {
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2470, 0.2435, 0.2616),
         classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-        torchvision="CIFAR10",
         files=tuple(f"cifar-10-batches-py/{n}" for n in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")),
         md5=(
             "c99cafc152244af753f735de768cd75f",
@@ -107,6 +107,7 @@ DATASETS = {
             "482c414d41f54cd18b22e5b47cb7c3cb",
             "40351d587109b95175f43aff81a1287e",
         ),
+        torchvision="CIFAR10",
     ),
     "DIGITS": Facts(
         reader="digits",
@@ -116,5 +117,6 @@ DATASETS = {
         mean=(0.3049,),
         std=(0.3244,),
         classes=DIGIT_NAMES,
+        package="scikit-learn",
     ),
 }
