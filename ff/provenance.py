@@ -86,11 +86,12 @@ def _scanned(path: Path, package: Path) -> tuple[bytes, set[str]]:
     starts = [0]
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
-    imported, docstrings = set(), []
+    imported: set[str] = set()
+    docstrings = []
     for node in _statements(ast.parse(source)):
         if isinstance(node, ast.Expr):
-            first, last = starts[node.lineno - 1], starts[node.end_lineno - 1]
-            docstrings.append(slice(first + node.col_offset, last + node.end_col_offset))
+            first, last = starts[node.lineno - 1], starts[(node.end_lineno or 0) - 1]
+            docstrings.append(slice(first + node.col_offset, last + (node.end_col_offset or 0)))
         elif isinstance(node, ast.Import):
             imported.update(name.name for name in node.names)
         else:

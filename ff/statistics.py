@@ -26,7 +26,7 @@ the same interval. SciPy is imported on first use, since a training process neve
 import math
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -205,7 +205,7 @@ def share_total_interval(shares: Iterable[float | None], n: float | None) -> Int
     return Interval(len(kept), mean, *_score_ends(mean, _seed_term(kept) + _normal() ** 2 / n), METHOD_TOTAL)
 
 
-def _known(n: float | None) -> bool:
+def _known(n: float | None) -> TypeGuard[float]:
     return n is not None and n > 0  # NaN, an empty cell of a table, is not
 
 
@@ -252,8 +252,8 @@ def geometric_mean_interval(values: Iterable[float | None]) -> Interval:
     if (kept <= 0).any():
         raise FFError("a ratio of two durations must be above zero; a timing file holds another")
     logs = mean_interval(np.log(kept))
-    ends = (None if value is None else math.exp(value) for value in logs[1:4])
-    return Interval(logs.n, *ends, logs.method)
+    estimate, low, high = (None if value is None else math.exp(value) for value in logs[1:4])
+    return Interval(logs.n, estimate, low, high, logs.method)
 
 
 def paired_difference(

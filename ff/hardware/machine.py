@@ -202,7 +202,7 @@ def _pinned(root: Path) -> bool | None:
 
 
 def _temperatures(root: Path) -> dict[str, float]:
-    found = {}
+    found: dict[str, float] = {}
     for zone in _glob(root / "sys/class/thermal", "thermal_zone*"):
         name, text = _text(zone / "type"), _text(zone / "temp")
         if name and text and re.fullmatch(r"-?\d{1,9}", text):

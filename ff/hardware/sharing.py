@@ -42,8 +42,7 @@ class Presence:
 
     def __init__(self, root: str | os.PathLike = "/"):
         self._folder = Path(root, "dev/shm", f"ff-{os.getuid()}")
-        self._own: Path | None = None
-        self._file: int | None = None
+        self._own: tuple[Path, int] | None = None  # the file and its descriptor
 
     def enter(self, job: Job) -> None:
         """Be seen by others until leave(), or the end of this process. Raises OSError where that cannot be."""
@@ -61,25 +60,27 @@ class Presence:
             os.close(file)
             Path(name).unlink(missing_ok=True)
             raise
-        self._own, self._file = own, file
+        self._own = own, file
 
     def others(self) -> list[Job] | None:
         """The other jobs of this user with a recorder; None where they cannot be known."""
         if not self._folder.parent.is_dir():
             return None
         try:
-            paths = [path for path in sorted(self._folder.glob(f"*{_ENDING}")) if path != self._own]
+            own = self._own[0] if self._own is not None else None
+            paths = [path for path in sorted(self._folder.glob(f"*{_ENDING}")) if path != own]
             return [job for path in paths if (job := _holder(path)) is not None]
         except OSError:
             return None
 
     def leave(self) -> None:
         """Be seen no longer; may be called at any time, more than once."""
-        if self._file is not None:
+        if self._own is not None:
+            path, file = self._own
             with suppress(OSError):
-                self._own.unlink(missing_ok=True)
-            os.close(self._file)
-            self._own = self._file = None
+                path.unlink(missing_ok=True)
+            os.close(file)
+            self._own = None
 
 
 def _holder(path: Path) -> Job | None:

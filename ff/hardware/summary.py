@@ -27,8 +27,9 @@ from statistics import median
 from ff.errors import FFError
 from ff.files import write_csv, write_json
 from ff.hardware import energy
-from ff.hardware.attribution import Attribution, power_series
+from ff.hardware.attribution import Attribution
 from ff.hardware.log import Attempt, number, read_log
+from ff.hardware.series import power_series
 from ff.phases import Phase, model_of_phases, read_phases
 from ff.stamps import COLUMN
 
@@ -47,9 +48,10 @@ def summarise(
     Both name the model that phases.csv names. A log or phase file that is not there is no error: the summary then says
     that there are 0 samples, or holds no energy. Raises FFError when an output cannot be written.
     """
-    there = phases_path is not None and Path(phases_path).exists()
-    phases = read_phases(phases_path) if there else []
-    model = model_of_phases(phases_path) if there else None
+    phases: list[Phase] = []
+    model = None
+    if phases_path is not None and Path(phases_path).exists():
+        phases, model = read_phases(phases_path), model_of_phases(phases_path)
     attempts = _of_this_job(read_log(log_path), phases)
     summary = {"schema": 1, "model": model, **_summary(attempts, phases)}
     if csv_path is not None:

@@ -73,10 +73,15 @@ def run_agreement(
     if len(devices) < 2:
         reasons = [f"only {devices[0]} was asked for"]
     if reasons:
-        result = {"n": None, "same_predictions_share": None, "max_logit_difference": None, "differing": []}
+        result: dict[str, Any] = {
+            "n": None,
+            "same_predictions_share": None,
+            "max_logit_difference": None,
+            "differing": [],
+        }
     else:
-        logits = [last_head_logits(network, prepared, name, batch_size) for name in devices]
-        result = compare(*logits, [file_stem(name) for name in devices])
+        first, second = (last_head_logits(network, prepared, name, batch_size) for name in devices)
+        result = compare(first, second, [file_stem(name) for name in devices])
     head = {"schema": SCHEMA, "run": identify(config, meta["model"]), "devices": list(devices)}
     head |= {"available": not reasons, "reason": "; ".join(reasons) or None}
     write_json(folder / "variance" / "agreement.json", head | result)

@@ -235,9 +235,9 @@ def _rows(meter: PowerMeter, window: Window, idle: Sequence[Idle]) -> list[dict[
         if (level := idle_level([(p.at_s, p.rails_mw[rail]) for p in idle if rail in p.rails_mw], middle)) is not None
     }
     found = [(rail, value, levels.get(rail), False) for rail, value in rails.items()]
-    total, level = meter.total(rails), meter.total(levels)
+    total, idle_total = meter.total(rails), meter.total(levels)
     if total is not None:
-        found.append((*total, level[1] if level else None, True))
+        found.append((*total, idle_total[1] if idle_total else None, True))
     return [
         {
             "order": window.order,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ff.errors import FFError
 
@@ -69,8 +69,6 @@ def resolve_access(mode: str = "auto", folder: str | os.PathLike | None = None) 
     values = dotenv_settings(folder) | {name: text for name, text in os.environ.items() if name.startswith("WANDB_")}
     base_url = (values.get("WANDB_BASE_URL") or DEFAULT_URL).rstrip("/")
     key = (values.get("WANDB_API_KEY") or "").strip() or _netrc_key(base_url)
-    common = {"key": key, "base_url": base_url, "entity": values.get("WANDB_ENTITY") or None}
-    common["project"] = values.get("WANDB_PROJECT") or None
     why = "asked for"
     if mode == "auto":
         word = (values.get("WANDB_MODE") or "").lower()
@@ -89,7 +87,8 @@ def resolve_access(mode: str = "auto", folder: str | os.PathLike | None = None) 
         mode, why = "offline", "online needs WANDB_API_KEY in the environment or in .env, and there is none"
     if asked == "online" != mode:
         warning = f"W&B mode online was asked for, but {why}"
-    return Access(mode, why, **common, warning=warning)
+    entity, project = values.get("WANDB_ENTITY") or None, values.get("WANDB_PROJECT") or None
+    return Access(mode, why, key, base_url, entity, project, warning)
 
 
 def dotenv_settings(folder: str | os.PathLike | None = None) -> dict[str, str]:
@@ -232,7 +231,7 @@ def open_run(
             access = access.offline(warning)
     import wandb
 
-    def start(mode: str) -> Any:
+    def start(mode: Literal["online", "offline"]) -> Any:
         Path(directory).mkdir(parents=True, exist_ok=True)
         return wandb.init(
             id=run_id,
@@ -267,7 +266,7 @@ def open_run(
             ),
         )
 
-    run = None
+    run: Any = None
     if access.mode == "online":
         try:
             run = start("online")

@@ -49,7 +49,8 @@ def check(
 ) -> Check:
     """Hold a sweep file against W&B's schema and against what `ff train` takes and logs."""
     sweep = load(path)
-    problems, warnings = schema_problems(sweep), []
+    problems = schema_problems(sweep)
+    warnings: list[str] = []
     sweep = without_malformed(sweep)
     entries: dict[str, dict[str, Any]] = {}
     try:
