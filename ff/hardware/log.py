@@ -24,7 +24,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-_DISK_RETRY_S = 30.0
+DISK_RETRY_S = 30.0
 
 
 def stamps() -> dict:
@@ -60,7 +60,7 @@ class Log:
 
     def _append(self, data: bytes) -> None:
         now = time.monotonic()
-        if self._full_since is not None and now - self._full_since < _DISK_RETRY_S:
+        if self._full_since is not None and now - self._full_since < DISK_RETRY_S:
             return
         try:
             file = self._open() if self._file is None else self._file

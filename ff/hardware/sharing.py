@@ -133,7 +133,7 @@ def beside(jobs: Sequence[Job], pid: int) -> list[str]:
 
     Its own are recorders in the process itself, and one sidecar of a workflow that it is part of.
     """
-    ancestors = set(_lineage(pid)[1:])
+    ancestors = set(lineage(pid)[1:])
     others = [job for job in jobs if job.pid != pid]
     kin = [job for job in others if job.workflow in ancestors]
     return [job.name for job in others if job not in kin[:1]]
@@ -141,15 +141,15 @@ def beside(jobs: Sequence[Job], pid: int) -> list[str]:
 
 def foreign(processes: Sequence[int], pid: int, alone: bool) -> list[str]:
     """The processes that are not the job's, by number and, where it can be seen, name; see Watch."""
-    lineages = {number: _lineage(number) for number in processes}
+    lineages = {number: lineage(number) for number in processes}
     inside = [number for number, line in lineages.items() if pid in line]
     hidden = [number for number, line in lineages.items() if not line]
     outside = [number for number, line in lineages.items() if line and pid not in line]
     others = outside + ([] if alone else inside[1:]) + (hidden if inside else hidden[1:])
-    return [_named(number) for number in sorted(others)]
+    return [named(number) for number in sorted(others)]
 
 
-def _lineage(pid: int) -> list[int]:
+def lineage(pid: int) -> list[int]:
     """The process and those it descends from, nearest first; [] where there is none with this number."""
     line: list[int] = []
     while pid > 0 and pid not in line:
@@ -163,7 +163,7 @@ def _lineage(pid: int) -> list[int]:
     return line
 
 
-def _named(pid: int) -> str:
+def named(pid: int) -> str:
     try:
         return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text(errors='replace').strip()})"
     except OSError:

@@ -69,7 +69,7 @@ def _record(args: argparse.Namespace, parent: int) -> None:
     # The kernel signals the end of the thread that started us, which need not be the end of the process: so
     # the signal is one that only wakes the loop, which then looks whether the parent is still the same.
     signal.signal(signal.SIGUSR1, lambda *_: None)
-    _signal_parents_death(signal.SIGUSR1)
+    signal_parents_death(signal.SIGUSR1)
     if os.getppid() != parent:  # it went before the kernel knew whom to tell
         return
 
@@ -101,7 +101,7 @@ def _record(args: argparse.Namespace, parent: int) -> None:
         summarise(args.log, args.phases, args.csv, args.json)
 
 
-def _signal_parents_death(number: int) -> None:
+def signal_parents_death(number: int) -> None:
     """prctl(2); where there is none, the look at the parent twice a second remains."""
     with suppress(Exception):
         import ctypes

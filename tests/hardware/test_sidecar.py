@@ -171,7 +171,7 @@ def test_nor_does_one_whose_orphans_are_taken_over_by_a_process_like_itself(tmp_
 def test_a_parent_that_dies_before_the_kernel_is_asked_to_tell(tmp_path, board):
     dies = (
         "import os, sys\nfrom ff.hardware import sidecar\n"
-        "sidecar._signal_parents_death = lambda number: setattr(os, 'getppid', lambda: 1)\n"
+        "sidecar.signal_parents_death = lambda number: setattr(os, 'getppid', lambda: 1)\n"
         "sys.exit(sidecar.main(sys.argv[1:]))\n"
     )
     words = command(tmp_path, board, "--parent", str(os.getpid()))[3:]
