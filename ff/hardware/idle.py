@@ -23,11 +23,6 @@ _SETTLE_PERIODS = 2
 _SETTLE_S = 1.0
 
 
-def power_readable(root: str | os.PathLike = "/") -> bool:
-    """Whether power can be read on this machine, by the sensors that the recorder would use; takes up to a second."""
-    return _period_s(root) is not None
-
-
 def idle_window(
     phases: PhaseLog,
     name: str,
