@@ -182,7 +182,7 @@ def _cell(value: Any) -> Any:
 
 
 def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
-    """Read a CSV file with a header line into one dict a row (all values are text)."""
+    """Read a CSV file with a header line into one dict per row (all values are text)."""
     try:
         with open(path, newline="") as file:
             return list(csv.DictReader(file))

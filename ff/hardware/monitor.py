@@ -1,9 +1,9 @@
 """`ff monitor`: watch the hardware of this machine, or read a recorded tegrastats log.
 
-On a terminal the readings are redrawn in place; elsewhere each is a line, of text or (--json) of JSON. The
-readings are those of the recorder, from the same sources. --replay reads a file of tegrastats lines instead
-(lines that start with # are skipped) and prints one JSON object per line, as `tegrastats.parse_line`
-describes it. Lines that are not tegrastats' are left out and counted on stderr.
+On a terminal the readings are redrawn in place; elsewhere each is a line, of text or (--json) of JSON. The readings are
+those of the recorder, from the same sources. --replay reads a file of tegrastats lines instead (lines that start with #
+are skipped) and prints one JSON object per line, as `tegrastats.parse_line` describes it. Lines that are not
+tegrastats' are left out and counted on stderr.
 """
 
 import argparse

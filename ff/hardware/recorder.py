@@ -1,8 +1,7 @@
 """The recorder: samples the sources of this machine into a log of JSON lines.
 
-It runs as a thread inside a job (`record`) or as the process of the sidecar, and must never harm the job:
-it raises nothing, imports nothing heavy, and keeps going without sensors, with sensors that fail, and on a
-full disk.
+It runs as a thread inside a job (`record`) or as the process of the sidecar, and must never harm the job: it raises
+nothing, imports nothing heavy, and keeps going without sensors, with sensors that fail, and on a full disk.
 """
 
 import math

@@ -66,8 +66,8 @@ def parse_line(line: str) -> dict:
         power_mw             {rail: mW now}, names as printed
         engines              {name: value}, names as printed: percent if there is one, else MHz, None when off
 
-    A name that comes twice (the unconnected channels `NC`) is numbered from its second appearance: NC, NC_2.
-    A value outside its range (a load above 100 %) is None.
+    A name that comes twice (the unconnected channels `NC`) is numbered from its second appearance: NC, NC_2. A value
+    outside its range (a load above 100 %) is None.
     """
     reading: dict[str, Any] = {
         "timestamp": None,

@@ -24,8 +24,8 @@ SCHEMA = 1
 def compare(first: Tensor, second: Tensor, names: Sequence[str]) -> dict[str, Any]:
     """Do two devices say the same? Logits [n, 10] of both for the same images.
 
-    A margin is the largest logit less the second largest: a sample that differs by a margin of rounding
-    size was undecided, one with a large margin shows a fault.
+    A margin is the largest logit less the second largest: a sample that differs by a margin of rounding size was
+    undecided, one with a large margin shows a fault.
     """
     first, second = first.double(), second.double()
     n = len(first)

@@ -28,11 +28,10 @@ ONLINE_WAIT_S = 5.0
 
 
 class Tracker:
-    """Mirrors one run while it trains. No method raises, waits (but `finish`, a few seconds) or returns
-    anything.
+    """Mirrors one run while it trains. No method raises, waits (but `finish`, a few seconds) or returns anything.
 
-    Use `open_tracker`. `mode` is online, offline or disabled, `reason` says why; `warnings` fills up with
-    what went wrong on W&B's side, for the caller to print.
+    Use `open_tracker`. `mode` is online, offline or disabled, `reason` says why; `warnings` fills up with what went
+    wrong on W&B's side, for the caller to print.
     """
 
     def __init__(self, access: Access, opening: Mapping[str, Any], delay_s: float):

@@ -246,8 +246,8 @@ def open_run(
             resume="allow",
             reinit="finish_previous",
             settings=wandb.Settings(
-                # A login that fails must not ask, and what a run does is recorded by ff itself: console
-                # capture, code, git and wandb's own sampling of the machine would only cost time.
+                # A login that fails must not ask, and what a run does is recorded by ff itself: console capture, code,
+                # git and wandb's own sampling of the machine would only cost time.
                 silent=True,
                 console="off",
                 init_timeout=INIT_S,

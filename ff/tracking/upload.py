@@ -134,8 +134,7 @@ def _upload(
         run.finish(exit_code=1)
         raise
     log.finish(run)
-    # An offline copy that is now superseded would only repeat the rows: `wandb sync` passes over what has
-    # this file.
+    # An offline copy that is now superseded would only repeat the rows: `wandb sync` passes over what has this file.
     old = Path(note.get("directory") or "-")
     if access.mode == "online" and note.get("mode") == "offline":
         for path in old.glob("run-*.wandb"):
