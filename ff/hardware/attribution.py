@@ -26,7 +26,6 @@ part of the run: a recorder in the process begins after it.
 """
 
 import math
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -133,13 +132,9 @@ class Attribution:
         """Idle power of a rail at an instant in mW."""
         windows = self._idle.get(rail, [])
         points = sorted((window.middle_s, window.power_mw) for window in windows if window.boot_id == boot_id)
-        if not points:
-            return sum(window.power_mw for window in windows) / len(windows) if windows else None
-        after = bisect_right(points, (at_s, math.inf))
-        if after == 0 or after == len(points):
-            return points[min(after, len(points) - 1)][1]
-        (t0, p0), (t1, p1) = points[after - 1], points[after]
-        return p0 + (p1 - p0) * (at_s - t0) / (t1 - t0)
+        if not points and windows:
+            return sum(window.power_mw for window in windows) / len(windows)
+        return energy.idle_level(points, at_s)
 
     def _idle_parts(self, rails: Sequence[str]) -> list[float]:
         """Mean power of the sub-windows of all idle windows in which all of the rails were measured, added up."""

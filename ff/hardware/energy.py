@@ -20,6 +20,7 @@ Totals. A board's input rail is the total where there is one; its other rails ar
 one the total is the sum of the rails that do not contain each other, and is called SUM.
 """
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -129,6 +130,20 @@ def _counter_at(times_s: Sequence[float], energy_mj: Sequence[float], instant_s:
         return energy_mj[i]
     share = (instant_s - times_s[i]) / span
     return energy_mj[i] + share * (energy_mj[i + 1] - energy_mj[i])
+
+
+def idle_level(points: Sequence[tuple[float, float]], at_s: float) -> float | None:
+    """Idle power at an instant, from (instant s, mW) in the order of time, on straight lines; None without points.
+
+    Before the first and after the last the nearest is held.
+    """
+    if not points:
+        return None
+    after = bisect_right(points, (at_s, math.inf))
+    if after == 0 or after == len(points):
+        return points[min(after, len(points) - 1)][1]
+    (t0, p0), (t1, p1) = points[after - 1], points[after]
+    return p0 + (p1 - p0) * (at_s - t0) / (t1 - t0)
 
 
 def total_rails(rails: Iterable[str]) -> tuple[str, list[str]] | None:
