@@ -323,7 +323,6 @@ def record(
 
     Yields the recorder, or None when it could not be started.
     """
-    recorder = None
     try:
         recorder = Recorder(log_path, interval_ms, root, "inline", choice)
         recorder.start()

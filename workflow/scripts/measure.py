@@ -15,7 +15,8 @@ measure = snakemake.params.measure
 run = "{dataset}/{layers}/{recipe}/seed{seed}".format(**dict(snakemake.wildcards.items()))
 log = hardware_log(snakemake.config["results"], run, "measure")
 inline = snakemake.config["sidecar"] == "inline"
-with job(snakemake.log[0]), record(log, snakemake.config["hw_interval_ms"]) if inline else nullcontext():
+recording = record(log, snakemake.config["hw_interval_ms"]) if inline else nullcontext()
+with job(snakemake.log[0]), recording:
     prepared = open_prepared(snakemake.input.data, snakemake.config["verify"])
     run_measurement(
         folder,
