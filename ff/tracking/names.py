@@ -246,10 +246,10 @@ def conditional_metrics() -> dict[str, str]:
 Table = tuple[list[str], list[list[Any]]]
 
 
-def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> Table:
+def table(rows: Iterable[Mapping[str, Any]]) -> Table:
     """Rows as (columns, data) with each column of one type, as W&B tables want them; empty cells are None."""
     rows = [dict(row) for row in rows]
-    columns = list(columns or dict.fromkeys(name for row in rows for name in row))
+    columns = list(dict.fromkeys(name for row in rows for name in row))
     data: list[list[Any]] = [[number(row.get(column)) for column in columns] for row in rows]
     for index in range(len(columns)):
         kinds = {type(line[index]) for line in data if line[index] is not None}

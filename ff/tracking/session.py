@@ -26,6 +26,7 @@ MODES = ("auto", "online", "offline", "disabled")
 DEFAULT_URL = "https://api.wandb.ai"
 REACH_S = 4.0
 INIT_S = 8.0
+FINISH_S = 60.0
 
 # W&B's own names for modes, as people have them in WANDB_MODE.
 _MODE_WORDS = {
@@ -188,14 +189,14 @@ def environment(access: Access, directory: str | os.PathLike) -> dict[str, str]:
 
 
 @contextmanager
-def used_environment(access: Access, directory: str | os.PathLike, of_sweep: bool = False) -> Iterator[None]:
+def used_environment(access: Access, directory: str | os.PathLike) -> Iterator[None]:
     """Make `environment` this process's own for the enclosed block.
 
-    Unless `of_sweep`, what an agent has set for its own run is hidden: wandb would take its id for ours.
+    What an agent has set for its own run is hidden: wandb would take its id for ours.
     """
     before = dict(os.environ)
     wanted = environment(access, directory)
-    for name in () if of_sweep else ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):
+    for name in ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):
         wanted.pop(name, None)
     try:
         os.environ.clear()
@@ -217,7 +218,6 @@ def open_run(
     tags: list[str],
     config: Mapping[str, Any],
     directory: str | os.PathLike,
-    finish_s: float = 60.0,
 ) -> tuple[Any, Access, str | None]:
     """Open (or resume) W&B run `run_id`: (run, the access really used, warning or None).
 
@@ -252,7 +252,7 @@ def open_run(
                 console="off",
                 init_timeout=INIT_S,
                 login_timeout=REACH_S,
-                finish_timeout=finish_s,
+                finish_timeout=FINISH_S,
                 finish_timeout_raises=True,
                 x_disable_stats=True,
                 x_disable_meta=True,
