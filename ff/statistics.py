@@ -62,6 +62,13 @@ class Interval(NamedTuple):
     high: float | None
     method: str
 
+    @property
+    def reach(self) -> tuple[float, float] | None:
+        """How far the interval reaches below and above the estimate; None where there is none."""
+        if self.estimate is None or self.low is None or self.high is None:
+            return None
+        return self.estimate - self.low, self.high - self.estimate
+
 
 class Summary(NamedTuple):
     """Timed repeats: median, 5th and 95th percentile, and the 95 % interval (low, high) of the median."""

@@ -348,10 +348,9 @@ def _spread(values: Sequence[float]) -> _Spread:
         return _Spread(None, None, NO_SPREAD)
     from ff.statistics import mean_interval  # numpy, which a recorder does without
 
-    _, mean, low, high, method = mean_interval(values)
-    if mean is None or low is None or high is None:
-        return _Spread(None, None, method)
-    return _Spread(mean - low, high - mean, method)
+    interval = mean_interval(values)
+    below, above = interval.reach or (None, None)
+    return _Spread(below, above, interval.method)
 
 
 def _total(values: Sequence[float | None]) -> float | None:
