@@ -158,4 +158,4 @@ def _methods(entries: Mapping[str, Any], recipes: Mapping[str, Any] | None) -> s
     for name in named:
         with contextlib.suppress(FFError):
             found.add(resolve_recipe(str(name), None, recipes).method)
-    return found or {RecipeSettings.method}
+    return found or {resolve_recipe(RunConfig.recipe).method}
