@@ -27,7 +27,8 @@ from ff.arguments import (
 )
 from ff.data.registry import DATASETS
 from ff.errors import FFError
-from ff.settings import ExecutionConfig, RecipeSettings, RunConfig, make_run_config
+from ff.learn.recipes import RecipeSettings, make_run_config
+from ff.settings import ExecutionConfig, RunConfig
 
 AXES = ("dataset", "layers", "recipe", "seed")
 

@@ -10,8 +10,9 @@ from ff.data.prepared import Prepared
 from ff.data.registry import DATASETS
 from ff.learn import checkpoint
 from ff.learn.network import Network, initial_network
+from ff.learn.recipes import make_run_config
 from ff.learn.trainer import Trainer
-from ff.settings import RunConfig, make_run_config
+from ff.settings import RunConfig
 
 
 def made_prepared(

@@ -14,15 +14,8 @@ from typing import Any
 from ff.data.registry import DATASETS
 from ff.errors import FFError
 from ff.files import read_json
-from ff.settings import (
-    RECIPES,
-    RunConfig,
-    checked,
-    make_run_config,
-    parse_layers,
-    resolve_layers,
-    resolve_recipe,
-)
+from ff.learn.recipes import RECIPES, make_run_config, resolve_recipe
+from ff.settings import RunConfig, checked, parse_layers, resolve_layers
 
 AXES = ("dataset", "layers", "recipe", "seed")
 
@@ -31,7 +24,7 @@ class Grid:
     """The runs that a configuration describes.
 
     `configuration` holds `train` (RunConfig settings of all runs), `train_by_dataset` and `train_by_recipe`
-    (changes to them, in this order) and `recipes` (blocks of RecipeSettings, with `base`).
+    (changes to them, in this order) and `recipes` (blocks of a learning rule's settings, with `base`).
     """
 
     def __init__(self, configuration: Mapping[str, Any]):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ff.data.registry import DATASETS
 from ff.errors import FFError
-from ff.settings import RECIPES
+from ff.learn.recipes import RECIPES
 from ff.workflow.grid import Grid, check_config, check_target
 
 ROOT = Path(__file__).parents[2]
