@@ -25,7 +25,8 @@ from torch import Tensor
 
 from ff.assess.exit_rules import KS, RULE_TEXTS, RULES, calibrate, exit_layers, exits_at, tolerated_error
 from ff.assess.readings import Readings, read, split_of
-from ff.data.datasets import Part, Prepared
+from ff.data.images import Part
+from ff.data.prepared import Prepared
 from ff.files import write_csv, write_json
 from ff.learn import checkpoint
 from ff.learn.inference import Exits, Inference

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ff import __version__
-from ff.data.datasets import Prepared
+from ff.data.prepared import Prepared
 from ff.errors import FFError
 from ff.files import write_tensors
 from ff.learn.network import Network, network_settings

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from ff.data.datasets import Facts
 from ff.data.labels import clear_label_pixels
+from ff.data.registry import Facts
 from ff.errors import FFError
 from ff.learn.network import Network
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ff.data.datasets import Images
+from ff.data.images import Images
 from ff.errors import FFError
 from ff.learn.draws import draw_generator, shuffled, split_rows
 from ff.learn.network import Network, initial_network

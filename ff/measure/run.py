@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ff.data.datasets import Prepared
+from ff.data.prepared import Prepared
 from ff.errors import FFError
 from ff.files import write_csv, write_json
 from ff.learn import checkpoint

@@ -31,7 +31,7 @@ from ff.assess.evaluation import run_evaluation
 from ff.assess.exit_rules import KS, RULES, calibrate, exit_layers, exits_at, temperatures, tolerated_error
 from ff.assess.readings import read, split_of
 from ff.cli import main
-from ff.data.datasets import Part
+from ff.data.images import Part
 from ff.files import read_csv, read_json
 from ff.learn import checkpoint
 from ff.learn.inference import Exits, Inference

@@ -4,7 +4,7 @@ import pytest
 import torch
 from made_networks import made_config, made_network, made_prepared
 
-from ff.data.datasets import standardise
+from ff.data.images import standardise
 from ff.data.labels import neutral_overlay
 from ff.errors import FFError
 from ff.learn.inference import Exits, Inference

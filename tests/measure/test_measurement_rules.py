@@ -23,7 +23,7 @@ from ff import statistics
 from ff.assess import early_exit
 from ff.assess.evaluation import evaluate_run
 from ff.assess.readings import read, split_of
-from ff.data.datasets import Part, standardise
+from ff.data.images import Part, standardise
 from ff.files import read_csv, read_json, write_csv, write_json
 from ff.learn.inference import Exits, Inference
 from ff.learn.trainer import Trainer
