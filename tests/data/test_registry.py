@@ -81,6 +81,12 @@ def test_an_entry_is_all_that_a_new_data_set_needs(toy, official, tmp_path, monk
     assert check_dataset(toy)[0].detail == "prepared, verified"
     assert main(["prepare", "NONE"]) == 1
     assert "DIGITS, TOY" in capsys.readouterr().err
+    short = "--rep-epochs 1 --softmax-epochs 1 --val-size 8 --train-batch-size 8 --enable-hw-monitor false --no-wandb"
+    assert main(["train", "--dataset", toy, "--layers", "784,12", *short.split()]) == 0
+    assert main(["evaluate", "results/TOY/64-12/ff/seed0"]) == 0
+    assert "TOY/64-12/ff/seed0: test head: accuracy" in capsys.readouterr().out
+    scores = read_json("results/TOY/64-12/ff/seed0/evaluation.json")["readouts"]
+    assert {len(row["confusion"]) for row in scores if row["split"] == "test"} == {4}
 
 
 def test_its_labels_are_those_of_its_own_classes(toy, tmp_path):

@@ -139,6 +139,8 @@ def test_the_hostile_pickles_would_work_with_the_plain_unpickler(tmp_path, monke
     [
         # A few bytes that ask for gigabytes: a memo of four thousand million entries, an array, a byte array.
         b"\x80\x02}r" + struct.pack("<I", 2**32 - 1) + b".",
+        # A table of 512 MB, which there would be room for.
+        b"\x80\x02}r" + struct.pack("<I", 2**25) + b".",
         in_batch(ARRAY + b"cnumpy\nndarray\n\x8a\x06\x00\x00\x00\x00\x00\x10\x85U\x01b\x87R"),
         b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b".",
         b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b".",

@@ -379,7 +379,7 @@ def test_idle_power_has_windows_of_its_own_before_and_after_the_training(run, mo
     import ff.hardware.idle
 
     monkeypatch.setattr(ff.hardware.idle, "open_power_source", lambda root: PowerSensor())
-    monkeypatch.setattr(ff.hardware.idle, "_SETTLE_S", 0.02)
+    monkeypatch.setattr(ff.hardware.idle, "SETTLE_S", 0.02)
     folder = run(execution={"enable_hw_monitor": True, "idle_s": 0.1})
     marks = read_phases(folder / "phases.csv")
     names = [mark.name for mark in marks]
