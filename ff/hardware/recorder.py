@@ -317,22 +317,19 @@ class _Watched:
 def record(
     log_path: str | os.PathLike,
     interval_ms: int = 500,
-    enabled: bool = True,
     root: str | os.PathLike = "/",
     choice: Choice | None = None,
 ) -> Iterator[Recorder | None]:
     """Record the hardware into `log_path` while the block runs. Raises nothing but what the block raises.
 
-    Yields the recorder, or None when it is not enabled or could not be started.
+    Yields the recorder, or None when it could not be started.
     """
-    recorder = None
-    if enabled:
-        try:
-            recorder = Recorder(log_path, interval_ms, root, "inline", choice)
-            recorder.start()
-        except Exception as error:
-            complain(f"no hardware log: {type(error).__name__}: {error}")
-            recorder = None
+    try:
+        recorder = Recorder(log_path, interval_ms, root, "inline", choice)
+        recorder.start()
+    except Exception as error:
+        complain(f"no hardware log: {type(error).__name__}: {error}")
+        recorder = None
     try:
         yield recorder
     finally:

@@ -151,12 +151,6 @@ def test_no_sensor_at_all_is_no_error(tmp_path):
     assert summarise(log)["samples"] == 0
 
 
-def test_a_disabled_recorder_leaves_nothing(tmp_path):
-    with record(tmp_path / "log.jsonl", enabled=False) as one:
-        assert one is None
-    assert not (tmp_path / "log.jsonl").exists()
-
-
 def test_what_the_job_raises_passes_through(tmp_path):
     with pytest.raises(KeyError, match="mine"), record(tmp_path / "log.jsonl", 10, choice=Choice([], [])):
         raise KeyError("mine")

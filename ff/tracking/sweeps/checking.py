@@ -18,6 +18,7 @@ from ff.settings import (
     parse_layers,
     resolve_layers,
     resolve_recipe,
+    with_present_names,
 )
 from ff.tracking.names import conditional_metrics, logged_metrics
 from ff.tracking.sweeps.files import kind_of, load, parameters, program_note, schema_problems, without_malformed
@@ -126,7 +127,8 @@ def _accepted(name: str, value: Any, recipes: Mapping[str, Any] | None) -> Any:
         (ExecutionConfig, EXECUTION_SETTINGS),
     ):
         if name in names:
-            return checked(kind, {name: value}, "sweep")[name]
+            [accepted] = checked(kind, with_present_names({name: value}), "sweep").values()
+            return accepted
     return value
 
 
