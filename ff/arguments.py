@@ -7,7 +7,8 @@ from typing import Any, NoReturn
 
 from ff.data.registry import data_folder
 from ff.errors import FFError
-from ff.settings import ExecutionConfig, RecipeSettings, RunConfig, checked, parse_bool, with_present_names
+from ff.learn.recipes import RecipeSettings
+from ff.settings import ExecutionConfig, RunConfig, checked, parse_bool, with_present_names
 
 SETTING_NAMES = {
     setting.name

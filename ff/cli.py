@@ -27,7 +27,8 @@ from ff.arguments import (
     settings_of,
 )
 from ff.errors import FFError
-from ff.settings import DATASETS, ExecutionConfig, RecipeSettings, RunConfig, make_run_config
+from ff.learn.recipes import RecipeSettings, make_run_config
+from ff.settings import DATASETS, ExecutionConfig, RunConfig
 
 AXES = ("dataset", "layers", "recipe", "seed")
 

@@ -32,14 +32,17 @@ PACKAGES = (
 )
 
 
+def training_hash(rule: str) -> str:
+    """`code_hash` of the training by a learning rule, which is named by its module."""
+    return code_hash("ff.learn.run", rule, without=NOT_TRAINING)
+
+
 def code_hash(*entries: str, without: Sequence[str] = (), package: Path = PACKAGE) -> str:
-    """SHA-256 (12 digits) over the code that `entries` reach by their imports; without any, that of a training.
+    """SHA-256 (12 digits) over the code that `entries` reach by their imports.
 
     The DAG puts it into its rules' params, so that changed code is rerun, and a touched or moved file, another
     comment or docstring is not. `entries` and `without` are those of `code_files`.
     """
-    if not entries:
-        entries, without = ("ff.learn.run",), NOT_TRAINING
     digest = hashlib.sha256()
     for path in code_files(*entries, without=without, package=package):
         code = _scanned(path, package)[0] if path.suffix == ".py" else path.read_bytes()
@@ -53,7 +56,7 @@ def code_files(*entries: str, without: Sequence[str] = (), package: Path = PACKA
 
     Imports inside of functions count; those for type checkers alone do not. None is followed to the modules `BESIDE` a
     job and `without`. Data files beside a module, such as a template, belong to it. What is imported by a name that is
-    only known at run time must be given as an entry.
+    only known at run time - a learning rule, the module of a figure - must be given as an entry.
     """
     waiting, files = list(entries), set()
     seen = {*entries, *BESIDE, *without}
@@ -173,14 +176,13 @@ def packages() -> dict[str, str]:
 
 
 def describe() -> dict[str, Any]:
-    """Everything that metrics.json says about code, packages and machine."""
+    """What metrics.json says about code, packages and machine."""
     from ff.hardware.machine import describe as describe_machine
 
     commit, dirty = git_state()
     return {
         "git_commit": commit,
         "git_dirty": dirty,
-        "code_hash": code_hash(),
         "python": platform.python_version(),
         "packages": packages(),
         "platform": f"{sys.platform}-{platform.machine()}",

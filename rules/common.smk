@@ -22,7 +22,9 @@ if (ROOT / "ff").is_dir():
         os.environ.update(PYTHONPATH=os.pathsep.join([str(ROOT), *others]))
 
 from ff import provenance
-from ff.settings import DATASETS, RECIPES
+from ff.learn.recipes import RECIPES, rule_of
+from ff.learn.rules import RULES
+from ff.settings import DATASETS
 from ff.errors import FFError
 from ff.workflow.failures import after_failure, explained
 from ff.summary.figures import FAMILIES, FIGURES
@@ -245,7 +247,23 @@ def code(*entries, without=()):
     return provenance.code_hash(*entries, without=without)
 
 
-TRAINING_CODE = code("workflow/scripts/train.py", without=provenance.NOT_TRAINING)
+def code_of_run(script, without=()):
+    """Params function: `code` of a job on one run, the learning rule of the run with it and no other."""
+
+    def found(wildcards):
+        rule = rule_of(run_of(wildcards, with_seed(wildcards)["seed"]))
+        return code(script, rule.__name__, without=without)
+
+    return found
+
+
+TRAINING_CODE = code_of_run(
+    "workflow/scripts/train.py", without=provenance.NOT_TRAINING
+)
+
+
+# Tables and figures are of all learning rules.
+RULE_MODULES = [rule.__name__ for rule in RULES.values()]
 
 
 def drawing_modules(family):

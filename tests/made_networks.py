@@ -8,8 +8,9 @@ from torch import Tensor
 from ff.data.datasets import FACTS, Part, Prepared, standardise
 from ff.learn import checkpoint
 from ff.learn.network import Network, initial_network
+from ff.learn.recipes import make_run_config
 from ff.learn.trainer import Trainer
-from ff.settings import RunConfig, make_run_config
+from ff.settings import RunConfig
 
 
 def made_prepared(

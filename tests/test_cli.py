@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 import ff as package
 from ff import cli
 from ff.files import read_json
-from ff.settings import DATASETS, ExecutionConfig, RecipeSettings, RunConfig
+from ff.learn.recipes import RecipeSettings
+from ff.settings import DATASETS, ExecutionConfig, RunConfig
 
 QUICK = ("--dataset", "DIGITS", "--layers", "784,12,10", "--rep-epochs", 1, "--softmax-epochs", 1, "--val-size", 200)
 RUN = Path("results/DIGITS/784-12-10/ff/seed0")

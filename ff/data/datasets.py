@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from ff.data.labels import clear_label_pixels
 from ff.data.registry import FACTS, Facts, data_folder, describe, find, recorded, wanted_source
 from ff.errors import FFError
 from ff.files import write_tensors
-from ff.learn.labels import clear_label_pixels
 
 if TYPE_CHECKING:
     import numpy
@@ -86,7 +86,7 @@ def standardise(part: Part, facts: Facts, device: torch.device | str, dtype: tor
     mean = torch.tensor(facts.mean, device=device, dtype=dtype)[:, None]
     std = torch.tensor(facts.std, device=device, dtype=dtype)[:, None]
     pixels = images.mul_(1 / (255 * std)).sub_(mean / std).flatten(1)
-    clear_label_pixels(pixels, channels)
+    clear_label_pixels(pixels, channels, len(facts.classes))
     square = torch.linalg.vector_norm(pixels, dim=-1).square_()
     return Images(pixels, square, part.labels.to(device).long(), channels)
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from ff.data.datasets import Facts
+from ff.data.labels import clear_label_pixels
 from ff.errors import FFError
-from ff.learn.labels import clear_label_pixels
 from ff.learn.network import Network
 
 
@@ -30,7 +30,7 @@ class Exits(NamedTuple):
     temperatures: tuple[float, ...] | None = None
 
     def leaving(self, layer: int, logits: Tensor, largest: Tensor) -> Tensor:
-        """Who leaves at `layer` (from 0): [B] bool, from logits [B, 10] and their largest [B]."""
+        """Who leaves at `layer` (from 0): [B] bool, from logits [B, C] and their largest [B]."""
         if self.temperatures is None:
             return largest > self.thresholds[layer]
         surplus = (logits - largest.unsqueeze(1)) * (1 / self.temperatures[layer])
@@ -55,7 +55,7 @@ class Inference:
         product = torch.bfloat16 if network.precision == "bfloat16" else self.dtype
         self.weights = [weight[0].to(product) for weight in network.weights]
         self.biases = [bias[0] for bias in network.biases]
-        # What the ten neutral label pixels add to the first layer is the same for every input.
+        # What the neutral label pixels add to the first layer is the same for every input.
         self.neutral = network.label_columns().sum(1)[0] * network.neutral_value
         parts = [network.heads[0, k, :, :count].split(network.widths[: k + 1], 1) for k, count in self._counts()]
         self.heads = [[part.to(product).contiguous() for part in head] for head in parts]
@@ -71,7 +71,8 @@ class Inference:
         """Standardised pixels [B, D] on the device, label pixels 0, of uint8 images [B, C, H, W]
         (anywhere)."""
         pixels = images.to(self.device).to(self.dtype).flatten(2)
-        return clear_label_pixels(pixels.mul_(self.factor).sub_(self.shift).flatten(1), self.network.channels)
+        flat = pixels.mul_(self.factor).sub_(self.shift).flatten(1)
+        return clear_label_pixels(flat, self.network.channels, self.network.classes)
 
     @torch.inference_mode()
     def answer(self, pixels: Tensor, exits: Exits | None = None, depth: int | None = None) -> Answers:
@@ -115,14 +116,14 @@ class Inference:
 
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
-        """Logits [B, 10] of the last head for pixels [B, D]."""
+        """Logits [B, C] of the last head for pixels [B, D]."""
         features: list[Tensor] = []
         for layer in range(self.depth):
             features.append(self._layer(layer, features[-1] if features else pixels))
         return self.head(features)
 
     def head(self, features: list[Tensor]) -> Tensor:
-        """Logits [B, 10] of the head that sees the normalised outputs of layers 1..k, k x [B, W_l]."""
+        """Logits [B, C] of the head that sees the normalised outputs of layers 1..k, k x [B, W_l]."""
         parts = self.heads[len(features) - 1]
         logits = _affine(features[0], parts[0], self.head_biases[len(features) - 1])
         for feature, part in zip(features[1:], parts[1:], strict=True):

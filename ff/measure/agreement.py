@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ff.assess.evaluation import check_data, identify
 from ff.data.datasets import Prepared
 from ff.errors import FFError
 from ff.files import write_json
@@ -16,7 +15,7 @@ from ff.learn import checkpoint
 from ff.learn.inference import Inference
 from ff.learn.network import Network
 from ff.measure.devices import file_stem, why_missing
-from ff.settings import CLASS_COUNT
+from ff.stamps import identify
 
 SCHEMA = 1
 
@@ -48,7 +47,7 @@ def last_head_logits(network: Network, prepared: Prepared, device: str, batch_si
     """Logits [n, 10] of the last head for all test images, computed on `device`."""
     inference = Inference(network.to(device), prepared.facts)
     parts = [inference.logits(inference.pixels(images)).cpu() for images in prepared.test.images.split(batch_size)]
-    return torch.cat(parts) if parts else torch.empty(0, CLASS_COUNT)
+    return torch.cat(parts) if parts else torch.empty(0, network.classes)
 
 
 def run_agreement(
@@ -65,7 +64,7 @@ def run_agreement(
     folder = Path(run_folder)
     network, meta = checkpoint.load(folder / "model.safetensors", "cpu")
     config = checkpoint.config(meta)
-    check_data(config, prepared)
+    checkpoint.check_data(config, prepared)
     devices = list(devices[:2])
     if len(set(devices)) < len(devices):
         raise FFError(f"{devices[0]} cannot be compared with itself; name two devices")

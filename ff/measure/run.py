@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from ff.assess.evaluation import check_data, identify
 from ff.data.datasets import Prepared
 from ff.errors import FFError
 from ff.files import write_csv, write_json
@@ -28,6 +27,7 @@ from ff.measure.devices import (
 from ff.measure.power import PowerMeter
 from ff.measure.protocol import BATCH_SIZES, ENERGY_WINDOWS, Measurement, Times, measure
 from ff.phases import PhaseLog
+from ff.stamps import identify
 
 SCHEMA = 2
 DEVICES = ("cpu", "cuda")
@@ -64,7 +64,7 @@ def run_measurement(
     folder = Path(run_folder)
     network, meta = checkpoint.load(folder / "model.safetensors", "cpu")
     config = checkpoint.config(meta)
-    check_data(config, prepared)
+    checkpoint.check_data(config, prepared)
     check_memory(config.layers, batch_sizes)
     seed = config.seed if seed is None else seed
     variance = folder / "variance"

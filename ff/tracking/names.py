@@ -10,6 +10,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ff.learn.readouts import score_name
+from ff.learn.rules import READOUTS, RULES
+
 HARDWARE_STEP = "hardware_seconds"
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 _SCORES = {"accuracy": "accuracy", "macro_f1": "f1_score", "error": "error"}
@@ -191,14 +194,13 @@ def training_summary(metrics: Mapping[str, Any]) -> dict[str, Any]:
 def split_scores(readouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """`test/accuracy`, `validation/f1_score`, ... of the deepest head, and `test/goodness_accuracy`, ..."""
     out: dict[str, Any] = {}
-    for readout in ("head", "goodness"):
+    for readout in READOUTS:
         rows = [row for row in readouts if row["readout"] == readout]
         depth = max((row["depth"] for row in rows), default=None)
         for row in rows:
             if row["depth"] == depth and row["split"] in SPLITS:
                 for source, target in _SCORES.items():
-                    name = target if readout == "head" else f"goodness_{target}"
-                    out[f"{SPLITS[row['split']]}/{name}"] = row.get(source)
+                    out[f"{SPLITS[row['split']]}/{score_name(target, readout)}"] = row.get(source)
     return present(out)
 
 
@@ -221,20 +223,28 @@ def logged_metrics() -> set[str]:
     parts = ("import", "load", "validation", "evaluation", "write", "idle", "other", "total")
     names |= {f"seconds/{part}" for part in parts}
     names |= {"peak_memory_mb/host", "parameters", "shared_by_seeds"}
-    names |= {f"macs_per_sample/{kind}" for kind in ("train_step", "head_readout", "goodness_readout")}
+    names |= {f"macs_per_sample/{kind}" for kind in ("train_step", "head_readout")}
     names |= {"epoch", "loss", "sample_val_accuracy", "learning_rate", "epoch_seconds", "validation_seconds"}
     return names
 
 
-def conditional_metrics() -> dict[str, str]:
-    """Names that some runs log, each with the method of these runs, or `gpu` for those that were on one."""
-    scores = {f"{split}/goodness_{score}" for split in SPLITS.values() for score in _SCORES.values()}
-    scores |= {f"final/{split}_goodness_accuracy" for split in ("train", "val", "test")}
-    costs = ("seconds", "samples_per_s")
-    forward = scores | {f"{cost}/{phase}" for cost in costs for phase in ("representation", "softmax")}
-    backprop = {f"{cost}/backprop" for cost in costs}
-    names = dict.fromkeys(forward, "forward-forward") | dict.fromkeys(backprop, "backprop")
-    return names | {"peak_memory_mb/device": "gpu"}
+def conditional_metrics() -> dict[str, set[str]]:
+    """Names that the runs of some learning rules log and those of others do not, with the methods of these runs."""
+    names: dict[str, set[str]] = {}
+    for rule in RULES.values():
+        own = {f"{cost}/{phase}" for cost in ("seconds", "samples_per_s") for phase in rule.PHASES}
+        for readout in rule.READOUTS:
+            scores = [score_name(score, readout.name) for score in _SCORES.values()]
+            own |= {f"{split}/{score}" for split in SPLITS.values() for score in scores}
+            own |= {f"final/{split}_{score_name('accuracy', readout.name)}" for split in SPLITS}
+            own.add(f"macs_per_sample/{readout.name}_readout")
+        for name in own:
+            names.setdefault(name, set()).add(rule.NAME)
+    return {name: methods for name, methods in names.items() if len(methods) < len(RULES)}
+
+
+GPU_METRICS = ("peak_memory_mb/device",)
+"""Names that runs on a GPU log."""
 
 
 Table = tuple[list[str], list[list[Any]]]

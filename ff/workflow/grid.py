@@ -13,17 +13,8 @@ from typing import Any
 
 from ff.errors import FFError
 from ff.files import read_json
-from ff.settings import (
-    DATASETS,
-    INPUT_SIZE,
-    RECIPES,
-    RunConfig,
-    checked,
-    make_run_config,
-    parse_layers,
-    resolve_layers,
-    resolve_recipe,
-)
+from ff.learn.recipes import RECIPES, make_run_config, resolve_recipe
+from ff.settings import DATASETS, INPUT_SIZE, RunConfig, checked, parse_layers, resolve_layers
 
 AXES = ("dataset", "layers", "recipe", "seed")
 
@@ -32,7 +23,7 @@ class Grid:
     """The runs that a configuration describes.
 
     `configuration` holds `train` (RunConfig settings of all runs), `train_by_dataset` and `train_by_recipe`
-    (changes to them, in this order) and `recipes` (blocks of RecipeSettings, with `base`).
+    (changes to them, in this order) and `recipes` (blocks of a learning rule's settings, with `base`).
     """
 
     def __init__(self, configuration: Mapping[str, Any]):

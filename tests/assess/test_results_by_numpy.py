@@ -12,13 +12,16 @@ from by_numpy import Weights
 from made_networks import made_config, made_network, made_prepared
 from sklearn import metrics as sklearn_metrics
 
-from ff.assess.evaluation import goodness_groups, read, run_evaluation
+from ff.assess.distributions import goodness_groups
+from ff.assess.evaluation import run_evaluation
+from ff.assess.readings import read
 from ff.data.datasets import Prepared
 from ff.files import read_csv, read_json
 from ff.learn import checkpoint
+from ff.learn.draws import split_rows
+from ff.learn.recipes import make_run_config
 from ff.learn.run import train
-from ff.learn.trainer import split_rows
-from ff.settings import ExecutionConfig, make_run_config
+from ff.settings import ExecutionConfig
 
 
 class Seen(NamedTuple):

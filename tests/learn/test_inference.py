@@ -5,9 +5,9 @@ import torch
 from made_networks import made_config, made_network, made_prepared
 
 from ff.data.datasets import standardise
+from ff.data.labels import neutral_overlay
 from ff.errors import FFError
 from ff.learn.inference import Exits, Inference
-from ff.learn.labels import neutral_overlay
 from ff.learn.network import initial_network
 
 CASES = [
@@ -121,7 +121,7 @@ def test_when_all_have_left_nothing_more_runs(monkeypatch):
 
 
 def pixels_as_neutral(inference: Inference, pixels: torch.Tensor) -> torch.Tensor:
-    return neutral_overlay(pixels[None], inference.network.channels, inference.network.neutral_value)
+    return neutral_overlay(pixels[None], inference.network.channels, 10, inference.network.neutral_value)
 
 
 def test_each_sample_is_answered_as_if_it_were_alone():

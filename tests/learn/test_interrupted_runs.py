@@ -13,9 +13,10 @@ from safetensors import safe_open
 import ff.learn.run
 from ff.files import read_json
 from ff.learn import checkpoint
+from ff.learn.recipes import make_run_config
 from ff.learn.resume import LOCK_NAME, STATE_NAME
 from ff.learn.run import run_folder, train
-from ff.settings import ExecutionConfig, RunConfig, make_run_config
+from ff.settings import ExecutionConfig, RunConfig
 
 
 def small(**values) -> RunConfig:

@@ -10,10 +10,10 @@ from ff.learn.network import (
     head_macs,
     initial_network,
     layer_macs,
-    readout_macs,
-    training_macs,
 )
-from ff.settings import make_run_config
+from ff.learn.readouts import GOODNESS, HEAD
+from ff.learn.recipes import make_run_config
+from ff.learn.rules import backprop, forward_forward
 
 SHAPES = [("MNIST", "784,13"), ("MNIST", "784,13,11,10"), ("CIFAR10", "3072,13,11,9,10")]
 
@@ -136,21 +136,19 @@ def test_parameters_are_counted():
 def test_multiplications_are_counted():
     layers = (784, 200, 200, 10)
     assert layer_macs(layers) == [156_800, 40_000, 2_000]
-    assert head_macs(layers) == [2_000, 4_000, 4_100]
+    assert head_macs(layers, 10) == [2_000, 4_000, 4_100]
     # Forward-forward: forward and weight gradient of positives and negatives, which share the first layer's pixels.
-    assert training_macs(layers, "forward-forward") == 2 * 156_800 + 2 * 2 * (40_000 + 2_000)
+    assert forward_forward.training_macs(layers) == 2 * 156_800 + 2 * 2 * (40_000 + 2_000)
     # Backprop: forward, weight gradient, and the gradient of the inputs but for the first layer's.
-    assert training_macs(layers, "backprop") == 3 * (156_800 + 40_000 + 2_000) - 156_800
-    assert readout_macs(layers) == {
-        "head_readout": 156_800 + 40_000 + 2_000 + 4_100,
-        # The first layer's pixels once, its label columns and all that follows for each of ten labels.
-        "goodness_readout": 156_800 + 10 * 200 + 10 * (40_000 + 2_000),
-    }
+    assert backprop.training_macs(layers) == 3 * (156_800 + 40_000 + 2_000) - 156_800
+    assert HEAD.macs(layers, 10) == 156_800 + 40_000 + 2_000 + 4_100
+    # The first layer's pixels once, its label columns and all that follows for each of ten labels.
+    assert GOODNESS.macs(layers, 10) == 156_800 + 10 * 200 + 10 * (40_000 + 2_000)
 
 
 def test_the_claim_that_forward_forward_costs_about_a_quarter_more_than_backprop():
     layers = (784, 1000, 1000, 1000)
-    ratio = training_macs(layers, "forward-forward") / training_macs(layers, "backprop")
+    ratio = forward_forward.training_macs(layers) / backprop.training_macs(layers)
     assert ratio == pytest.approx(1.26, abs=0.005)
 
 

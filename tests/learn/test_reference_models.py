@@ -16,8 +16,9 @@ import torch
 from safetensors.torch import load_file
 
 from ff.data.datasets import prepare
+from ff.learn.recipes import make_run_config
 from ff.learn.run import train
-from ff.settings import ExecutionConfig, make_run_config
+from ff.settings import ExecutionConfig
 
 KEPT = Path(__file__).with_name("reference_models.json")
 BASE = {"dataset": "DIGITS", "layers": "784,30,20", "rep_epochs": 2, "softmax_epochs": 2}

@@ -14,10 +14,12 @@ from ff.data.datasets import Part, prepare
 from ff.errors import FFError
 from ff.files import read_csv, read_json
 from ff.learn import checkpoint
+from ff.learn.recipes import RECIPES, make_run_config, run_config_of
+from ff.learn.rules import forward_forward
 from ff.learn.run import NOTHING, SAME, choose_device, run_folder, standing_result, train
 from ff.learn.trainer import Epoch, Trainer, history_columns
 from ff.phases import read_phases
-from ff.settings import RECIPES, ExecutionConfig, make_run_config, run_config_of
+from ff.settings import ExecutionConfig
 
 FILES = {
     "model.safetensors",
@@ -133,13 +135,13 @@ def test_what_is_reported_is_what_the_checkpoint_says(run, digits):
     folder = run()
     network, meta = checkpoint.load(folder / "model.safetensors")
     assert checkpoint.config(meta) == small()
-    from ff.assess.evaluation import predict
     from ff.data.datasets import standardise
+    from ff.learn.scores import predict
 
-    found = predict(network, standardise(digits.test, digits.facts, "cpu"), batch_size=7)
+    found = predict(network, standardise(digits.test, digits.facts, "cpu"), forward_forward.READOUTS, batch_size=7)
     metrics = read_json(folder / "metrics.json")
     for readout in ("head", "goodness"):
-        right = (getattr(found, readout)[0, :, -1] == found.labels[0]).double().mean().item()
+        right = (found.classes[readout][0, :, -1] == found.labels[0]).double().mean().item()
         reported = [r for r in metrics["results"] if (r["split"], r["readout"], r["depth"]) == ("test", readout, 2)]
         assert reported[0]["accuracy"] == pytest.approx(right)
 
@@ -297,7 +299,7 @@ def test_other_code_or_data_is_another_run_to_the_resume(run, digits, tmp_path, 
         said = []
         with monkeypatch.context() as patch:
             if change == "code":
-                patch.setattr(ff.learn.run.provenance, "code_hash", lambda *_: "changed")
+                patch.setattr(ff.learn.run.provenance, "training_hash", lambda _: "changed")
             else:
                 patch.setattr(ff.learn.run, "open_or_prepare", lambda *_: digits._replace(content="changed"))
             train(small(), execution, say=said.append, overwrite=True)
@@ -341,7 +343,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(run, monkeypatch):
     def broken(*_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(Trainer, "layer_gradients", broken)
+    monkeypatch.setattr(forward_forward.Learner, "gradients", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         run()
 

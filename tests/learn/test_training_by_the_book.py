@@ -9,11 +9,13 @@ import torch
 from scipy.stats import chisquare
 from test_network import made_part
 
-import ff.learn.trainer
 from ff.data.datasets import FACTS, Part, standardise
+from ff.learn.draws import split_rows
+from ff.learn.negatives import Hard, Uniform
 from ff.learn.network import initial_network
-from ff.learn.trainer import Trainer, split_rows
-from ff.settings import make_run_config
+from ff.learn.recipes import make_run_config
+from ff.learn.rule import LearningPhase
+from ff.learn.trainer import Trainer
 
 SEEDS = [3, 8]
 
@@ -32,16 +34,16 @@ class Watched:
         self._watch(monkeypatch)
 
     def _watch(self, monkeypatch) -> None:
-        batches, original = self.batches, Trainer._batches
+        batches, original = self.batches, Trainer.batches
 
-        def watched(trainer: Trainer, phase: str, epoch: int, *more: object) -> Iterator:
-            for rows, extra in original(trainer, phase, epoch, *more):
-                batches[phase, epoch].append([rows, None])
-                yield rows, extra
+        def watched(trainer: Trainer, phase: LearningPhase, epoch: int) -> Iterator:
+            for rows, drawn in original(trainer, phase, epoch):
+                batches[phase.name, epoch].append([rows, None])
+                yield rows, drawn
 
-        monkeypatch.setattr(Trainer, "_batches", watched)
-        for name in ("uniform_wrong_labels", "hard_wrong_labels"):
-            monkeypatch.setattr(ff.learn.trainer, name, self._kept(getattr(ff.learn.trainer, name)))
+        monkeypatch.setattr(Trainer, "batches", watched)
+        for kind in (Uniform, Hard):
+            monkeypatch.setattr(kind, "choose", self._kept(kind.choose))
 
     def _kept(self, choose: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         def chosen(*given: object) -> torch.Tensor:

@@ -21,7 +21,8 @@ from made_networks import (
 
 from ff import statistics
 from ff.assess import early_exit
-from ff.assess.evaluation import evaluate_run, read, split_of
+from ff.assess.evaluation import evaluate_run
+from ff.assess.readings import read, split_of
 from ff.data.datasets import Part, standardise
 from ff.files import read_csv, read_json, write_csv, write_json
 from ff.learn.inference import Exits, Inference
@@ -485,7 +486,7 @@ def test_rule_12_early_exit_from_validation_without_labels_skips_work_and_gives_
     original = read(network, prepared.test, torch.arange(360), prepared.facts, goodness=False)
     renamed = read(network, relabelled.test, torch.arange(360), prepared.facts, goodness=False)
     for rule in early_exit.RULES:
-        exits = early_exit.exits_at(rule, 1.0, expected)
+        exits = early_exit.exits_at(rule, 1.0, expected, 10)
         layers = early_exit.exit_layers(original.logits, exits)
         assert torch.equal(layers, early_exit.exit_layers(renamed.logits, exits))
         # Work is skipped: a layer sees only the samples that are still there.
@@ -561,7 +562,7 @@ def test_rule_14_inputs_and_labels_come_from_one_index(monkeypatch):
     # Training: mini-batches in any order.
     images = standardise(prepared.train, prepared.facts, "cpu")
     trainer = Trainer(config, [3, 4], images)
-    for rows, _ in trainer._batches("representation", 1):
+    for rows, _ in trainer.batches(trainer.phases["representation"], 1):
         pixels, _, labels = images.rows(rows)
         for seed in range(2):
             assert torch.equal(labels_of_pixels(prepared, pixels[seed]), labels[seed])

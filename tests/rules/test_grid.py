@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ff.errors import FFError
-from ff.settings import DATASETS, INPUT_SIZE, RECIPES
+from ff.learn.recipes import RECIPES
+from ff.settings import DATASETS, INPUT_SIZE
 from ff.workflow.grid import Grid, check_config, check_target
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from ff.cli import main
 from ff.errors import FFError
 from ff.files import read_json, write_text
-from ff.settings import RECIPES, RunConfig, resolve_recipe
+from ff.learn.recipes import RECIPES, resolve_recipe
+from ff.settings import RunConfig
 from ff.tracking.sweeps import command
 from ff.tracking.sweeps.cells import read_sweep, workflow_keys
 from ff.tracking.sweeps.checking import check

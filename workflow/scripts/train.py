@@ -3,10 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+from ff.learn.recipes import run_config_of
 from ff.learn.run import train
 from ff.phases import process_start_s
 from ff.progress import Progress
-from ff.settings import ExecutionConfig, run_config_of
+from ff.settings import ExecutionConfig
 from ff.workflow.gpus import one_gpu
 from ff.workflow.jobs import hardware_log, job
 

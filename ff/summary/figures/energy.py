@@ -7,14 +7,15 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ff import statistics
+from ff.learn.rules import RULES
 from ff.phases import START
 from ff.summary.figures import style
 
+LEARNING = (style.Look(style.BLUE, "o", "-", ""), style.Look(style.ORANGE, "o", "-", "///"))
+"""Looks of the first and the second phase of a learning rule."""
 PHASES = {
     "load": style.Look("#bbbbbb", "o", "-", ""),
-    "representation": style.Look(style.BLUE, "o", "-", ""),
-    "backprop": style.Look(style.BLUE, "o", "-", ""),
-    "softmax": style.Look(style.ORANGE, "o", "-", "///"),
+    **{phase: look for rule in RULES.values() for phase, look in zip(rule.PHASES, LEARNING, strict=False)},
     "validation": style.Look(style.SKY, "o", "-", "xxx"),
     "evaluation": style.Look(style.GREEN, "o", "-", "..."),
     "write": style.Look(style.PURPLE, "o", "-", "---"),

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from ff.files import write_bytes
+from ff.learn.recipes import RECIPES
 from ff.summary.recipe_order import place
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -70,7 +71,7 @@ _LOOKS = (
     Look(SKY, "X", (0, (1, 1)), "+++"),
     Look(YELLOW, "*", (0, (8, 2)), "ooo"),
 )
-RECIPES = {"ff": _LOOKS[0], "edgeff": _LOOKS[1], "bp": _LOOKS[2]}
+RECIPE_LOOKS = dict(zip(RECIPES, _LOOKS, strict=False))
 
 
 def looks(names: Iterable[str], fixed: dict[str, Look] | None = None) -> dict[str, Look]:
@@ -84,9 +85,9 @@ def looks(names: Iterable[str], fixed: dict[str, Look] | None = None) -> dict[st
 
 
 def recipe_looks(recipes: Iterable[str]) -> dict[str, Look]:
-    """Looks of recipes, ordered ff, a user's own, edgeff, controls; a recipe looks the same in every figure."""
+    """Looks of recipes, ordered as `ff.summary.recipe_order` says; a recipe looks the same in every figure."""
     ordered = sorted(set(recipes), key=place)
-    return looks(ordered, RECIPES)
+    return looks(ordered, RECIPE_LOOKS)
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -140,7 +141,7 @@ def pick(order: Sequence[str], limit: int) -> list[str]:
 
 
 def main_recipe(recipes: Iterable[str]) -> str:
-    """The recipe to show where there is room for one: ff, else the first."""
+    """The recipe to show where there is room for one."""
     return next(iter(recipe_looks(recipes)))
 
 

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ff.settings import RECIPES, ExecutionConfig, RunConfig, checked, make_run_config, resolve_recipe
+from ff.learn.recipes import RECIPES, make_run_config, resolve_recipe
+from ff.settings import ExecutionConfig, RunConfig, checked
 from ff.tracking.sweeps.files import is_number, load, program_note
 from ff.tracking.sweeps.values import EXECUTION_SETTINGS, RECIPE_SETTINGS, RUN_SETTINGS, expand
 
@@ -78,12 +79,12 @@ def _named(configs: Sequence[RunConfig], recipes: Mapping[str, Mapping[str, Any]
     runs: dict[str, RunConfig] = {}
     for config in configs:
         plain = asdict(resolve_recipe(config.recipe, None, recipes))
-        learning = {name: value for name, value in asdict(config.settings).items() if value != plain[name]}
+        learning = {name: value for name, value in asdict(config.settings).items() if value != plain.get(name)}
         training = {name: getattr(config, name) for name in sorted(varied)}
         recipe = _variant_name(config.recipe, learning | training, taken)
         if recipe != config.recipe:
             block = dict(known[config.recipe])
-            base = block.pop("base", config.recipe if config.recipe in RECIPES else "ff")
+            base = block.pop("base", config.recipe if config.recipe in RECIPES else RunConfig.recipe)
             sweep.recipes[recipe] = {"base": base} | block | learning
         if training:
             sweep.train_by_recipe[recipe] = training

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ff.errors import FFError
-from ff.settings import ExecutionConfig, RecipeSettings, RunConfig, with_present_names
+from ff.learn.recipes import RecipeSettings
+from ff.settings import ExecutionConfig, RunConfig, with_present_names
 from ff.tracking.sweeps.files import kind_of, load, parameters, schema_problems
 
 RUN_SETTINGS = {f.name for f in dataclasses.fields(RunConfig) if f.name != "settings"}
