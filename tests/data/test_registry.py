@@ -12,6 +12,7 @@ from ff.data.prepared import open_prepared, prepare
 from ff.data.registry import DATASETS, Facts
 from ff.doctor import check_dataset
 from ff.errors import FFError
+from ff.files import read_json
 from ff.learn.recipes import make_run_config
 
 
