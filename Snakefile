@@ -17,7 +17,7 @@ include: "rules/data.smk"
 include: "rules/hardware.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
-include: "rules/variance.smk"
+include: "rules/measure.smk"
 include: "rules/figures.smk"
 include: "rules/tracking.smk"
 
@@ -25,45 +25,45 @@ include: "rules/tracking.smk"
 rule all:
     default_target: True
     input:
-        finished(""),
+        PLAN.finished(""),
     message:
         "{rule}"
 
 
 rule demo:
     input:
-        finished("demo/"),
+        PLAN.finished("demo/"),
     message:
         "{rule}"
 
 
 rule train_all:
     input:
-        of_runs(TRAIN_FILES),
-        of_runs(HARDWARE_FILES),
+        PLAN.of_runs(layout.TRAIN_FILES),
+        PLAN.of_runs(layout.HARDWARE_FILES),
     message:
         "{rule}"
 
 
 rule evaluate_all:
     input:
-        of_runs(EVALUATE_FILES),
-        of_runs(EARLY_EXIT_FILES),
+        PLAN.of_runs(layout.EVALUATE_FILES),
+        PLAN.of_runs(layout.EARLY_EXIT_FILES),
     message:
         "{rule}"
 
 
 rule variance_all:
     input:
-        of_runs(MEASURE_FILES),
-        of_runs(MEASURE_HARDWARE_FILES),
+        PLAN.of_runs(layout.measure_files(PLAN.devices)),
+        PLAN.of_runs(layout.MEASURE_HARDWARE_FILES),
     message:
         "{rule}"
 
 
 rule figures:
     input:
-        figure_files(""),
+        PLAN.figures(""),
     message:
         "{rule}"
 
@@ -76,4 +76,4 @@ rule report:
 
 
 onerror:
-    after_an_error()
+    after_an_error(workflow, PLAN)

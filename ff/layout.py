@@ -137,11 +137,15 @@ def file_stem(device: str) -> str:
     return device.replace(":", "_")
 
 
-def measure_files(devices: Iterable[str]) -> list[str]:
+def sample_files(devices: Iterable[str]) -> list[str]:
+    """The timing samples of a run's measurement on `devices`."""
+    return [f"{MEASURE_FOLDER}{file_stem(device)}.csv" for device in devices]
+
+
+def measure_files(devices: Sequence[str]) -> list[str]:
     """What a run's measurement on `devices` leaves in its folder."""
-    stems = [file_stem(device) for device in devices]
-    names = [*(f"{stem}.{kind}" for stem in stems for kind in ("csv", "json")), "phases.csv", "agreement.json"]
-    return [MEASURE_FOLDER + name for name in names]
+    names = [*(f"{file_stem(device)}.json" for device in devices), "phases.csv", "agreement.json"]
+    return [*sample_files(devices), *(MEASURE_FOLDER + name for name in names)]
 
 
 def run_files(devices: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ BESIDE = ("ff.progress", "ff.hardware.recorder", "ff.workflow.gpus")
 # `ff train` summarises the samples at its end; in the workflow that is a rule of its own. Whether a power sensor can be
 # read decides whether a training keeps still for a while before and after, and nothing of its numbers.
 NOT_TRAINING = ("ff.hardware.summary", "ff.hardware.sources")
-DATA_SUFFIXES = (".css", ".csv", ".html", ".js", ".json", ".svg")
+DATA_SUFFIXES = (".css", ".csv", ".html", ".js", ".json", ".rst", ".svg")
 PACKAGES = (
     "torch",
     "torchvision",
@@ -41,53 +41,63 @@ def code_hash(*entries: str, without: Sequence[str] = (), package: Path = PACKAG
     """SHA-256 (12 digits) over the code that `entries` reach by their imports.
 
     The DAG puts it into its rules' params, so that changed code is rerun, and a touched or moved file, another
-    comment or docstring is not. `entries` and `without` are those of `code_files`.
+    comment or docstring is not. `entries` and `without` are those of `Sources.reached`.
     """
-    digest = hashlib.sha256()
-    for path in code_files(*entries, without=without, package=package):
-        code = _scanned(path, package)[0] if path.suffix == ".py" else path.read_bytes()
-        digest.update(b"%s\0%s\0" % (path.relative_to(package.parent).as_posix().encode(), code))
-    return digest.hexdigest()[:12]
+    return Sources(package).hash(*entries, without=without)
 
 
-def code_files(*entries: str, without: Sequence[str] = (), package: Path = PACKAGE) -> list[Path]:
-    """The files that the code of `entries` lies in: modules (`ff.learn.run`), scripts (`workflow/scripts/train.py`,
-    beside the package), and all of the package that they import, directly or through others.
+class Sources:
+    """The files of a package, each looked at once: what changes later is not seen."""
 
-    Imports inside of functions count; those for type checkers alone do not. None is followed to the modules `BESIDE` a
-    job and `without`. Data files beside a module, such as a template, belong to it. What is imported by a name that is
-    only known at run time - a learning rule, the module of a figure - must be given as an entry.
-    """
-    waiting, files = list(entries), set()
-    seen = {*entries, *BESIDE, *without}
-    while waiting:
-        path = _file_of(waiting.pop(), package)
-        if path is None:
-            continue
-        files.add(path)
-        reached = _scanned(path, package)[1] - seen
-        seen |= reached
-        waiting += reached
-    folders = {path.parent for path in files if package in path.parents}
-    return sorted(files.union(file for folder in folders for file in folder.iterdir() if file.suffix in DATA_SUFFIXES))
+    def __init__(self, package: Path = PACKAGE):
+        self.package = package
+        self._file_of = functools.cache(self._find)
+        self._scanned = functools.cache(self._scan)
+
+    def hash(self, *entries: str, without: Sequence[str] = ()) -> str:
+        """`code_hash` of the package."""
+        digest = hashlib.sha256()
+        for path in self.reached(*entries, without=without):
+            code = self._scanned(path)[0] if path.suffix == ".py" else path.read_bytes()
+            digest.update(b"%s\0%s\0" % (path.relative_to(self.package.parent).as_posix().encode(), code))
+        return digest.hexdigest()[:12]
+
+    def reached(self, *entries: str, without: Sequence[str] = ()) -> list[Path]:
+        """The files that the code of `entries` lies in: modules (`ff.learn.run`), scripts (`workflow/scripts/train.py`,
+        beside the package), and all of the package that they import, directly or through others.
+
+        Imports inside of functions count; those for type checkers alone do not. None is followed to the modules
+        `BESIDE` a job and `without`. Data files beside a module, such as a template, belong to it. What is imported by
+        a name that is only known at run time - a learning rule, the module of a figure - must be given as an entry.
+        """
+        waiting, files = list(entries), set()
+        seen = {*entries, *BESIDE, *without}
+        while waiting:
+            path = self._file_of(waiting.pop())
+            if path is None:
+                continue
+            files.add(path)
+            reached = self._scanned(path)[1] - seen
+            seen |= reached
+            waiting += reached
+        folders = {path.parent for path in files if self.package in path.parents}
+        data = (file for folder in folders for file in folder.iterdir() if file.suffix in DATA_SUFFIXES)
+        return sorted(files.union(data))
+
+    def _find(self, entry: str) -> Path | None:
+        """The file of a module or script; None for a name that is no module, such as an imported function."""
+        if entry.endswith(".py"):
+            return self.package.parent / entry
+        place = self.package.parent.joinpath(*entry.split("."))
+        return next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
+
+    def _scan(self, path: Path) -> tuple[bytes, set[str]]:
+        """A Python file's code without comments, docstrings and blank lines; and what it imports of the package."""
+        inside = path.relative_to(self.package.parent).with_suffix("").parts
+        return _scanned(path.read_bytes(), inside if path.name == "__init__.py" else inside[:-1], self.package.name)
 
 
-def _file_of(entry: str, package: Path) -> Path | None:
-    """The file of a module or script; None for a name that is no module, such as an imported function."""
-    if entry.endswith(".py"):
-        return package.parent / entry
-    place = package.parent.joinpath(*entry.split("."))
-    return next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
-
-
-def _scanned(path: Path, package: Path) -> tuple[bytes, set[str]]:
-    """A Python file's code without comments, docstrings and blank lines; and what it imports of `package`."""
-    inside = path.relative_to(package.parent).with_suffix("").parts
-    return _scanned_source(path.read_bytes(), inside if path.name == "__init__.py" else inside[:-1], package.name)
-
-
-@functools.cache
-def _scanned_source(source: bytes, home: tuple[str, ...], package: str) -> tuple[bytes, set[str]]:
+def _scanned(source: bytes, home: tuple[str, ...], package: str) -> tuple[bytes, set[str]]:
     starts = [0]
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))

@@ -1,15 +1,11 @@
-"""Grid -> runs, path patterns, wildcard constraints, input functions. Everything here runs at each start of
-Snakemake, so nothing heavy is imported."""
+"""The plan of this call, path patterns, wildcard constraints. Everything here runs at each start of Snakemake, so
+nothing heavy is imported; what decides anything is in ff/workflow/."""
 
-import atexit
-import functools
 import os
 import sys
-import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
-from snakemake.io import IOFile
 
 ROOT = Path(str(workflow.current_basedir)).parent
 if (ROOT / "ff").is_dir():
@@ -21,369 +17,102 @@ if (ROOT / "ff").is_dir():
     if str(ROOT) not in others:
         os.environ.update(PYTHONPATH=os.pathsep.join([str(ROOT), *others]))
 
-from ff import provenance
 from ff import layout
-from ff.learn.recipes import RECIPES, rule_of
-from ff.learn.rules import RULES
 from ff.data.registry import DATASETS
 from ff.errors import FFError
-from ff.layout import (
-    EARLY_EXIT_FILES,
-    EVALUATE_FILES,
-    HARDWARE_FILES,
-    MEASURE_HARDWARE_FILES,
-    TRAIN_FILES,
-    WILDCARDS,
-    RunKey,
-)
-from ff.workflow.failures import after_failure, explained
+from ff.layout import WILDCARDS
+from ff.learn.recipes import RECIPES
 from ff.summary.figures import FAMILIES, FIGURES
-from ff.workflow.gpus import usable_gpus
-from ff.workflow.grid import Grid, check_config, check_target
-from ff.hardware.sources import is_board
-from ff.data.raw_files import data_folder, recorded, wanted_source
+from ff.workflow import snakemake_internals
+from ff.workflow.code import code, code_of_all_runs, code_of_run, training_code
+from ff.workflow.failures import after_an_error
+from ff.workflow.gpus import jobs_at_once, may_use_gpu, usable_gpus
+from ff.workflow.plan import read_plan
+from ff.workflow.raw_data import other_raw_data
 
-# Whether jobs run on this machine, or (--executor slurm) as jobs of a cluster, of which this may be one.
-HERE = workflow.resource_settings.nodes is None and not workflow.remote_exec
+HERE = snakemake_internals.jobs_run_here(workflow)
 SAID = set()
 
 
 def say(warnings):
     """Each warning once, in the call that a person sees."""
     for warning in warnings:
-        if workflow.is_main_process and warning not in SAID:
+        if snakemake_internals.is_main(workflow) and warning not in SAID:
             print(f"ff: {warning}", file=sys.stderr)
         SAID.add(warning)
 
 
-# -- configuration ----
-
-
-def load_grids():
-    """The Grid of the configuration and the runs of each collection: "" (all) and "demo/"."""
-    for key, value in config.items():
-        if value in ("true", "false"):
-            # --config KEY=false comes as a word.
-            config[key] = value == "true"
-    check_config(config, ROOT / "workflow/schemas/config.schema.json")
-    on_command_line = workflow.config_settings.config.get("data_dir")
-    config["data_dir"] = str(data_folder(on_command_line, config["data_dir"]))
-    if config["sidecar"] is False:
-        # YAML's bare off.
-        config["sidecar"] = "off"
-    if config["sidecar"] == "auto":
-        # One decision for all jobs: nodes of a cluster may differ from this machine.
-        config["sidecar"] = "service" if HERE and is_board() else "inline"
-    if config.get("sweep"):
-        from ff.tracking.sweeps.cells import in_place_of_the_grid
-
-        sweep, keys = in_place_of_the_grid(config)
-        config.update(keys)
-        grid = Grid(config)
-        say(sweep.warnings)
-        return grid, {"": [grid.run(run.key) for run in sweep.runs], "demo/": []}
-    block = config["grid"]
-    grid = Grid(config)
-    import yaml
-
-    demo_block = yaml.safe_load((ROOT / "config/demo.yaml").read_text())["grid"]
-    return grid, {"": grid.expand(block), "demo/": grid.expand(demo_block)}
-
-
 try:
-    GRID, RUNS = load_grids()
+    data_dir = snakemake_internals.said_on_command_line(workflow, "data_dir")
+    PLAN = read_plan(config, ROOT, data_dir, HERE)
+    # Snakemake itself knows its targets only after this file was read.
+    PLAN.check_targets(sys.argv[1:])
 except FFError as error:
     raise WorkflowError(str(error)) from None
+say(PLAN.warnings)
+config.update(PLAN.configuration)
 
-# -- paths ----
-
-RESULTS = config["results"].rstrip("/")
+RESULTS = PLAN.results
 NAME = WILDCARDS.name
 RUN = f"{RESULTS}/{NAME}"
-# One line for each job, when it begins and in a dry run.
-RUN_MESSAGE = "{rule} {wildcards.dataset}/{wildcards.layers}/{wildcards.recipe}/seed{wildcards.seed}"
 LOGS = layout.logs_folder(RESULTS)
-DEVICES = config["measure"]["devices"]
-MEASURE_FILES = layout.measure_files(DEVICES)
-RUN_FILES = layout.run_files(DEVICES)
-
-try:
-    # Snakemake itself knows its targets only after this file was read.
-    for word in sys.argv[1:]:
-        check_target(word, RESULTS, GRID.recipes, RUN_FILES)
-except FFError as error:
-    raise WorkflowError(str(error)) from None
+# One line for each job, when it begins and in a dry run.
+CELL_MESSAGE = "{rule} {wildcards.dataset}/{wildcards.layers}/{wildcards.recipe}"
+RUN_MESSAGE = f"{CELL_MESSAGE}/seed{{wildcards.seed}}"
+# Unless --resources says otherwise; a cluster has its own ways to hand GPUs out.
+LOCAL_GPUS = usable_gpus() if HERE else []
+TRAINING_GPUS = int(may_use_gpu(config["device"], LOCAL_GPUS))
+MEASURING_GPUS = int(TRAINING_GPUS or ("cuda" in PLAN.devices and bool(LOCAL_GPUS)))
+if HERE and MEASURING_GPUS:
+    at_once = jobs_at_once(config["device"], LOCAL_GPUS)
+    snakemake_internals.limit(workflow, "gpu", at_once)
+# Jobs that take times have all cores to themselves: nothing else of this workflow may run beside them.
+ALL_CORES = snakemake_internals.all_cores(workflow)
 
 
 wildcard_constraints:
     dataset="|".join(DATASETS),
     layers=layout.LAYERS,
-    recipe="|".join(sorted({*RECIPES, *GRID.recipes}, key=len, reverse=True)).replace(
-        ".", r"\."
-    ),
+    recipe="|".join(
+        sorted({*RECIPES, *PLAN.grid.recipes}, key=len, reverse=True)
+    ).replace(".", r"\."),
     seed=layout.SEED,
     collection=r"(demo/)?",
     job="|".join(layout.WATCHED),
     family="|".join(FAMILIES),
 
 
-def in_run(files, run=WILDCARDS):
-    """`files` of a run."""
-    return [f"{RESULTS}/{run.name}/{file}" for file in files]
+def run_settings(wildcards):
+    """The resolved settings of a run, for params: what a training is rerun for when it changes."""
+    run = PLAN.run(wildcards)
+    say(PLAN.grid.warnings.get(run.name, []))
+    return run.as_dict()
 
 
-def of_runs(files, collection=""):
-    """`files` of every run of a collection."""
-    return [path for run in RUNS[collection] for path in in_run(files, run.key)]
+def code_with_rule(script):
+    """Params function: the code of a job on one run."""
+    return lambda wildcards: code_of_run(script, PLAN.run(wildcards))
 
 
-def figure_files(collection, family=None):
-    """PNG and SVG of the figures (of one family) of a collection."""
-    names = [name for name, spec in FIGURES.items() if family in (None, spec.family)]
-    return [
-        layout.figure(RESULTS, collection, name, kind)
-        for name in names
-        for kind in ("png", "svg")
-    ]
+def raw_data_that_is_other(wildcards):
+    """Input function: a new file where the prepared set is to be made again, or nothing."""
+    if not snakemake_internals.is_main(workflow):
+        # A node of a cluster need not see the raw files.
+        return []
+    try:
+        return other_raw_data(wildcards.dataset, config["data_dir"])
+    except FFError as error:
+        raise WorkflowError(str(error)) from None
 
 
-def figure_outputs(family):
-    """Output files of a family's rule, the PNGs marked for Snakemake's own report."""
-    outputs = []
+def marked(family):
+    """PNG and SVG of a family's figures, the PNGs marked for Snakemake's own report."""
     for name, spec in FIGURES.items():
         if spec.family == family:
             png, svg = (
                 layout.figure(RESULTS, "{collection}", name, kind)
                 for kind in ("png", "svg")
             )
-            caption = f"../workflow/report/{name}.rst"
-            png = report(png, caption=caption, category="Figures", subcategory=family)
-            outputs += [png, svg]
-    return outputs
-
-
-def figure_inputs(collection, family):
-    """The tables that a family's figures need, and the run files that they read themselves."""
-    specs = [spec for spec in FIGURES.values() if spec.family == family]
-    tables = dict.fromkeys(table for spec in specs for table in spec.tables)
-    files = dict.fromkeys(file for spec in specs for file in spec.run_files)
-    samples = [
-        file
-        for file in MEASURE_FILES
-        if file.endswith(".csv") and not file.endswith("phases.csv")
-    ]
-    files = [
-        name for file in files for name in (samples if file == "variance" else [file])
-    ]
-    return layout.tables(RESULTS, collection, tables) + of_runs(files, collection)
-
-
-def finished(collection):
-    """Everything of a collection, not the report alone: a run whose folder was removed is made again."""
-    return [
-        layout.report(RESULTS, collection),
-        *figure_files(collection),
-        *of_runs(RUN_FILES, collection),
-    ]
-
-
-# -- params and resources ----
-
-
-def other_raw_data(wildcards):
-    """Input function: a new file where the prepared set was made from other raw files than there are now, or nothing.
-
-    Params would not do: Snakemake knows none of a set that `ff` has prepared.
-    """
-    path = Path(layout.prepared_set(wildcards.dataset))
-    if not path.exists() or not workflow.is_main_process:
-        # A node of a cluster need not see the raw files.
-        return []
-    known = recorded(path) or {}
-    if known.get("source") == wanted_source(
-        wildcards.dataset, Path(config["data_dir"]), path
-    ):
-        return []
-    marker = path.with_name(f".{wildcards.dataset}.made-from-other-files")
-    try:
-        # Snakemake takes a small file with the same content for the same file.
-        marker.write_text(f"{time.time_ns()}\n")
-    except OSError as error:
-        raise WorkflowError(
-            f"{path} was made from other files than those in {config['data_dir']}, and cannot be replaced "
-            f"({error.strerror}); give the data_dir that it was made from, or another working folder"
-        ) from None
-    return [str(marker)]
-
-
-@functools.cache
-def code(*entries, without=()):
-    """Hash of the code behind a job - its script and whatever that imports - so that changed code is rerun."""
-    return provenance.code_hash(*entries, without=without)
-
-
-def code_of_run(script, without=()):
-    """Params function: `code` of a job on one run, the learning rule of the run with it and no other."""
-
-    def found(wildcards):
-        learning = rule_of(run_of(wildcards))
-        return code(script, learning.__name__, without=without)
-
-    return found
-
-
-TRAINING_CODE = code_of_run(
-    "workflow/scripts/train.py", without=provenance.NOT_TRAINING
-)
-
-
-# Tables and figures are of all learning rules.
-RULE_MODULES = [module.__name__ for module in RULES.values()]
-
-
-def drawing_modules(family):
-    """Modules that draw the figures of a family; ff.summary.figures finds them by name."""
-    return sorted(
-        {
-            f"ff.summary.figures.{spec.function.partition(':')[0]}"
-            for spec in FIGURES.values()
-            if spec.family == family
-        }
-    )
-
-
-def key_of(wildcards):
-    """The run of a job; of a group's, that of its first seed, which its logs are named after."""
-    values = dict(wildcards.items())
-    return RunKey.of(
-        values | {"seed": int(values.get("seed", (GROUP_SEEDS or [0])[0]))}
-    )
-
-
-def run_of(wildcards):
-    """The RunConfig of a job."""
-    return GRID.run(key_of(wildcards))
-
-
-def run_settings(wildcards):
-    """The resolved settings of a run, for params: what a training is rerun for when it changes."""
-    run = run_of(wildcards)
-    say(GRID.warnings.get(run.name, []))
-    return run.as_dict()
-
-
-def run_list(wildcards):
-    """Names of the runs of a collection, for params: tables are made again when the grid changes."""
-    return [run.name for run in RUNS[wildcards.collection]]
-
-
-GROUP_SEEDS = sorted({run.seed for run in RUNS[""]}) if config["group_seeds"] else []
-# A GPU is for one job at a time, so that its times and its energy are that job's own. Unless --resources says
-# otherwise, as many such jobs run at once as there are GPUs; a cluster has its own ways to hand them out.
-LOCAL_GPUS = len(usable_gpus()) if HERE else 0
-TRAINING_GPUS = int(
-    config["device"].startswith("cuda")
-    or (config["device"] == "auto" and LOCAL_GPUS > 0)
-)
-MEASURING_GPUS = int(TRAINING_GPUS or ("cuda" in DEVICES and LOCAL_GPUS > 0))
-if HERE and MEASURING_GPUS and "gpu" not in workflow.global_resources:
-    only_one = config["device"].startswith("cuda:")
-    workflow.register_resource("gpu", 1 if only_one else max(1, LOCAL_GPUS))
-
-
-def train_memory_mb(wildcards, attempt):
-    """Images in float32 and their gathered copies, the layers' outputs kept for the heads, 600 MB for torch; twice as
-    much for every retry."""
-    run = run_of(wildcards)
-    seeds = 1 if hasattr(wildcards, "seed") else max(1, len(GROUP_SEEDS))
-    numbers = DATASETS[run.dataset].train_images * (
-        2 * run.layers[0]
-        + min(seeds * sum(run.layers[1:]), 2**29 // DATASETS[run.dataset].train_images)
-    )
-    weights = 4 * seeds * sum(a * b for a, b in zip(run.layers, run.layers[1:]))
-    return (600 + int((numbers + weights) * 4 / 2**20)) * 2 ** (attempt - 1)
-
-
-def train_minutes(wildcards, attempt):
-    """At 20 GMAC/s, a tenth of one desktop core in float32, plus five minutes; twice as long for every retry."""
-    run = run_of(wildcards)
-    seeds = 1 if hasattr(wildcards, "seed") else max(1, len(GROUP_SEEDS))
-    macs = 4 * sum(a * b for a, b in zip(run.layers, run.layers[1:]))
-    epochs = run.rep_epochs + run.softmax_epochs
-    minutes = 5 + int(
-        seeds * DATASETS[run.dataset].train_images * epochs * macs / 20e9 / 60
-    )
-    return minutes * 2 ** (attempt - 1)
-
-
-def measure_settings(wildcards):
-    """How a run is measured, for params."""
-    return {
-        **config["measure"],
-        **config.get("measure_by_dataset", {}).get(wildcards.dataset, {}),
-    }
-
-
-def measuring_threads(wildcards):
-    """All cores of this machine's Snakemake: a job that measures time has them to itself."""
-    # workflow.cores would refuse every call without --cores, such as --rulegraph. On a cluster's node it is all of
-    # the node, of which the job was given one.
-    return 1 if workflow.remote_exec else workflow.resource_settings.cores or 1
-
-
-def sidecar_of(job):
-    """Input function: the sidecar's service file where the configuration asks for the service."""
-
-    def ready(wildcards):
-        if config["sidecar"] != "service":
-            return []
-        return f"{RESULTS}/{key_of(wildcards).name}/.sidecar-{job}"
-
-    return ready
-
-
-def training_samples(wildcards):
-    """The hardware log that covers a run's training: its own, or that of the first seed of its group."""
-    run = key_of(wildcards)
-    if run.seed in GROUP_SEEDS:
-        run = run._replace(seed=GROUP_SEEDS[0])
-    return layout.hardware_log(RESULTS, run, "train")
-
-
-def after_an_error():
-    """Hardware summaries and tables of what is there, for the collections that the failed call worked on; and, as the
-    last lines of the call, why jobs failed."""
-    if not workflow.is_main_process:
-        return
-    try:
-        failed = [
-            job
-            for jobs in workflow.scheduler.failed
-            for job in (jobs if jobs.is_group() else [jobs])
-        ]
-        lines = explained(
-            (job.message, job.log[0]) for job in failed if job.rule.name != "sidecar"
-        )
-        atexit.register(
-            lambda: print(*(f"ff: {line}" for line in lines), sep="\n", file=sys.stderr)
-        )
-        planned = set(workflow.dag.needrun_jobs(exclude_finished=False))
-        asked = {
-            job.wildcards.collection for job in planned if job.rule.name == "tables"
-        }
-        files = {str(file) for job in planned for file in job.output}
-        names = {
-            collection: [run.key for run in runs]
-            for collection, runs in RUNS.items()
-            if collection in asked
-            or not asked
-            and any(f"{RESULTS}/{run.name}/metrics.json" in files for run in runs)
-        }
-        for path in after_failure(RESULTS, names, grouped=bool(GROUP_SEEDS)):
-            # No job made this table, so the next call must make it: nothing may say that it is up to date.
-            workflow.persistence.cleanup_metadata(IOFile(path))
-    except Exception as error:
-        # Never in the way of the error that it follows.
-        print(
-            f"ff: after the failure: {type(error).__name__}: {error}", file=sys.stderr
-        )
+            caption = f"../ff/summary/figures/captions/{name}.rst"
+            yield report(png, caption=caption, category="Figures", subcategory=family)
+            yield svg

@@ -7,7 +7,7 @@ localrules:
 
 rule prepare:
     input:
-        other_raw_data,
+        raw_data_that_is_other,
     output:
         layout.prepared_set("{dataset}"),
     log:
@@ -16,7 +16,7 @@ rule prepare:
         f"{LOGS}/benchmarks/prepare/{{dataset}}.tsv"
     retries: 1
     conda:
-        "../envs/cpu.yaml"
+        "../envs/ff.yaml"
     resources:
         mem_mb=3000,
         runtime=60,

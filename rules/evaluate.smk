@@ -6,19 +6,19 @@ rule evaluate:
         data=layout.prepared_set("{dataset}"),
         model=f"{RUN}/model.safetensors",
     output:
-        in_run(EVALUATE_FILES),
+        PLAN.in_run(layout.EVALUATE_FILES),
     log:
         f"{LOGS}/evaluate/{NAME}.log",
     benchmark:
         f"{LOGS}/benchmarks/evaluate/{NAME}.jsonl"
     conda:
-        "../envs/cpu.yaml"
+        "../envs/ff.yaml"
     resources:
         mem_mb=2000,
         runtime=10,
         gpu=TRAINING_GPUS,
     params:
-        code=code_of_run("workflow/scripts/evaluate.py"),
+        code=code_with_rule("workflow/scripts/evaluate.py"),
     message:
         RUN_MESSAGE
     script:
@@ -30,22 +30,21 @@ rule early_exit:
         data=layout.prepared_set("{dataset}"),
         model=f"{RUN}/model.safetensors",
     output:
-        in_run(EARLY_EXIT_FILES),
+        PLAN.in_run(layout.EARLY_EXIT_FILES),
     log:
         f"{LOGS}/early_exit/{NAME}.log",
     benchmark:
         f"{LOGS}/benchmarks/early_exit/{NAME}.jsonl"
     conda:
-        "../envs/cpu.yaml"
-    # It takes times: nothing else of this workflow may run beside it.
-    threads: measuring_threads
+        "../envs/ff.yaml"
+    threads: ALL_CORES
     resources:
         mem_mb=2000,
         runtime=20,
         gpu=TRAINING_GPUS,
     params:
-        measure=measure_settings,
-        code=code_of_run("workflow/scripts/early_exit.py"),
+        measure=PLAN.measure_settings,
+        code=code_with_rule("workflow/scripts/early_exit.py"),
     message:
         RUN_MESSAGE
     script:

@@ -3,12 +3,12 @@
 
 localrules:
     tables,
-    page,
+    report_page,
 
 
 rule tables:
     input:
-        lambda wildcards: of_runs(RUN_FILES, wildcards.collection),
+        lambda wildcards: PLAN.of_runs(PLAN.run_files, wildcards.collection),
     output:
         layout.tables(RESULTS, "{collection}"),
     log:
@@ -16,10 +16,10 @@ rule tables:
     benchmark:
         f"{LOGS}/benchmarks/tables/{{collection}}tables.jsonl"
     conda:
-        "../envs/cpu.yaml"
+        "../envs/ff.yaml"
     params:
-        runs=run_list,
-        code=code("workflow/scripts/tables.py", *RULE_MODULES),
+        runs=PLAN.names,
+        code=code_of_all_runs("workflow/scripts/tables.py"),
     message:
         "{rule} {wildcards.collection}"
     script:
@@ -32,29 +32,29 @@ for family in FAMILIES:
         name:
             f"figures_{family}"
         input:
-            lambda wildcards, family=family: figure_inputs(wildcards.collection, family),
+            lambda wildcards, family=family: PLAN.figure_inputs(
+                wildcards.collection, family
+            ),
         output:
-            *figure_outputs(family),
+            *marked(family),
         log:
             f"{LOGS}/figures/{{collection}}{family}.log",
         benchmark:
             f"{LOGS}/benchmarks/figures/{{collection}}{family}.jsonl"
         conda:
-            "../envs/cpu.yaml"
+            "../envs/ff.yaml"
         params:
-            runs=run_list,
-            code=code(
-                "workflow/scripts/figures.py", *RULE_MODULES, *drawing_modules(family)
-            ),
+            runs=PLAN.names,
+            code=code_of_all_runs("workflow/scripts/figures.py", family),
         message:
             "{rule} {wildcards.collection}"
         script:
             "../workflow/scripts/figures.py"
 
 
-rule page:
+rule report_page:
     input:
-        lambda wildcards: figure_files(wildcards.collection),
+        lambda wildcards: PLAN.figures(wildcards.collection),
         layout.tables(RESULTS, "{collection}"),
     output:
         report(
@@ -67,9 +67,9 @@ rule page:
     benchmark:
         f"{LOGS}/benchmarks/report/{{collection}}report.jsonl"
     conda:
-        "../envs/cpu.yaml"
+        "../envs/ff.yaml"
     params:
-        code=code("workflow/scripts/report.py", *RULE_MODULES),
+        code=code_of_all_runs("workflow/scripts/report.py"),
     message:
         "{rule} {wildcards.collection}"
     script:

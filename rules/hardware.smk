@@ -21,7 +21,7 @@ rule sidecar:
     log:
         f"{LOGS}/sidecar/{NAME}/{{job}}.log",
     conda:
-        "../envs/cpu.yaml"
+        "../envs/ff.yaml"
     threads: 0
     resources:
         mem_mb=50,
@@ -48,9 +48,9 @@ rule hardware_of_training:
     benchmark:
         f"{LOGS}/benchmarks/hardware/{NAME}/train.tsv"
     conda:
-        "../envs/cpu.yaml"
+        "../envs/ff.yaml"
     params:
-        samples=training_samples,
+        samples=PLAN.training_samples,
         code=code("workflow/scripts/hardware.py"),
     message:
         RUN_MESSAGE
@@ -70,7 +70,7 @@ rule hardware_of_measurement:
     benchmark:
         f"{LOGS}/benchmarks/hardware/{NAME}/measure.tsv"
     conda:
-        "../envs/cpu.yaml"
+        "../envs/ff.yaml"
     params:
         samples=layout.hardware_log(RESULTS, WILDCARDS, "measure"),
         code=code("workflow/scripts/hardware.py"),

@@ -5,14 +5,14 @@ back, so it can be left out or run at any later time, with `snakemake --cores 1 
 
 rule track:
     input:
-        finished(""),
+        PLAN.finished(""),
     output:
         f"{RESULTS}/tracking.json",
     log:
         f"{LOGS}/tracking.log",
     localrule: True
     conda:
-        "../envs/cpu.yaml"
+        "../envs/ff.yaml"
     params:
         mode=lookup("wandb/mode", within=config, default="auto"),
         project=lookup("wandb/project", within=config, default="edgeff"),

@@ -1,61 +1,46 @@
 """One training job a run; or, with `group_seeds`, one for all of the grid's seeds of a cell."""
 
-if GROUP_SEEDS:
-
-    ruleorder: train_group > train
-
-    rule train_group:
-        input:
-            data=layout.prepared_set("{dataset}"),
-            sidecar=sidecar_of("train"),
-        output:
-            [
-                file
-                for seed in GROUP_SEEDS
-                for file in in_run(TRAIN_FILES, WILDCARDS._replace(seed=seed))
-            ],
-        log:
-            layout.train_log(RESULTS, grouped=True),
-        benchmark:
-            f"{LOGS}/benchmarks/train/{WILDCARDS.cell}/group.jsonl"
-        conda:
-            "../envs/cpu.yaml"
-        threads: config["threads"]
-        resources:
-            mem_mb=train_memory_mb,
-            runtime=train_minutes,
-            gpu=TRAINING_GPUS,
-        params:
-            run=run_settings,
-            seeds=GROUP_SEEDS,
-            code=TRAINING_CODE,
-        message:
-            "{rule} {wildcards.dataset}/{wildcards.layers}/{wildcards.recipe}"
-        script:
-            "../workflow/scripts/train.py"
-
 
 rule train:
     input:
         data=layout.prepared_set("{dataset}"),
-        sidecar=sidecar_of("train"),
+        sidecar=PLAN.sidecar("train"),
     output:
-        in_run(TRAIN_FILES),
+        PLAN.in_run(layout.TRAIN_FILES),
     log:
         layout.train_log(RESULTS),
     benchmark:
         f"{LOGS}/benchmarks/train/{NAME}.jsonl"
     conda:
-        "../envs/cpu.yaml"
+        "../envs/ff.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=train_memory_mb,
-        runtime=train_minutes,
+        mem_mb=PLAN.train_memory_mb,
+        runtime=PLAN.train_minutes,
         gpu=TRAINING_GPUS,
     params:
         run=run_settings,
-        code=TRAINING_CODE,
+        code=lambda wildcards: training_code(PLAN.run(wildcards)),
     message:
         RUN_MESSAGE
     script:
         "../workflow/scripts/train.py"
+
+
+if PLAN.group_seeds:
+
+    ruleorder: train_group > train
+
+    use rule train as train_group with:
+        output:
+            PLAN.in_group(layout.TRAIN_FILES),
+        log:
+            layout.train_log(RESULTS, grouped=True),
+        benchmark:
+            f"{LOGS}/benchmarks/train/{WILDCARDS.cell}/group.jsonl"
+        params:
+            run=run_settings,
+            seeds=PLAN.group_seeds,
+            code=lambda wildcards: training_code(PLAN.run(wildcards)),
+        message:
+            CELL_MESSAGE

@@ -9,14 +9,14 @@ import pytest
 
 from ff import provenance
 from ff.learn.rules import RULES, forward_forward
-from ff.provenance import PACKAGE, code_files, code_hash
+from ff.provenance import PACKAGE, Sources, code_hash
 
 ROOT = PACKAGE.parent
 SCRIPTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "workflow/scripts").glob("*.py"))
 
 
 def reached(*entries, **options):
-    return {path.relative_to(ROOT).as_posix() for path in code_files(*entries, **options)}
+    return {path.relative_to(ROOT).as_posix() for path in Sources().reached(*entries, **options)}
 
 
 # -- what the project's own jobs reach ----
@@ -222,16 +222,16 @@ def test_a_moved_or_touched_package_keeps_its_hash(tmp_path):
 def test_every_form_of_import_is_followed(text, found, tmp_path):
     rooms = {"room/__init__": "", "room/table": "leg = 4\n", "room/chair": "from ..near import VALUE\n"}
     package = made(tmp_path, {**BASE, **rooms, "start": text})
-    files = {path.relative_to(package).with_suffix("").as_posix() for path in code_files("made.start", package=package)}
+    files = {path.relative_to(package).with_suffix("").as_posix() for path in Sources(package).reached("made.start")}
     assert files == {"start", *({"__init__"} if found else ()), *found}
 
 
 def test_imports_are_not_followed_where_it_is_said_so(tmp_path):
     package = made(tmp_path, BASE)
-    names = {path.stem for path in code_files("script.py", package=package, without=["made.far"])}
+    names = {path.stem for path in Sources(package).reached("script.py", without=["made.far"])}
     assert names == {"script", "__init__", "start", "near"}
     # An entry of its own counts all the same.
-    names = {path.stem for path in code_files("script.py", "made.far", package=package, without=["made.far"])}
+    names = {path.stem for path in Sources(package).reached("script.py", "made.far", without=["made.far"])}
     assert "far" in names
 
 

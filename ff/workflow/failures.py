@@ -1,14 +1,44 @@
 """After a call of the workflow in which jobs failed: what they say, and tables of what is there."""
 
+import atexit
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ff.job_log import cause
 from ff.layout import RunKey, logs_folder, train_log
+from ff.workflow import snakemake_internals
+from ff.workflow.plan import Plan
 
 SHOWN = 10
+
+
+def after_an_error(workflow: Any, plan: Plan) -> None:
+    """Hardware summaries and tables of what is there, for the collections that the failed call worked on; and, as the
+    last lines of the call, why jobs failed. Never raises: it must not be in the way of the error that it follows."""
+    if not snakemake_internals.is_main(workflow):
+        return
+    try:
+        failed = snakemake_internals.failed_jobs(workflow)
+        lines = explained((message, log) for rule, message, log in failed if rule != "sidecar")
+        atexit.register(lambda: print(*(f"ff: {line}" for line in lines), sep="\n", file=sys.stderr))
+        affected = worked_on(plan, snakemake_internals.planned_jobs(workflow))
+        for path in after_failure(plan.results, affected, grouped=bool(plan.group_seeds)):
+            # No job made this table, so the next call must make it: nothing may say that it is up to date.
+            snakemake_internals.forget(workflow, path)
+    except Exception as error:
+        print(f"ff: after the failure: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def worked_on(plan: Plan, jobs: Sequence[snakemake_internals.Job]) -> dict[str, list[RunKey]]:
+    """The collections whose tables were to be made; where none were, those with runs that were to be trained."""
+    asked = {job.collection for job in jobs if job.rule == "tables"}
+    files = {file for job in jobs for file in job.outputs}
+    if not asked:
+        asked = {name for name in plan.runs if files.intersection(plan.of_runs(["metrics.json"], name))}
+    return {name: [run.key for run in runs] for name, runs in plan.runs.items() if name in asked}
 
 
 def explained(failed: Iterable[tuple[str, str]]) -> list[str]:

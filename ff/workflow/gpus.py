@@ -5,7 +5,7 @@ import importlib.util
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,9 +56,15 @@ def _nvml_uuids() -> list[str]:
     return [uuid.decode() if isinstance(uuid, bytes) else uuid for uuid in uuids]
 
 
-def may_use_gpu(device: str) -> bool:
-    """Whether a job with this setting of `device` may use a GPU on this machine."""
-    return device.startswith("cuda") or (device == "auto" and bool(usable_gpus()))
+def may_use_gpu(device: str, gpus: Sequence[str]) -> bool:
+    """Whether a job with this setting of `device` may use one of the machine's `gpus`."""
+    return device.startswith("cuda") or (device == "auto" and bool(gpus))
+
+
+def jobs_at_once(device: str, gpus: Sequence[str]) -> int:
+    """How many jobs with this setting of `device` may use a GPU at once: one for each, so that a job's times and its
+    energy are its own."""
+    return 1 if device.startswith("cuda:") else max(1, len(gpus))
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def test_all_plans_each_job_of_the_grid_once(fresh):
     plan = fresh.plan("all")
     per_run = ["train", "evaluate", "early_exit", "measure", "hardware_of_training", "hardware_of_measurement"]
     assert {rule: len(plan[rule]) for rule in per_run} == dict.fromkeys(per_run, 1)
-    assert all(len(plan[rule]) == 1 for rule in ("prepare", "tables", "page", "all"))
+    assert all(len(plan[rule]) == 1 for rule in ("prepare", "tables", "report_page", "all"))
 
 
 @pytest.mark.parametrize(
@@ -182,9 +182,13 @@ def test_a_longer_grid_trains_only_what_is_new(finished):
     ("file", "rerun", "kept"),
     [
         ("ff/assess/evaluation.py", "train evaluate early_exit measure tables", "prepare"),
-        ("ff/statistics.py", "measure hardware_of_training tables figures_accuracy page", "train evaluate early_exit"),
+        (
+            "ff/statistics.py",
+            "measure hardware_of_training tables figures_accuracy report_page",
+            "train evaluate early_exit",
+        ),
         ("ff/hardware/summary.py", "hardware_of_training tables", "train evaluate measure"),
-        ("ff/summary/figures/accuracy.py", "figures_accuracy page", "tables figures_training"),
+        ("ff/summary/figures/accuracy.py", "figures_accuracy report_page", "tables figures_training"),
     ],
 )
 def test_changed_code_reruns_what_reaches_it_and_nothing_else(finished, file, rerun, kept):

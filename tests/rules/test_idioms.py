@@ -22,9 +22,10 @@ def rules():
     """{name: text} of each rule that makes something."""
     found = {}
     for path in RULE_FILES[1:]:
-        for text in re.split(r"(?m)^ *rule(?: (?=\w+:)|(?=:))", path.read_text())[1:]:
-            name = text.partition(":")[0].strip() or "figures"
-            found[name] = text
+        for text in re.split(r"(?m)^ *(?=(?:use )?rule\b)", path.read_text()):
+            # What is made of another rule (`use rule`) has what that one has.
+            if named := re.match(r"rule ?(\w*):", text):
+                found[named[1] or "figures"] = text
     return found
 
 
@@ -64,7 +65,7 @@ def test_each_rule_has_a_log_and_an_environment(name):
         assert re.search(r"^ +benchmark:", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["prepare", "train", "train_group", "evaluate", "early_exit", "measure"])
+@pytest.mark.parametrize("name", ["prepare", "train", "evaluate", "early_exit", "measure"])
 def test_each_rule_that_computes_says_what_it_needs(name):
     text = rules()[name]
     assert "mem_mb=" in text
@@ -76,7 +77,7 @@ def test_each_rule_that_computes_says_what_it_needs(name):
 def test_the_code_that_counts_for_a_rule_is_what_its_script_reaches(name):
     text = rules()[name]
     [script] = re.findall(r'"\.\./(workflow/scripts/\w+\.py)"', text)
-    [entry] = re.findall(r'^ +code=(?:code\("([\w./]+)"|TRAINING_CODE)', text, re.MULTILINE)
+    [entry] = re.findall(r'^ +code=(?:code\w*\("([\w./]+)"|lambda wildcards: training_code)', text, re.MULTILINE)
     assert (entry or "workflow/scripts/train.py") == script
 
 
@@ -91,7 +92,7 @@ def test_each_rule_says_in_one_line_what_it_does():
 
 def test_the_drawing_of_the_workflow_shows_its_rules():
     drawn = set(re.findall(r">(\w+)</text>", (ROOT / "docs/images/rulegraph.svg").read_text()))
-    shown = {name for name in rules() if name not in ("figures", "train_group", "track")}
+    shown = {name for name in rules() if name not in ("figures", "track")}
     assert shown | {f"figures_{family}" for family in FAMILIES} | {"demo"} == drawn
 
 
@@ -107,7 +108,7 @@ def test_the_sidecar_is_told_who_starts_it():
 def test_small_rules_are_local():
     text = "".join(path.read_text() for path in RULE_FILES)
     local = set(re.findall(r"\w+", " ".join(re.findall(r"localrules:((?:\n +\w+,)+)", text))))
-    assert {"prepare", "tables", "page", "hardware_of_training", "hardware_of_measurement"} <= local
+    assert {"prepare", "tables", "report_page", "hardware_of_training", "hardware_of_measurement"} <= local
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "workflow/scripts").iterdir()), ids=lambda path: path.name)
@@ -135,10 +136,6 @@ def test_environments_hold_what_constraints_pin(path):
     assert found == {name: pinned[name] for name in found}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = {plain(entry) for entry in project["dependencies"]}
-    if path.stem == "jetson":
-        # NVIDIA's own builds for the JetPack release take their place.
-        needed -= {"torch", "torchvision"}
-        assert not {"torch", "torchvision"} & set(found)
     assert needed <= set(found)
 
 

@@ -73,7 +73,7 @@ def test_a_changed_sweep_has_another_folder_and_nothing_is_ranked_in_a_dry_run(f
         assert "mean over seeds" not in done.stdout
         jobs = dict(line.split() for line in done.stdout.splitlines() if len(line.split()) == 2)
         assert [jobs[rule] for rule in PER_RUN] == ["2"] * len(PER_RUN)
-        assert (jobs["tables"], jobs["page"]) == ("1", "1")
+        assert (jobs["tables"], jobs["report_page"]) == ("1", "1")
     assert len(folders) == 2
     assert not (fresh.folder / "results").exists()
 

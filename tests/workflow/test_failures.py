@@ -1,7 +1,10 @@
 """What is said and written after a call in which jobs failed."""
 
 from ff.layout import RunKey, train_log
-from ff.workflow.failures import SHOWN, after_failure, explained
+from ff.workflow.failures import SHOWN, after_failure, explained, worked_on
+from ff.workflow.grid import Grid
+from ff.workflow.plan import Plan
+from ff.workflow.snakemake_internals import Job
 
 RUN = RunKey("DIGITS", "784-20", "ff", 0)
 
@@ -53,3 +56,13 @@ def test_after_a_failure_nothing_is_raised(tmp_path, monkeypatch, capsys):
     (tmp_path / "results/summary").write_text("a file where a folder should be")
     assert after_failure("results", {"": [RUN]}) == []
     assert "ff: no tables of what is there" in capsys.readouterr().err
+
+
+def test_tables_are_made_for_the_collections_that_the_call_worked_on():
+    grid = Grid({})
+    runs = {"": [grid.run(RUN), grid.run(RUN._replace(seed=1))], "demo/": [grid.run(RUN._replace(seed=2))]}
+    plan = Plan({"results": "results"}, grid, runs)
+    training = Job("train", None, frozenset({f"results/{RUN.name}/metrics.json"}))
+    assert worked_on(plan, [training]) == {"": [RUN, RUN._replace(seed=1)]}
+    assert set(worked_on(plan, [training, Job("tables", "demo/", frozenset())])) == {"demo/"}
+    assert worked_on(plan, [Job("prepare", None, frozenset({"data/prepared/DIGITS.safetensors"}))]) == {}

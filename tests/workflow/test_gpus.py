@@ -134,3 +134,12 @@ def test_an_error_in_the_job_is_not_taken_for_a_busy_gpu(machine):
     with pytest.raises(OSError, match="own"), gpus.one_gpu("auto"):
         raise OSError("own")
     assert chosen() is None
+
+
+@pytest.mark.parametrize(
+    ("device", "count", "may", "at_once"),
+    [("auto", 0, False, 1), ("auto", 2, True, 2), ("cuda", 0, True, 1), ("cuda:1", 2, True, 1), ("cpu", 2, False, 2)],
+)
+def test_as_many_jobs_take_a_gpu_at_once_as_there_are(device, count, may, at_once):
+    assert gpus.may_use_gpu(device, UUIDS[:count]) is may
+    assert gpus.jobs_at_once(device, UUIDS[:count]) == at_once

@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ff.errors import FFError
+from ff.summary.figures import captions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+CAPTIONS = Path(captions.__file__).parent
 
 
 class FigureSpec(NamedTuple):
@@ -21,13 +25,18 @@ class FigureSpec(NamedTuple):
     `run_files` names the files that such a frame reads, below each run folder.
     """
 
+    name: str
     family: str
     function: str
     frames: tuple[str, ...]
     run_files: tuple[str, ...]
     title: str
-    caption: str
     alt: str
+
+    @property
+    def caption(self) -> str:
+        """What the figure shows: the text of captions/{name}.rst, a file since Snakemake's own report takes files."""
+        return " ".join((CAPTIONS / f"{self.name}.rst").read_text(encoding="utf-8").split())
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -37,209 +46,191 @@ class FigureSpec(NamedTuple):
         return tuple(dict.fromkeys([*direct, "runs", *chosen]))
 
 
-FIGURES: dict[str, FigureSpec] = {
-    "accuracy": FigureSpec(
+_SPECS = (
+    FigureSpec(
+        "accuracy",
         "accuracy",
         "accuracy:accuracy",
         ("accuracy",),
         (),
         "Accuracy by network and recipe",
-        "Test accuracy of the head readout at full depth. Hollow marks are single seeds, filled marks their "
-        "mean, bars its 95 % interval over seeds, thin lines that over seeds and test images (one seed: over images "
-        "alone).",
         "Dot plot of test accuracy in per cent by network, one panel a dataset, one colour and marker a recipe.",
     ),
-    "accuracy_depth": FigureSpec(
+    FigureSpec(
+        "accuracy_depth",
         "accuracy",
         "accuracy:accuracy_depth",
         ("accuracy",),
         (),
         "Accuracy by depth",
-        "Test accuracy of the head and of the goodness readout when only the first layers answer. Bands "
-        "reach from the smallest to the largest seed.",
         "Line plots of test accuracy in per cent against the number of layers used, one line a readout.",
     ),
-    "confusion": FigureSpec(
+    FigureSpec(
+        "confusion",
         "accuracy",
         "accuracy:confusion",
         ("raw:confusion",),
         ("evaluation.json",),
         "Confusion on test",
-        "Share of each true class that was answered as each class, summed over seeds, for the network that "
-        "is best on validation.",
         "Matrix of true against predicted classes, one panel a dataset, with the share in per cent in each cell.",
     ),
-    "goodness_gap": FigureSpec(
+    FigureSpec(
+        "goodness_gap",
         "training",
         "training:goodness_gap",
         ("history",),
         (),
         "Goodness gap during training",
-        "Mean goodness of positive minus mean goodness of negative samples, by layer and epoch. Bands reach "
-        "from the smallest to the largest seed.",
         "Line plots of the goodness gap against the epoch, one line a layer, one panel a dataset and network.",
     ),
-    "validation_accuracy": FigureSpec(
+    FigureSpec(
+        "validation_accuracy",
         "training",
         "training:validation_accuracy",
         ("history",),
         (),
         "Validation accuracy during training",
-        "Accuracy on the validation set by epoch: first while the layers learn (goodness readout), then "
-        "while the heads learn (head readout). Bands reach from the smallest to the largest seed.",
         "Line plots of validation accuracy in per cent against the epoch, one line a recipe.",
     ),
-    "goodness_distributions": FigureSpec(
+    FigureSpec(
+        "goodness_distributions",
         "distributions",
         "distributions:goodness",
         ("raw:distributions",),
         ("distributions.csv",),
         "Goodness of positive, negative and neutral inputs",
-        "How goodness is distributed over test inputs with the true label, a wrong label and the neutral "
-        "label, by layer, for the network that is best on validation.",
         "Histograms of goodness for positive, negative and neutral inputs, one row a layer, one column a dataset.",
     ),
-    "confidence_probability": FigureSpec(
+    FigureSpec(
+        "confidence_probability",
         "distributions",
         "distributions:confidence_probability",
         ("raw:distributions",),
         ("distributions.csv",),
         "Confidence of right and wrong answers (probability)",
-        "How the largest probability of each head is distributed over right and wrong answers on test.",
         "Histograms of the largest probability for right and wrong answers, one row a layer, one column a dataset.",
     ),
-    "confidence_logit": FigureSpec(
+    FigureSpec(
+        "confidence_logit",
         "distributions",
         "distributions:confidence_logit",
         ("raw:distributions",),
         ("distributions.csv",),
         "Confidence of right and wrong answers (logit)",
-        "How the largest logit of each head, on which the exit rule works, is distributed over right and "
-        "wrong answers on test.",
         "Histograms of the largest logit for right and wrong answers, one row a layer, one column a dataset.",
     ),
-    "early_exit": FigureSpec(
+    FigureSpec(
+        "early_exit",
         "early_exit",
         "early_exit:trade_off",
         ("early_exit",),
         (),
         "Early exit and network cuts: accuracy against work and time",
-        "Test accuracy kept when samples may leave at an earlier layer, against the multiply-accumulates "
-        "and against the measured time that this takes, for a swept threshold. Squares are the network cut "
-        "after each layer; an exit to the right of the dashed line, the cheapest cut that is as accurate on "
-        "validation, saves nothing. Thresholds come from validation; samples that left are really dropped "
-        "from the batch. Rings mark k = 1.",
         "Curves of test accuracy in per cent against cost in per cent of full depth, one line an exit rule, and "
         "a square for each network cut.",
     ),
-    "latency_violins": FigureSpec(
+    FigureSpec(
+        "latency_violins",
         "latency",
         "latency:latency_violins",
         ("raw:latency_samples", "devices"),
         ("variance",),
         "Latency of one batch by network",
-        "Distribution of the measured latency of a whole batch, inputs already on the device, head readout. "
-        "The bar reaches from the 5th to the 95th percentile, the white dot is the median.",
         "Violin plots of latency in milliseconds by network, one column a device, one row a batch size.",
     ),
-    "latency_histogram": FigureSpec(
+    FigureSpec(
+        "latency_histogram",
         "latency",
         "latency:latency_histogram",
         ("raw:latency_samples", "devices"),
         ("variance",),
         "Latency of single samples",
-        "Measured latency of single samples (batch 1), with median, 5th and 95th percentile.",
         "Histograms of latency in milliseconds at batch size 1, one column a network, one row a device.",
     ),
-    "throughput": FigureSpec(
+    FigureSpec(
+        "throughput",
         "latency",
         "latency:throughput",
         ("latency", "devices"),
         (),
         "Queued throughput against batch size",
-        "Samples per second when batches are handed over back to back, inputs already on the device: median over "
-        "windows, with the 95 % bootstrap interval of the median. On the CPU with each number of threads.",
         "Line plots of throughput in samples per second against batch size, one line a network, one column a device.",
     ),
-    "speedup": FigureSpec(
+    FigureSpec(
+        "speedup",
         "latency",
         "heatmaps:speedup",
         ("speedup", "devices"),
         (),
         "Speed-up of the GPU over the CPU",
-        "CPU time divided by GPU time for the same batch, each batch waited for, against one CPU thread and against "
-        "all. Bold: the 95 % interval leaves out 1; hatched: the CPU is faster.",
         "Heat map of the speed-up by network and batch size, one panel a dataset and number of CPU threads, with the "
         "factor in each cell.",
     ),
-    "latency_heatmap": FigureSpec(
+    FigureSpec(
+        "latency_heatmap",
         "latency",
         "heatmaps:latency_heatmap",
         ("latency", "devices"),
         (),
         "Latency by network and batch size",
-        "Median latency of a whole batch in milliseconds, mean over seeds.",
         "Heat map of latency in milliseconds by network and batch size, one column a device.",
     ),
-    "memory_heatmap": FigureSpec(
+    FigureSpec(
+        "memory_heatmap",
         "latency",
         "heatmaps:memory_heatmap",
         ("latency", "devices"),
         (),
         "Peak memory by network and batch size",
-        "Peak memory of inference in MB, mean over seeds.",
         "Heat map of peak memory in MB by network and batch size, one column a device.",
     ),
-    "energy_heatmap": FigureSpec(
+    FigureSpec(
+        "energy_heatmap",
         "energy",
         "heatmaps:energy_heatmap",
         ("inference_energy", "devices"),
         (),
         "Energy per sample by network and batch size",
-        "Energy of one inference in mJ above what the idle machine takes, mean over seeds; gross energy, rails "
-        "and intervals are in inference_energy.csv.",
         "Heat map of energy per sample in millijoules by network and batch size, one column a device.",
     ),
-    "power_heatmap": FigureSpec(
+    FigureSpec(
+        "power_heatmap",
         "energy",
         "heatmaps:power_heatmap",
         ("inference_energy", "devices"),
         (),
         "Power by network and batch size",
-        "Mean power in mW while batches of this size were worked on without a pause, idle power included.",
         "Heat map of power in milliwatts by network and batch size, one column a device.",
     ),
-    "energy_rails": FigureSpec(
+    FigureSpec(
+        "energy_rails",
         "energy",
         "energy:rails",
         ("energy", "missing"),
         (),
         "Energy of training by rail and phase",
-        "Gross energy of a training run on each power rail, stacked by phase, mean over seeds. Rails "
-        "overlap where one feeds another, so they do not add up.",
         "Stacked bars of energy in joules by power rail, one colour and hatch a phase, one panel a network.",
     ),
-    "energy_accuracy": FigureSpec(
+    FigureSpec(
+        "energy_accuracy",
         "energy",
         "energy:energy_accuracy",
         ("training", "accuracy", "missing"),
         (),
         "Accuracy against energy of training",
-        "Test accuracy against the gross energy of the training run. Hollow marks are single seeds, filled "
-        "marks their means.",
         "Scatter plot of test accuracy in per cent against training energy in joules, one marker a recipe.",
     ),
-    "hardware_trace": FigureSpec(
+    FigureSpec(
+        "hardware_trace",
         "hardware",
         "hardware:trace",
         ("raw:hardware_samples", "raw:hardware_phases", "raw:hardware_name"),
         ("hardware.csv", "phases.csv"),
         "Hardware trace of a job",
-        "Power, load, memory and temperature during one training job, with its phases shaded.",
         "Four line plots over time in seconds: power, load, memory and temperature, with the phases shaded.",
     ),
-}
-
+)
+FIGURES: dict[str, FigureSpec] = {spec.name: spec for spec in _SPECS}
 FAMILIES = tuple(dict.fromkeys(spec.family for spec in FIGURES.values()))
 
 

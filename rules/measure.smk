@@ -5,24 +5,23 @@ rule measure:
     input:
         data=layout.prepared_set("{dataset}"),
         model=f"{RUN}/model.safetensors",
-        sidecar=sidecar_of("measure"),
+        sidecar=PLAN.sidecar("measure"),
     output:
-        in_run(MEASURE_FILES),
+        PLAN.in_run(layout.measure_files(PLAN.devices)),
     log:
         f"{LOGS}/measure/{NAME}.log",
     benchmark:
         f"{LOGS}/benchmarks/measure/{NAME}.jsonl"
     conda:
-        "../envs/cpu.yaml"
-    # It takes times: nothing else of this workflow may run beside it.
-    threads: measuring_threads
+        "../envs/ff.yaml"
+    threads: ALL_CORES
     resources:
         mem_mb=2000,
         runtime=120,
         gpu=MEASURING_GPUS,
     params:
-        measure=measure_settings,
-        code=code_of_run("workflow/scripts/measure.py"),
+        measure=PLAN.measure_settings,
+        code=code_with_rule("workflow/scripts/measure.py"),
     message:
         RUN_MESSAGE
     script:

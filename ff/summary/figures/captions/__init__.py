@@ -1,0 +1,1 @@
+"""The captions of the figures, one file each."""

@@ -1,0 +1,63 @@
+"""What the rules use of Snakemake beyond its documented interface, all of it here.
+
+Written for the version in `WRITTEN_FOR`; tests/workflow/test_snakemake_internals.py says what another one lacks. Every
+function takes the global `workflow` of a Snakefile.
+"""
+
+from typing import Any, NamedTuple
+
+WRITTEN_FOR = "9.27"
+
+
+class Job(NamedTuple):
+    """A job: the name of its rule, the collection of tables and figures that it is for (None: of runs), its outputs."""
+
+    rule: str
+    collection: str | None
+    outputs: frozenset[str]
+
+
+def is_main(workflow: Any) -> bool:
+    """Whether this is the call that a person sees, not one of a job."""
+    return workflow.is_main_process
+
+
+def jobs_run_here(workflow: Any) -> bool:
+    """Whether jobs run on this machine, or (--executor slurm) as jobs of a cluster, of which this may be one."""
+    return workflow.resource_settings.nodes is None and not workflow.remote_exec
+
+
+def all_cores(workflow: Any) -> int:
+    """The cores that this call of Snakemake has; 1 on a cluster's node, which may have more than the job was given."""
+    # workflow.cores would refuse every call without --cores, such as --rulegraph.
+    return 1 if workflow.remote_exec else workflow.resource_settings.cores or 1
+
+
+def said_on_command_line(workflow: Any, key: str) -> Any:
+    """What `--config` says of a key; None where it says nothing."""
+    return workflow.config_settings.config.get(key)
+
+
+def limit(workflow: Any, resource: str, count: int) -> None:
+    """Let jobs that run at once take `count` of a resource, unless --resources says otherwise."""
+    if resource not in workflow.global_resources:
+        workflow.register_resource(resource, count)
+
+
+def failed_jobs(workflow: Any) -> list[tuple[str, str, str]]:
+    """(rule, message, log) of the jobs that failed."""
+    jobs = [job for found in workflow.scheduler.failed for job in (found if found.is_group() else [found])]
+    return [(job.rule.name, job.message, job.log[0]) for job in jobs]
+
+
+def planned_jobs(workflow: Any) -> list[Job]:
+    """The jobs that this call was to run, finished or not."""
+    jobs = workflow.dag.needrun_jobs(exclude_finished=False)
+    return [Job(job.rule.name, job.wildcards.get("collection"), frozenset(map(str, job.output))) for job in jobs]
+
+
+def forget(workflow: Any, path: str) -> None:
+    """Remove what is recorded of a file, so that no call takes it for one that a job has made."""
+    from snakemake.io import IOFile
+
+    workflow.persistence.cleanup_metadata(IOFile(path))
