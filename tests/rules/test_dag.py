@@ -181,7 +181,8 @@ def test_a_longer_grid_trains_only_what_is_new(finished):
 @pytest.mark.parametrize(
     ("file", "rerun", "kept"),
     [
-        ("ff/assess/evaluation.py", "train evaluate early_exit measure tables", "prepare"),
+        ("ff/learn/checkpoint.py", "train evaluate early_exit measure tables", "prepare"),
+        ("ff/assess/evaluation.py", "evaluate tables", "prepare train early_exit measure"),
         (
             "ff/statistics.py",
             "measure hardware_of_training tables figures_accuracy report_page",
