@@ -19,14 +19,17 @@ from ff.arguments import (
     SETTING_NAMES,
     Parser,
     add_config,
+    add_monitor_switch,
     add_settings,
     config_file,
     execution_of,
     options_of_file,
     settings_of,
 )
+from ff.data.registry import DATASETS
 from ff.errors import FFError
-from ff.settings import DATASETS, ExecutionConfig, RecipeSettings, RunConfig, make_run_config
+from ff.learn.recipes import RecipeSettings, make_run_config
+from ff.settings import ExecutionConfig, RunConfig
 
 AXES = ("dataset", "layers", "recipe", "seed")
 
@@ -99,7 +102,9 @@ def _say(text: str) -> None:
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     add_settings(parser.add_argument_group("run"), RunConfig)
-    add_settings(parser.add_argument_group("execution"), ExecutionConfig)
+    execution = parser.add_argument_group("execution")
+    add_settings(execution, ExecutionConfig)
+    add_monitor_switch(execution)
     add_settings(parser.add_argument_group("recipe (overrides of the named recipe)"), RecipeSettings)
     parser.add_argument("--no-wandb", action="store_true", help="do not mirror this run to Weights & Biases")
     parser.add_argument(
@@ -183,7 +188,7 @@ def _prepare(args: argparse.Namespace) -> int:
         raise FFError(f"unknown data set {unknown[0]!r}; known: {', '.join(DATASETS)}")
     values, _ = settings_of(args, (ExecutionConfig,))
     execution = execution_of(values)
-    from ff.data.datasets import prepare, prepared_path
+    from ff.data.prepared import prepare, prepared_path
 
     for name in args.datasets:
         prepared = prepare(name, execution.data_dir, execution.prepared_dir, execution.verify, execution.download)
@@ -242,7 +247,7 @@ def _several(axis: str, value: Any) -> bool:
 
 def _opened_runs(args: argparse.Namespace, execution: ExecutionConfig):
     """Each run folder of the command line with its checkpoint's config and opened data set."""
-    from ff.data.datasets import open_or_prepare
+    from ff.data.prepared import open_or_prepare
     from ff.learn import checkpoint
 
     for folder in args.runs:

@@ -32,14 +32,17 @@ PACKAGES = (
 )
 
 
+def training_hash(rule: str) -> str:
+    """`code_hash` of the training by a learning rule, which is named by its module."""
+    return code_hash("ff.learn.run", rule, without=NOT_TRAINING)
+
+
 def code_hash(*entries: str, without: Sequence[str] = (), package: Path = PACKAGE) -> str:
-    """SHA-256 (12 digits) over the code that `entries` reach by their imports; without any, that of a training.
+    """SHA-256 (12 digits) over the code that `entries` reach by their imports.
 
     The DAG puts it into its rules' params, so that changed code is rerun, and a touched or moved file, another
     comment or docstring is not. `entries` and `without` are those of `code_files`.
     """
-    if not entries:
-        entries, without = ("ff.learn.run",), NOT_TRAINING
     digest = hashlib.sha256()
     for path in code_files(*entries, without=without, package=package):
         code = _scanned(path, package)[0] if path.suffix == ".py" else path.read_bytes()
@@ -53,7 +56,7 @@ def code_files(*entries: str, without: Sequence[str] = (), package: Path = PACKA
 
     Imports inside of functions count; those for type checkers alone do not. None is followed to the modules `BESIDE` a
     job and `without`. Data files beside a module, such as a template, belong to it. What is imported by a name that is
-    only known at run time must be given as an entry.
+    only known at run time - a learning rule, the module of a figure - must be given as an entry.
     """
     waiting, files = list(entries), set()
     seen = {*entries, *BESIDE, *without}
@@ -77,20 +80,23 @@ def _file_of(entry: str, package: Path) -> Path | None:
     return next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
 
 
-@functools.cache
 def _scanned(path: Path, package: Path) -> tuple[bytes, set[str]]:
     """A Python file's code without comments, docstrings and blank lines; and what it imports of `package`."""
-    source = path.read_bytes()
     inside = path.relative_to(package.parent).with_suffix("").parts
-    home = inside if path.name == "__init__.py" else inside[:-1]
+    return _scanned_source(path.read_bytes(), inside if path.name == "__init__.py" else inside[:-1], package.name)
+
+
+@functools.cache
+def _scanned_source(source: bytes, home: tuple[str, ...], package: str) -> tuple[bytes, set[str]]:
     starts = [0]
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
-    imported, docstrings = set(), []
+    imported: set[str] = set()
+    docstrings = []
     for node in _statements(ast.parse(source)):
         if isinstance(node, ast.Expr):
-            first, last = starts[node.lineno - 1], starts[node.end_lineno - 1]
-            docstrings.append(slice(first + node.col_offset, last + node.end_col_offset))
+            first, last = starts[node.lineno - 1], starts[(node.end_lineno or 0) - 1]
+            docstrings.append(slice(first + node.col_offset, last + (node.end_col_offset or 0)))
         elif isinstance(node, ast.Import):
             imported.update(name.name for name in node.names)
         else:
@@ -102,7 +108,7 @@ def _scanned(path: Path, package: Path) -> tuple[bytes, set[str]]:
         del code[part]
     # With a module come the packages that it lies in.
     parents = {name.rsplit(".", depth)[0] for name in imported for depth in range(name.count(".") + 1)}
-    return _bare(bytes(code)), {name for name in parents if name.split(".")[0] == package.name}
+    return _bare(bytes(code)), {name for name in parents if name.split(".")[0] == package}
 
 
 _NEVER_TRUE = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
@@ -125,7 +131,7 @@ def _statements(node: ast.AST) -> Iterator[ast.Expr | ast.Import | ast.ImportFro
 
 
 # A comment, or a string in any quotes, which may hold what looks like a comment.
-_STRING_OR_COMMENT = re.compile(
+STRING_OR_COMMENT = re.compile(
     rb""""{3}(?:\\.|.)*?"{3}|'{3}(?:\\.|.)*?'{3}|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|\#[^\n]*""", re.DOTALL
 )
 
@@ -140,7 +146,7 @@ def _bare(code: bytes) -> bytes:
         strings.append(match[0])
         return b"\0"
 
-    text = _STRING_OR_COMMENT.sub(keep, code)
+    text = STRING_OR_COMMENT.sub(keep, code)
     return b"\0".join((re.sub(rb"\s*\n", b"\n", text).strip(), *strings))
 
 
@@ -173,14 +179,13 @@ def packages() -> dict[str, str]:
 
 
 def describe() -> dict[str, Any]:
-    """Everything that metrics.json says about code, packages and machine."""
+    """What metrics.json says about code, packages and machine."""
     from ff.hardware.machine import describe as describe_machine
 
     commit, dirty = git_state()
     return {
         "git_commit": commit,
         "git_dirty": dirty,
-        "code_hash": code_hash(),
         "python": platform.python_version(),
         "packages": packages(),
         "platform": f"{sys.platform}-{platform.machine()}",

@@ -12,8 +12,21 @@ from typing import Any
 
 from ff.errors import FFError
 from ff.files import read_about, read_json
+from ff.settings import RunConfig
 
 COLUMN = "model"
+
+
+def identify(config: RunConfig, model: str) -> dict[str, Any]:
+    """The `run` block that each JSON file of a run folder begins with; `model` is the stamp of its model."""
+    return {
+        "name": config.name,
+        "dataset": config.dataset,
+        "layers": config.layers_name,
+        "recipe": config.recipe,
+        "seed": config.seed,
+        "model": model,
+    }
 
 
 def model_of(folder: str | os.PathLike) -> str | None:

@@ -22,8 +22,10 @@ if (ROOT / "ff").is_dir():
         os.environ.update(PYTHONPATH=os.pathsep.join([str(ROOT), *others]))
 
 from ff import provenance
-from ff.settings import DATASETS, RECIPES
 from ff import layout
+from ff.learn.recipes import RECIPES, rule_of
+from ff.learn.rules import RULES
+from ff.data.registry import DATASETS
 from ff.errors import FFError
 from ff.layout import (
     EARLY_EXIT_FILES,
@@ -39,7 +41,7 @@ from ff.summary.figures import FAMILIES, FIGURES
 from ff.workflow.gpus import usable_gpus
 from ff.workflow.grid import Grid, check_config, check_target
 from ff.hardware.sources import is_board
-from ff.data.registry import data_folder, recorded, wanted_source
+from ff.data.raw_files import data_folder, recorded, wanted_source
 
 # Whether jobs run on this machine, or (--executor slurm) as jobs of a cluster, of which this may be one.
 HERE = workflow.resource_settings.nodes is None and not workflow.remote_exec
@@ -66,6 +68,9 @@ def load_grids():
     check_config(config, ROOT / "workflow/schemas/config.schema.json")
     on_command_line = workflow.config_settings.config.get("data_dir")
     config["data_dir"] = str(data_folder(on_command_line, config["data_dir"]))
+    if config["sidecar"] is False:
+        # YAML's bare off.
+        config["sidecar"] = "off"
     if config["sidecar"] == "auto":
         # One decision for all jobs: nodes of a cluster may differ from this machine.
         config["sidecar"] = "service" if HERE and is_board() else "inline"
@@ -217,7 +222,23 @@ def code(*entries, without=()):
     return provenance.code_hash(*entries, without=without)
 
 
-TRAINING_CODE = code("workflow/scripts/train.py", without=provenance.NOT_TRAINING)
+def code_of_run(script, without=()):
+    """Params function: `code` of a job on one run, the learning rule of the run with it and no other."""
+
+    def found(wildcards):
+        learning = rule_of(run_of(wildcards))
+        return code(script, learning.__name__, without=without)
+
+    return found
+
+
+TRAINING_CODE = code_of_run(
+    "workflow/scripts/train.py", without=provenance.NOT_TRAINING
+)
+
+
+# Tables and figures are of all learning rules.
+RULE_MODULES = [module.__name__ for module in RULES.values()]
 
 
 def drawing_modules(family):
@@ -268,13 +289,6 @@ MEASURING_GPUS = int(TRAINING_GPUS or ("cuda" in DEVICES and LOCAL_GPUS > 0))
 if HERE and MEASURING_GPUS and "gpu" not in workflow.global_resources:
     only_one = config["device"].startswith("cuda:")
     workflow.register_resource("gpu", 1 if only_one else max(1, LOCAL_GPUS))
-SAMPLES = {
-    "MNIST": 60000,
-    "FMNIST": 60000,
-    "SVHN": 73257,
-    "CIFAR10": 50000,
-    "DIGITS": 1437,
-}
 
 
 def train_memory_mb(wildcards, attempt):
@@ -282,9 +296,9 @@ def train_memory_mb(wildcards, attempt):
     much for every retry."""
     run = run_of(wildcards)
     seeds = 1 if hasattr(wildcards, "seed") else max(1, len(GROUP_SEEDS))
-    numbers = SAMPLES[run.dataset] * (
+    numbers = DATASETS[run.dataset].train_images * (
         2 * run.layers[0]
-        + min(seeds * sum(run.layers[1:]), 2**29 // SAMPLES[run.dataset])
+        + min(seeds * sum(run.layers[1:]), 2**29 // DATASETS[run.dataset].train_images)
     )
     weights = 4 * seeds * sum(a * b for a, b in zip(run.layers, run.layers[1:]))
     return (600 + int((numbers + weights) * 4 / 2**20)) * 2 ** (attempt - 1)
@@ -296,7 +310,9 @@ def train_minutes(wildcards, attempt):
     seeds = 1 if hasattr(wildcards, "seed") else max(1, len(GROUP_SEEDS))
     macs = 4 * sum(a * b for a, b in zip(run.layers, run.layers[1:]))
     epochs = run.rep_epochs + run.softmax_epochs
-    minutes = 5 + int(seeds * SAMPLES[run.dataset] * epochs * macs / 20e9 / 60)
+    minutes = 5 + int(
+        seeds * DATASETS[run.dataset].train_images * epochs * macs / 20e9 / 60
+    )
     return minutes * 2 ** (attempt - 1)
 
 

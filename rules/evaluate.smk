@@ -18,7 +18,7 @@ rule evaluate:
         runtime=10,
         gpu=TRAINING_GPUS,
     params:
-        code=code("workflow/scripts/evaluate.py"),
+        code=code_of_run("workflow/scripts/evaluate.py"),
     message:
         RUN_MESSAGE
     script:
@@ -45,7 +45,7 @@ rule early_exit:
         gpu=TRAINING_GPUS,
     params:
         measure=measure_settings,
-        code=code("workflow/scripts/early_exit.py"),
+        code=code_of_run("workflow/scripts/early_exit.py"),
     message:
         RUN_MESSAGE
     script:

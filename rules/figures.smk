@@ -19,7 +19,7 @@ rule tables:
         "../envs/cpu.yaml"
     params:
         runs=run_list,
-        code=code("workflow/scripts/tables.py"),
+        code=code("workflow/scripts/tables.py", *RULE_MODULES),
     message:
         "{rule} {wildcards.collection}"
     script:
@@ -43,7 +43,9 @@ for family in FAMILIES:
             "../envs/cpu.yaml"
         params:
             runs=run_list,
-            code=code("workflow/scripts/figures.py", *drawing_modules(family)),
+            code=code(
+                "workflow/scripts/figures.py", *RULE_MODULES, *drawing_modules(family)
+            ),
         message:
             "{rule} {wildcards.collection}"
         script:
@@ -67,7 +69,7 @@ rule page:
     conda:
         "../envs/cpu.yaml"
     params:
-        code=code("workflow/scripts/report.py"),
+        code=code("workflow/scripts/report.py", *RULE_MODULES),
     message:
         "{rule} {wildcards.collection}"
     script:

@@ -22,7 +22,7 @@ rule measure:
         gpu=MEASURING_GPUS,
     params:
         measure=measure_settings,
-        code=code("workflow/scripts/measure.py"),
+        code=code_of_run("workflow/scripts/measure.py"),
     message:
         RUN_MESSAGE
     script:

@@ -56,7 +56,7 @@ class Weights:
         """Goodness of each layer with each label in the images, [n, L, 10]."""
         under = []
         for label in range(10):
-            pixels = [self.settings["overlay_value"] if pixel == label else 0.0 for pixel in range(10)]
+            pixels = [self.settings.get("overlay_value", 0.0) if pixel == label else 0.0 for pixel in range(10)]
             outputs = self.outputs(with_pixels(images, mean, std, pixels))
             under.append(np.stack([(h**2).mean(1) for h in outputs], 1))
         return np.stack(under, 2)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ff import layout
 from ff.errors import FFError
 from ff.layout import RunKey
-from ff.settings import make_run_config
+from ff.learn.recipes import make_run_config
 
 RUN = RunKey("DIGITS", "784-20", "ff", 0)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ff import provenance
+from ff.learn.rules import RULES, forward_forward
 from ff.provenance import PACKAGE, code_files, code_hash
 
 ROOT = PACKAGE.parent
@@ -26,22 +27,22 @@ def reached(*entries, **options):
     [
         (
             "train",
-            "learn/run learn/trainer learn/network learn/labels learn/objectives data/datasets data/registry "
-            "assess/evaluation learn/checkpoint phases learn/resume files errors provenance settings "
+            "learn/run learn/trainer learn/network data/labels learn/recipes learn/scores data/prepared data/images "
+            "data/registry learn/checkpoint phases learn/resume files errors provenance settings "
             "learn/devices data/torchvision_ops job_log hardware/machine __init__ hardware/__init__",
-            "cli doctor summary/tables statistics summary/report assess/early_exit learn/inference "
+            "cli doctor summary/tables statistics summary/report assess/evaluation assess/early_exit learn/inference "
             "workflow/grid workflow/failures progress workflow/gpus hardware/recorder hardware/summary "
             "hardware/sources summary/figures/__init__",
         ),
         (
             "evaluate",
-            "assess/evaluation learn/network learn/checkpoint data/datasets learn/trainer learn/devices",
-            "learn/run assess/early_exit summary/tables learn/inference",
+            "assess/evaluation assess/readings learn/network learn/checkpoint data/prepared learn/devices",
+            "learn/run learn/trainer assess/early_exit summary/tables learn/inference",
         ),
         (
             "early_exit",
-            "assess/early_exit learn/inference assess/evaluation learn/checkpoint",
-            "learn/run summary/tables",
+            "assess/early_exit learn/inference assess/readings learn/checkpoint",
+            "learn/run assess/evaluation summary/tables",
         ),
         (
             "hardware",
@@ -50,7 +51,7 @@ def reached(*entries, **options):
         ),
         (
             "prepare",
-            "data/datasets data/registry data/torchvision_ops files",
+            "data/prepared data/readers data/download data/unpickler data/registry data/torchvision_ops files",
             "learn/trainer learn/network learn/run assess/evaluation",
         ),
         (
@@ -94,9 +95,9 @@ def test_a_measurement_depends_on_the_sensors_and_on_the_statistics():
 
 
 def test_a_training_of_its_own_has_the_hash_of_the_engine():
-    assert code_hash() == code_hash("ff.learn.run", without=provenance.NOT_TRAINING)
-    assert code_hash() != code_hash("ff.assess.evaluation")
-    assert len(code_hash()) == 12
+    by_rule = {name: provenance.training_hash(rule.__name__) for name, rule in RULES.items()}
+    assert len(set(by_rule.values())) == len(RULES)
+    assert all(len(found) == 12 for found in by_rule.values())
     assert reached("ff.learn.run", without=provenance.NOT_TRAINING) <= reached(
         "workflow/scripts/train.py", without=provenance.NOT_TRAINING
     )
@@ -107,12 +108,15 @@ def test_no_code_is_taken_for_a_comment(path):
     source = path.read_bytes()
     tokens = tokenize.generate_tokens(io.StringIO(source.decode()).readline)
     comments = [token.string for token in tokens if token.type == tokenize.COMMENT]
-    found = [match[0].decode() for match in provenance._STRING_OR_COMMENT.finditer(source)]
+    found = [match[0].decode() for match in provenance.STRING_OR_COMMENT.finditer(source)]
     assert [text for text in found if text.startswith("#")] == comments
 
 
-def test_a_run_records_the_hash_of_the_training_code():
-    assert provenance.describe()["code_hash"] == code_hash()
+def test_a_training_depends_on_its_own_rule_and_on_no_other():
+    found = reached("ff.learn.run", forward_forward.__name__, without=provenance.NOT_TRAINING)
+    assert "ff/learn/rules/forward_forward.py" in found
+    assert "ff/learn/rules/backprop.py" not in found
+    assert {"ff/learn/negatives.py", "ff/learn/objectives.py"} <= found
 
 
 # -- a made package ----
@@ -127,7 +131,6 @@ def made(folder: Path, modules: dict[str, str]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     (folder / "script.py").write_text("from made import start\n")
-    provenance._scanned.cache_clear()
     return package
 
 

@@ -5,20 +5,21 @@ Nothing here uses the engine's shortcuts; it is what they are held against. All 
 """
 
 from collections import Counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ff.data.datasets import FACTS, Part
+from ff.data.images import Part
+from ff.data.registry import DATASETS
 from ff.learn.network import Network
-from ff.settings import RecipeSettings, RunConfig
+from ff.settings import RunConfig
 
 
 def standardised(part: Part, dataset: str) -> Tensor:
     """(value / 255 - mean) / std of each channel, as flat float64 images [N, D]."""
-    facts = FACTS[dataset]
+    facts = DATASETS[dataset]
     images = part.images.double() / 255
     for channel in range(facts.shape[0]):
         images[:, channel] = (images[:, channel] - facts.mean[channel]) / facts.std[channel]
@@ -68,7 +69,7 @@ def forward(x: Tensor, weights: list[Tensor], biases: list[Tensor], normalisatio
     return outputs
 
 
-def layer_loss(positive: Tensor, negative: Tensor, settings: RecipeSettings) -> Tensor:
+def layer_loss(positive: Tensor, negative: Tensor, settings: Any) -> Tensor:
     """The goodness loss of one layer, from its outputs for positives and negatives."""
     good, bad = goodness(positive), goodness(negative)
     if settings.loss == "symba":
@@ -98,7 +99,7 @@ def head_logits(outputs: list[Tensor], heads: Tensor, head_biases: Tensor, depth
 
 
 def forward_forward_gradients(
-    images: Tensor, labels: Tensor, wrong: Tensor, channels: int, network: Network, seed: int, settings: RecipeSettings
+    images: Tensor, labels: Tensor, wrong: Tensor, channels: int, network: Network, seed: int, settings: Any
 ) -> tuple[list[float], list[Tensor]]:
     """Losses of the layers and the gradient of each weight and bias, every layer on detached inputs."""
     weights, biases, _, _ = parameters_of(network, seed)
@@ -114,7 +115,7 @@ def forward_forward_gradients(
 
 
 def head_gradients(
-    images: Tensor, labels: Tensor, channels: int, network: Network, seed: int, settings: RecipeSettings
+    images: Tensor, labels: Tensor, channels: int, network: Network, seed: int, settings: Any
 ) -> tuple[list[float], list[Tensor]]:
     """Losses of all heads on frozen layers, and the gradients of heads and head biases."""
     weights, biases, heads, head_biases = parameters_of(network, seed)
@@ -129,7 +130,7 @@ def head_gradients(
 
 
 def backprop_gradients(
-    images: Tensor, labels: Tensor, channels: int, network: Network, seed: int, settings: RecipeSettings
+    images: Tensor, labels: Tensor, channels: int, network: Network, seed: int, settings: Any
 ) -> tuple[float, list[Tensor]]:
     """Loss of the last head and its gradients through all layers, of weights, biases, last head and its bias."""
     weights, biases, heads, head_biases = parameters_of(network, seed)

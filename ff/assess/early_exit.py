@@ -23,14 +23,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ff.assess.evaluation import Readings, identify, read, scores, split_of
 from ff.assess.exit_rules import KS, RULE_TEXTS, RULES, calibrate, exit_layers, exits_at, tolerated_error
-from ff.data.datasets import Part, Prepared
+from ff.assess.readings import Readings, read, split_of
+from ff.data.images import Part
+from ff.data.prepared import Prepared
 from ff.files import write_csv, write_json
 from ff.learn import checkpoint
 from ff.learn.inference import Exits, Inference
 from ff.learn.network import Network, head_macs, layer_macs
-from ff.settings import CLASS_COUNT, RunConfig
+from ff.learn.scores import confusion, scores
+from ff.settings import RunConfig
+from ff.stamps import identify
 
 SCHEMA = 2
 STATIC = "static"
@@ -70,20 +73,19 @@ def static_cuts(depth: int) -> list[AnswerPath]:
 def curve_point(
     logits: Tensor, labels: Tensor, exits: Exits | None, layers: Sequence[int], depth: int | None = None
 ) -> dict[str, Any]:
-    """Accuracy, macro-F1, exits and mean MACs per sample: logits [n, L, 10] of all heads, labels [n].
+    """Accuracy, macro-F1, exits and mean MACs per sample: logits [n, L, C] of all heads, labels [n].
 
     `exits` and `depth` mean what they do in `ff.learn.inference.Inference.answer`.
     """
-    whole = logits.shape[1]
+    whole, classes = logits.shape[1:]
     depth = depth or whole
     exits = exits or Exits((None,) * (depth - 1))
     left = exit_layers(logits[:, :depth], exits)
     predicted = logits.argmax(-1).gather(1, left.unsqueeze(1) - 1).squeeze(1)
-    pairs = torch.bincount(labels * CLASS_COUNT + predicted, minlength=CLASS_COUNT**2)
-    result = scores(pairs.view(CLASS_COUNT, CLASS_COUNT))
+    result = scores(confusion(predicted, labels, classes))
     consulted = [*(threshold is not None for threshold in exits.thresholds), True, *[False] * (whole - depth)]
     ff = torch.tensor(layer_macs(layers)).cumsum(0)
-    heads = (torch.tensor(head_macs(layers)) * torch.tensor(consulted)).cumsum(0)
+    heads = (torch.tensor(head_macs(layers, classes)) * torch.tensor(consulted)).cumsum(0)
     share = torch.bincount(left - 1, minlength=whole).double() / len(labels)
     macs_ff, macs_heads = float(share @ ff.double()), float(share @ heads.double())
     return {
@@ -98,9 +100,9 @@ def curve_point(
     }
 
 
-def cut_macs(layers: Sequence[int]) -> list[int]:
+def cut_macs(layers: Sequence[int], classes: int) -> list[int]:
     """MACs of a sample in the network cut after layer 1..L: layers 1..d and head d; the last is full depth."""
-    return [sum(layer_macs(layers)[: d + 1]) + head for d, head in enumerate(head_macs(layers))]
+    return [sum(layer_macs(layers)[: d + 1]) + head for d, head in enumerate(head_macs(layers, classes))]
 
 
 # -- choices, on validation ----
@@ -145,7 +147,7 @@ def add_savings(rows: Iterable[dict[str, Any]], full: dict[str, Any], cut: dict[
 def timed_rows(first_logits: Tensor, count: int, seed: int) -> Tensor:
     """`count` rows of the test split [count] for timing, in a random order.
 
-    They are spread evenly over the samples as ordered by the largest logit of the first head ([n, 10]), so
+    They are spread evenly over the samples as ordered by the largest logit of the first head ([n, C]), so
     that a small sample leaves early as often as the whole split does. With fewer samples than `count` rows
     repeat.
     """
@@ -266,7 +268,7 @@ def evaluate_early_exit(
     }
     calibration = calibrate(seen["val"].logits, seen["val"].labels)
     paths = static_cuts(network.depth)
-    paths += [AnswerPath(rule, k, exits_at(rule, k, calibration), None) for rule in RULES for k in ks]
+    paths += [AnswerPath(rule, k, exits_at(rule, k, calibration, network.classes), None) for rule in RULES for k in ks]
     rows = {split: [_row(path, split, seen[split], config.layers) for path in paths] for split in seen}
     count, full = network.depth, network.depth - 1
     cut = reference_cut(rows["val"][:count])
@@ -286,8 +288,8 @@ def evaluate_early_exit(
         "rules": RULE_TEXTS | {STATIC: STATIC_TEXT},
         "macs": {
             "ff": layer_macs(config.layers),
-            "heads": head_macs(config.layers),
-            "cuts": cut_macs(config.layers),
+            "heads": head_macs(config.layers, network.classes),
+            "cuts": cut_macs(config.layers, network.classes),
         },
         "calibration": {"split": "val", **calibration._asdict()},
         "static_cuts": [{"depth": d + 1, "val": rows["val"][d], "test": rows["test"][d]} for d in range(count)],
@@ -325,7 +327,9 @@ _TIME_COLUMNS = (
 
 def _row(path: AnswerPath, split: str, seen: Readings, layers: Sequence[int]) -> dict[str, Any]:
     # The probability rule has one threshold for all layers; those of the other follow from mu, sigma and k.
-    threshold = 1 - tolerated_error(path.k) if path.rule == "probability" else None
+    threshold = None
+    if path.rule == "probability" and path.k is not None:
+        threshold = 1 - tolerated_error(path.k, seen.logits.shape[-1])
     row = {"rule": path.rule, "k": path.k, "depth": path.depth, "threshold": threshold, "split": split}
     row |= curve_point(seen.logits, seen.labels, path.exits, layers, path.depth)
     return row | {f"time_ms_batch_{size}": None for size in TIMED_BATCHES}

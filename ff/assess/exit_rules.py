@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from ff.learn.inference import Exits
-from ff.settings import CLASS_COUNT
 
 RULES = ("logit", "probability")
 # 0, 0.25 ... 4, and some on either side, so that the curve reaches full depth and the first layer.
@@ -44,18 +43,19 @@ class Calibration(NamedTuple):
 
 
 def calibrate(logits: Tensor, labels: Tensor) -> Calibration:
-    """Calibrate head 1..L on validation logits [n, L, 10] and labels [n].
+    """Calibrate head 1..L on validation logits [n, L, C] and labels [n].
 
     A class counts for mu and sigma (n - 1 in the denominator) of a head that gets two of its samples right,
     at least; without such a class both are None.
     """
+    classes = logits.shape[-1]
     mu, sigma, used = [], [], []
     for layer in range(logits.shape[1]):
         scores_of_layer = logits[:, layer].double()
         right = scores_of_layer.argmax(-1) == labels
         own, truth = scores_of_layer.amax(-1)[right], labels[right]
-        count = torch.bincount(truth, minlength=CLASS_COUNT).double()
-        mean = torch.zeros(CLASS_COUNT, dtype=torch.float64).index_add_(0, truth, own) / count
+        count = torch.bincount(truth, minlength=classes).double()
+        mean = torch.zeros(classes, dtype=torch.float64).index_add_(0, truth, own) / count
         squares = torch.zeros_like(mean).index_add_(0, truth, (own - mean[truth]).square())
         enough = count >= 2
         deviation = (squares[enough] / (count[enough] - 1)).sqrt()
@@ -66,7 +66,7 @@ def calibrate(logits: Tensor, labels: Tensor) -> Calibration:
 
 
 def temperatures(logits: Tensor, labels: Tensor) -> list[float | None]:
-    """The temperature of each head that minimises the mean cross-entropy of logits [n, L, 10] / T.
+    """The temperature of each head that minimises the mean cross-entropy of logits [n, L, C] / T.
 
     The cross-entropy is convex in b = 1/T with slope mean(E_p[z] - z_true), so its sign is bisected (on log
     b), for all heads at once. Where no minimum lies within the limits 0.02 and 50 (every sample right, or
@@ -86,27 +86,25 @@ def temperatures(logits: Tensor, labels: Tensor) -> list[float | None]:
     return (-(low + high) / 2).exp().tolist()
 
 
-def tolerated_error(k: float) -> float:
-    """e(k) of the probability rule; at most 0.9, where every sample leaves (ten classes)."""
-    return min(0.001 * 500 ** (k / 4), 0.9)
+def tolerated_error(k: float, classes: int) -> float:
+    """e(k) of the probability rule; at most that of a guess among C classes, where every sample leaves."""
+    return min(0.001 * 500 ** (k / 4), 1 - 1 / classes)
 
 
-def exits_at(rule: str, k: float, calibration: Calibration) -> Exits:
+def exits_at(rule: str, k: float, calibration: Calibration, classes: int) -> Exits:
     """The rule's thresholds at `k`, for layers 1..L-1; None where the calibration says nothing."""
     if rule == "logit":
         pairs = zip(calibration.mu[:-1], calibration.sigma[:-1], strict=True)
         return Exits(tuple(None if mu is None or sigma is None else mu - k * sigma for mu, sigma in pairs))
     known = tuple(calibration.temperature[:-1])
-    thresholds = tuple(None if temperature is None else 1 - tolerated_error(k) for temperature in known)
+    thresholds = tuple(None if temperature is None else 1 - tolerated_error(k, classes) for temperature in known)
     return Exits(thresholds, tuple(1.0 if temperature is None else temperature for temperature in known))
 
 
 def exit_layers(logits: Tensor, exits: Exits) -> Tensor:
-    """The layer (from 1) at which each sample leaves: logits of all heads [n, L, 10] -> [n]."""
+    """The layer (from 1) at which each sample leaves: logits of all heads [n, L, C] -> [n]."""
     last = torch.ones(len(logits), dtype=torch.bool)
-    leaving = [
-        exits.leaving(layer, logits[:, layer], logits[:, layer].amax(-1)) if threshold is not None else ~last
-        for layer, threshold in enumerate(exits.thresholds)
-    ]
+    heads = [logits[:, layer] for layer in range(len(exits.thresholds))]
+    leaving = [exits.leaving(layer, head, head.amax(-1)) for layer, head in enumerate(heads)]
     # argmax gives the first of equal values.
     return torch.stack([*leaving, last], 1).int().argmax(1) + 1

@@ -1,8 +1,9 @@
 """Checkpoints: safetensors in and out, one network a file, no pickle.
 
-Tensors: `layers.{l}.weight` [W_l, W_(l-1)], `layers.{l}.bias` [W_l], `heads.{l}.weight` [10, W_1 + ... + W_l],
-`heads.{l}.bias` [10], l from 1. All else is one JSON text under the metadata key `ff`, the model's stamp (`ff.stamps`)
-among it: a hash of config and tensors that every file derived from the model repeats, and that tells a damaged file.
+Tensors: `layers.{l}.weight` [W_l, W_(l-1)], `layers.{l}.bias` [W_l], `heads.{l}.weight` [C, W_1 + ... + W_l],
+`heads.{l}.bias` [C], l from 1, C classes. All else is one JSON text under the metadata key `ff`, the model's stamp
+(`ff.stamps`) among it: a hash of config and tensors that every file derived from the model repeats, and that tells a
+damaged file.
 """
 
 import hashlib
@@ -14,10 +15,12 @@ from typing import Any
 import torch
 
 from ff import __version__
+from ff.data.prepared import Prepared
 from ff.errors import FFError
 from ff.files import write_tensors
-from ff.learn.network import Network
-from ff.settings import CLASS_COUNT, RunConfig, run_config_of
+from ff.learn.network import Network, network_settings
+from ff.learn.recipes import run_config_of
+from ff.settings import RunConfig
 
 FORMAT = 2
 
@@ -31,7 +34,7 @@ def save(path: str | os.PathLike, network: Network, seed_index: int, config: Run
         tensors[f"heads.{layer + 1}.weight"] = network.heads[seed_index, layer, :, :count]
         tensors[f"heads.{layer + 1}.bias"] = network.head_biases[seed_index, layer]
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    meta = {
+    meta: dict[str, Any] = {
         "format": FORMAT,
         "ff": __version__,
         "torch": torch.__version__,
@@ -76,6 +79,12 @@ def load(path: str | os.PathLike, device: torch.device | str = "cpu") -> tuple[N
     return network, meta
 
 
+def check_data(run: RunConfig, prepared: Prepared) -> None:
+    """Raise FFError where `prepared` is another data set than the run was trained on."""
+    if prepared.name != run.dataset:
+        raise FFError(f"the run was trained on {run.dataset}, not on {prepared.name}; open the prepared {run.dataset}")
+
+
 def config(meta: dict[str, Any]) -> RunConfig:
     """The RunConfig that a checkpoint's metadata holds."""
     return run_config_of(meta["config"])
@@ -87,8 +96,8 @@ def _assemble(tensors: dict[str, torch.Tensor], run: RunConfig, channels: int) -
     for layer in range(1, depth + 1):
         inputs, width = run.layers[layer - 1 : layer + 1]
         shapes[f"layers.{layer}.weight"], shapes[f"layers.{layer}.bias"] = (width, inputs), (width,)
-        shapes[f"heads.{layer}.weight"] = (CLASS_COUNT, sum(run.layers[1 : layer + 1]))
-        shapes[f"heads.{layer}.bias"] = (CLASS_COUNT,)
+        shapes[f"heads.{layer}.weight"] = (run.classes, sum(run.layers[1 : layer + 1]))
+        shapes[f"heads.{layer}.bias"] = (run.classes,)
     if set(tensors) != set(shapes):
         raise ValueError(f"its tensors are not those of layers {run.layers_name}: {sorted(set(tensors) ^ set(shapes))}")
     for name, shape in shapes.items():
@@ -96,21 +105,10 @@ def _assemble(tensors: dict[str, torch.Tensor], run: RunConfig, channels: int) -
             raise ValueError(f"{name} is {tensors[name].dtype} {tuple(tensors[name].shape)}, its config says {shape}")
     weights = [tensors[f"layers.{layer}.weight"].unsqueeze(0) for layer in range(1, depth + 1)]
     biases = [tensors[f"layers.{layer}.bias"].unsqueeze(0) for layer in range(1, depth + 1)]
-    heads = weights[0].new_zeros(1, depth, CLASS_COUNT, features)
-    head_biases = weights[0].new_zeros(1, depth, CLASS_COUNT)
+    heads = weights[0].new_zeros(1, depth, run.classes, features)
+    head_biases = weights[0].new_zeros(1, depth, run.classes)
     for layer in range(depth):
         count = sum(run.layers[1 : layer + 2])
         heads[0, layer, :, :count] = tensors[f"heads.{layer + 1}.weight"]
         head_biases[0, layer] = tensors[f"heads.{layer + 1}.bias"]
-    settings = run.settings
-    return Network(
-        weights,
-        biases,
-        heads,
-        head_biases,
-        channels,
-        settings.normalisation,
-        settings.overlay_value,
-        settings.neutral_value,
-        run.precision,
-    )
+    return Network(weights, biases, heads, head_biases, channels, **network_settings(run))

@@ -5,16 +5,21 @@ dimension S, and a single network is S = 1. A layer is h = ReLU(W norm(x) + b), 
 (Hinton 2022, arXiv 2212.13345, section 2). Head k is a softmax layer on the normalised outputs of layers 1..k.
 """
 
+from __future__ import annotations
+
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from ff.data.labels import label_slices
+from ff.learn.lazy import torch
 
-from ff.learn.labels import label_offsets
-from ff.settings import CLASS_COUNT, RunConfig
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ff.settings import RunConfig
 
 RMS_EPSILON = 1e-8
 # Of the published EdgeFF code: x / (|x| + 1e-4).
@@ -23,15 +28,15 @@ UNIT_EPSILON = 1e-4
 
 @dataclass
 class Network:
-    """Parameters of S networks of L layers with widths W_1..W_L (D inputs; sum is W_1 + ... + W_L).
+    """Parameters of S networks of L layers with widths W_1..W_L (D inputs, C classes; sum is W_1 + ... + W_L).
 
     `heads` holds all L heads as one matrix; the entries of head k for layers above k are 0 and stay 0.
     """
 
     weights: list[Tensor]  # L x [S, W_l, W_(l-1)], W_0 = D
     biases: list[Tensor]  # L x [S, W_l]
-    heads: Tensor  # [S, L, 10, sum]
-    head_biases: Tensor  # [S, L, 10]
+    heads: Tensor  # [S, L, C, sum]
+    head_biases: Tensor  # [S, L, C]
     channels: int
     normalisation: str = "rms"
     overlay_value: float = 10.0
@@ -53,12 +58,17 @@ class Network:
         """Number of layers, L."""
         return len(self.weights)
 
+    @property
+    def classes(self) -> int:
+        """Number of classes, C."""
+        return self.heads.shape[2]
+
     def parameter_count(self) -> int:
         """Trainable numbers of one network: layers and heads."""
         layers = sum(
             weight[0].numel() + bias[0].numel() for weight, bias in zip(self.weights, self.biases, strict=True)
         )
-        return layers + sum(CLASS_COUNT * (features + 1) for features in self.feature_counts())
+        return layers + sum(self.classes * (features + 1) for features in self.feature_counts())
 
     def feature_counts(self) -> list[int]:
         """Inputs of head 1..L: W_1 + ... + W_k."""
@@ -71,26 +81,22 @@ class Network:
             mask[k, :, :count] = 1
         return mask
 
-    def of_seed(self, index: int) -> "Network":
+    def of_seed(self, index: int) -> Network:
         """The network of one seed as a Network with S = 1 (views, no copy)."""
         return self.with_tensors(lambda tensor: tensor[index : index + 1])
 
-    def to(self, device: torch.device | str) -> "Network":
+    def to(self, device: torch.device | str) -> Network:
         """The same networks on another device."""
         return self.with_tensors(lambda tensor: tensor.to(device))
 
-    def with_tensors(self, change) -> "Network":
+    def with_tensors(self, change: Callable[[Tensor], Tensor]) -> Network:
         """A Network of `change(tensor)` for each parameter tensor."""
-        return Network(
-            [change(weight) for weight in self.weights],
-            [change(bias) for bias in self.biases],
-            change(self.heads),
-            change(self.head_biases),
-            self.channels,
-            self.normalisation,
-            self.overlay_value,
-            self.neutral_value,
-            self.precision,
+        return replace(
+            self,
+            weights=[change(weight) for weight in self.weights],
+            biases=[change(bias) for bias in self.biases],
+            heads=change(self.heads),
+            head_biases=change(self.head_biases),
         )
 
     # -- forward ----
@@ -133,26 +139,29 @@ class Network:
 
     def neutral_scale(self, pixel_square: Tensor) -> Tensor:
         """Factor of norm(x) for neutral inputs; `pixel_square` as in `label_scale`."""
-        neutral_square = self.channels * CLASS_COUNT * self.neutral_value**2
+        neutral_square = self.channels * self.classes * self.neutral_value**2
         return self.scale((pixel_square + neutral_square) / self.input_size, self.input_size)
 
     def label_columns(self) -> Tensor:
-        """[S, 10, W_1]: what label c with value 1 adds to the first layer's W x (summed over the channels)."""
-        offsets = label_offsets(self.input_size, self.channels)
-        return sum(self.weights[0][:, :, offset : offset + CLASS_COUNT] for offset in offsets).mT
+        """[S, C, W_1]: what label c with value 1 adds to the first layer's W x (summed over the channels)."""
+        first, *others = (self.weights[0][:, :, part] for part in self.label_slices())
+        columns = first.clone()
+        for part in others:
+            columns += part
+        return columns.mT
 
-    def pixel_activation(self, pixels: Tensor) -> Tensor:
-        """W x + b of the first layer over pixels [S, B, D] (scaled, label pixels 0) -> [S, B, W_1]."""
-        return affine(pixels, self.weights[0], self.biases[0], self.precision)
+    def label_slices(self) -> list[slice]:
+        """Where the label pixels of each channel stand in an input."""
+        return label_slices(self.input_size, self.channels, self.classes)
 
     def all_labels(self, activation: Tensor, strength: Tensor) -> Tensor:
-        """First layer outputs under each of the ten labels: [S, B, W_1] -> [S, B, 10, W_1].
+        """First layer outputs under each of the C labels: [S, B, W_1] -> [S, B, C, W_1].
 
         `strength` [S, B] is the value of the label pixel after normalisation.
         """
         columns = self.label_columns().unsqueeze(1)
         # Without `out` the result takes over the strides of the broadcast inputs and later views are copies.
-        outputs = activation.new_empty(*activation.shape[:2], CLASS_COUNT, activation.shape[2])
+        outputs = activation.new_empty(*activation.shape[:2], self.classes, activation.shape[2])
         return torch.addcmul(activation.unsqueeze(2), strength[..., None, None], columns, out=outputs).relu_()
 
     # -- readouts ----
@@ -174,19 +183,19 @@ class Network:
         return torch.cat([self.normalise(h) for h in outputs], -1)
 
     def head_logits(self, features: Tensor, depth: int) -> Tensor:
-        """Logits [S, B, 10] of head `depth` (1..L) for the features of layers 1..depth, [S, B, W_1 + ... + W_depth]."""
+        """Logits [S, B, C] of head `depth` (1..L) for the features of layers 1..depth, [S, B, W_1 + ... + W_depth]."""
         head = self.heads[:, depth - 1, :, : features.shape[-1]]
         return affine(features, head, self.head_biases[:, depth - 1], self.precision)
 
     def all_head_logits(self, features: Tensor) -> Tensor:
-        """Logits of all heads from the features of all layers [S, B, sum] -> [S, B, L, 10], in one product."""
+        """Logits of all heads from the features of all layers [S, B, sum] -> [S, B, L, C], in one product."""
         seeds, depth, classes, width = self.heads.shape
         heads = self.heads.reshape(seeds, depth * classes, width)
         logits = affine(features, heads, self.head_biases.reshape(seeds, -1), self.precision)
         return logits.unflatten(-1, (depth, classes))
 
     def goodness_by_label(self, pixels: Tensor, pixel_square: Tensor) -> Tensor:
-        """Goodness of each layer under each label, [S, B, L, 10]; pixels [S, B, D] (label pixels 0)."""
+        """Goodness of each layer under each label, [S, B, L, C]; pixels [S, B, D] (label pixels 0)."""
         scale = self.label_scale(pixel_square)
         product = matmul(pixels, self.weights[0].mT, self.precision).mul_(scale.unsqueeze(-1))
         h = self.all_labels(product.add_(self.biases[0].unsqueeze(1)), scale * self.overlay_value).flatten(1, 2)
@@ -194,7 +203,7 @@ class Network:
         for index in range(1, self.depth):
             h = self.forward_layer(index, h.mul_(self.scale(goodness[-1], h.shape[-1]).unsqueeze(-1)))
             goodness.append(self.goodness(h))
-        return torch.stack(goodness, 2).unflatten(1, (-1, CLASS_COUNT)).transpose(2, 3)
+        return torch.stack(goodness, 2).unflatten(1, (-1, self.classes)).transpose(2, 3)
 
 
 def matmul(a: Tensor, b: Tensor, precision: str) -> Tensor:
@@ -220,7 +229,7 @@ def initial_network(config: RunConfig, seeds: Sequence[int], channels: int) -> N
     dtype = torch.float64 if config.precision == "float64" else torch.float32
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     weights, biases = [], []
-    for inputs, width in zip(config.layers[:-1], config.layers[1:], strict=True):
+    for inputs, width in itertools.pairwise(config.layers):
         limit = 1 / math.sqrt(inputs)
         drawn = [
             torch.rand(width, inputs + 1, generator=g, dtype=dtype).mul_(2).sub_(1).mul_(limit) for g in generators
@@ -229,18 +238,21 @@ def initial_network(config: RunConfig, seeds: Sequence[int], channels: int) -> N
         weights.append(stacked[:, :, :-1].contiguous())
         biases.append(stacked[:, :, -1].contiguous())
     depth, features = len(weights), sum(config.layers[1:])
-    settings = config.settings
     return Network(
-        weights,
-        biases,
-        torch.zeros(len(seeds), depth, CLASS_COUNT, features, dtype=dtype),
-        torch.zeros(len(seeds), depth, CLASS_COUNT, dtype=dtype),
-        channels,
-        settings.normalisation,
-        settings.overlay_value,
-        settings.neutral_value,
-        config.precision,
+        weights=weights,
+        biases=biases,
+        heads=torch.zeros(len(seeds), depth, config.classes, features, dtype=dtype),
+        head_biases=torch.zeros(len(seeds), depth, config.classes, dtype=dtype),
+        channels=channels,
+        **network_settings(config),
     )
+
+
+def network_settings(config: RunConfig) -> dict[str, Any]:
+    """What a network takes over from its run: the precision, and the recipe's settings that bear a field's name."""
+    names = {field.name for field in fields(Network)}
+    recipe = {field.name: getattr(config.settings, field.name) for field in fields(config.settings)}
+    return {"precision": config.precision} | {name: value for name, value in recipe.items() if name in names}
 
 
 def layer_macs(layers: Sequence[int]) -> list[int]:
@@ -248,28 +260,6 @@ def layer_macs(layers: Sequence[int]) -> list[int]:
     return [inputs * width for inputs, width in itertools.pairwise(layers)]
 
 
-def head_macs(layers: Sequence[int]) -> list[int]:
+def head_macs(layers: Sequence[int], classes: int) -> list[int]:
     """Multiply-accumulates of head 1..L for one sample: head k sees W_1 + ... + W_k values."""
-    return [CLASS_COUNT * sum(layers[1 : k + 1]) for k in range(1, len(layers))]
-
-
-def training_macs(layers: Sequence[int], method: str) -> int:
-    """Multiply-accumulates of one training sample in the representation phase (heads not counted).
-
-    Forward-forward: the first layer's pixels serve positive and negative, one forward and one weight-gradient
-    product; every later layer does both for both. Backprop: forward, weight gradient, and the input gradient of
-    all layers but the first.
-    """
-    first, *rest = layer_macs(layers)
-    if method == "backprop":
-        return 2 * first + 3 * sum(rest)
-    return 2 * first + 4 * sum(rest)
-
-
-def readout_macs(layers: Sequence[int]) -> dict[str, int]:
-    """Multiply-accumulates of one sample: the head readout at full depth, and the goodness readout (ten labels)."""
-    first, *rest = layer_macs(layers)
-    return {
-        "head_readout": first + sum(rest) + head_macs(layers)[-1],
-        "goodness_readout": first + CLASS_COUNT * (sum(rest) + layers[1]),
-    }
+    return [classes * sum(layers[1 : k + 1]) for k in range(1, len(layers))]

@@ -5,13 +5,14 @@ mini-batch) with dL/dg of positives and negatives [S, B]. As g = mean(h^2) over 
 gradient of the pre-activation is dL/dz = (2 dL/dg / W) h: h is 0 where the ReLU is off. No graph is needed.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn.functional import softplus
+from typing import TYPE_CHECKING, NamedTuple
 
-from ff.settings import RecipeSettings
+from ff.learn.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class GoodnessLoss(NamedTuple):
@@ -26,22 +27,16 @@ def symba(positive: Tensor, negative: Tensor, alpha: float) -> GoodnessLoss:
     """mean softplus(-alpha (g+ - g-)): the paired loss of SymBa (Lee & Song 2023, arXiv 2303.08418, equation 2)."""
     margin = (positive - negative) * -alpha
     slope = torch.sigmoid(margin) * (alpha / margin.shape[-1])
-    return GoodnessLoss(softplus(margin).mean(-1), -slope, slope)
+    return GoodnessLoss(torch.nn.functional.softplus(margin).mean(-1), -slope, slope)
 
 
 def threshold(positive: Tensor, negative: Tensor, theta: float) -> GoodnessLoss:
     """mean over positives and negatives of softplus(theta - g+) and softplus(g- - theta) (Hinton 2022, section 2)."""
     below, above = theta - positive, negative - theta
     share = 1 / (2 * positive.shape[-1])
+    softplus = torch.nn.functional.softplus
     loss = (softplus(below).sum(-1) + softplus(above).sum(-1)) * share
     return GoodnessLoss(loss, torch.sigmoid(below) * -share, torch.sigmoid(above) * share)
-
-
-def goodness_loss(positive: Tensor, negative: Tensor, settings: RecipeSettings) -> GoodnessLoss:
-    """The loss that `settings` name."""
-    if settings.loss == "symba":
-        return symba(positive, negative, settings.alpha)
-    return threshold(positive, negative, settings.threshold)
 
 
 def activation_gradient(h: Tensor, by_goodness: Tensor) -> Tensor:
@@ -50,7 +45,7 @@ def activation_gradient(h: Tensor, by_goodness: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax cross-entropy of logits [S, B, L, 10] against labels [S, B]: loss [S, L] (mean over B), dL/dlogits."""
+    """Softmax cross-entropy of logits [S, B, L, C] against labels [S, B]: loss [S, L] (mean over B), dL/dlogits."""
     log_probability = logits.log_softmax(-1)
     target = labels[:, :, None, None].expand(-1, -1, logits.shape[2], 1)
     batch = logits.shape[1]

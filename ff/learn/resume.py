@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from torch import Tensor
+
 from ff.errors import FFError
 from ff.files import remove, write_tensors
 from ff.learn.trainer import Epoch, TrainingState
@@ -48,20 +50,21 @@ def run_lock(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
 
 def save_state(folder: Path, key: str, state: TrainingState, phases: Sequence[Phase]) -> None:
     """Write the state after an epoch, whole or not at all, with the phase marks up to it."""
-    tensors = {}
-    for name, adam in (("layers", state.layers), ("heads", state.heads)):
-        tensors |= {
-            f"{name}.parameters": adam.parameters,
-            f"{name}.mean": adam.mean,
-            f"{name}.square": adam.square,
-        }
     meta = {
         "key": key,
-        "steps": {"layers": state.layers.steps, "heads": state.heads.steps},
+        "steps": {name: adam.steps for name, adam in state.optimisers.items()},
         "history": [epoch._asdict() for epoch in state.history],
         "phases": phases,
     }
-    write_tensors(folder / STATE_NAME, tensors, meta)
+    write_tensors(folder / STATE_NAME, _tensors(state), meta)
+
+
+def _tensors(state: TrainingState) -> dict[str, Tensor]:
+    return {
+        f"{name}.{part}": getattr(adam, part)
+        for name, adam in state.optimisers.items()
+        for part in ("parameters", "mean", "square")
+    }
 
 
 def load_state(
@@ -69,7 +72,7 @@ def load_state(
 ) -> list[Phase] | None:
     """Fill `state` from the folder's resume state; returns the phase marks up to it.
 
-    None, with a message where there is something to say, if there is no state of this key.
+    Returns None, with a message where there is something to say, if there is no state of this key.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -83,14 +86,13 @@ def load_state(
                 say(f"{path} belongs to another config, code or data: starting from the first epoch")
                 return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        steps = {name: int(meta["steps"][name]) for name in ("layers", "heads")}
+        steps = {name: int(meta["steps"][name]) for name in state.optimisers}
         history = [Epoch(**epoch) for epoch in meta["history"]]
-        phases = [Phase(str(name), *map(float, times), str(boot)) for name, *times, boot in meta["phases"]]
-        targets = {
-            f"{name}.{part}": getattr(adam, part)
-            for name, adam in (("layers", state.layers), ("heads", state.heads))
-            for part in ("parameters", "mean", "square")
-        }
+        phases = [
+            Phase(str(name), float(start), float(end), float(start_unix), float(end_unix), str(boot))
+            for name, start, end, start_unix, end_unix, boot in meta["phases"]
+        ]
+        targets = _tensors(state)
         for name, target in targets.items():
             if tensors[name].shape != target.shape or tensors[name].dtype != target.dtype:
                 raise ValueError(f"{name} has another shape or type")
@@ -100,7 +102,9 @@ def load_state(
     # Nothing before this line may change `state`: what starts from the first epoch starts clean.
     for name, target in targets.items():
         target.copy_(tensors[name])
-    state.layers.steps, state.heads.steps, state.history = steps["layers"], steps["heads"], history
+    for name, adam in state.optimisers.items():
+        adam.steps = steps[name]
+    state.history = history
     return phases
 
 

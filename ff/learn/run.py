@@ -15,21 +15,25 @@ from typing import Any
 import torch
 
 from ff import provenance
-from ff.assess.evaluation import confusion, identify, predict, scores
-from ff.data.datasets import Prepared, open_or_prepare, prepared_path, standardise, why_outdated
+from ff.data.images import standardise
+from ff.data.prepared import Prepared, open_or_prepare, prepared_path, why_outdated
 from ff.errors import FFError, is_out_of_memory
 from ff.files import read_about, read_json, remove, write_csv, write_json
 from ff.hardware.idle import idle_window
 from ff.learn import checkpoint
 from ff.learn.devices import choose_device
-from ff.learn.network import readout_macs, training_macs
+from ff.learn.draws import effective_val_size
+from ff.learn.readouts import score_name
+from ff.learn.recipes import rule_of
 from ff.learn.resume import discard_state, has_state, load_state, run_lock, save_state
+from ff.learn.rules import READOUTS
+from ff.learn.scores import confusion, predict, scores
 from ff.learn.staging import begin, carry_on, publish
-from ff.learn.trainer import Epoch, Trainer, effective_val_size, history_columns, history_rows
+from ff.learn.trainer import Epoch, Trainer, history_columns, history_rows
 from ff.memory import peak_host_mb
 from ff.phases import IDLE, IDLE_AFTER, IDLE_BEFORE, START, PhaseLog
 from ff.settings import ExecutionConfig, RunConfig
-from ff.stamps import COLUMN, model_of, stamp_of, why_stale
+from ff.stamps import COLUMN, identify, model_of, stamp_of, why_stale
 
 Say = Callable[[str], None]
 OnEpoch = Callable[[Epoch, int], None]
@@ -55,7 +59,6 @@ def train(
     say: Say = lambda text: None,
     on_epoch: OnEpoch = lambda epoch, total: None,
     hardware_log: str | os.PathLike | None = None,
-    inline_monitor: bool | None = None,
     summarise: bool = True,
     overwrite: bool = False,
     started_s: float | None = None,
@@ -64,17 +67,17 @@ def train(
 
     A run that was interrupted goes on from its last epoch. A finished result of the same settings is left as it is; one
     of other settings, or any with `overwrite`, is replaced once the new one is complete, which needs `overwrite`.
-    `hardware_log` is where the hardware samples are, or (`inline_monitor`, by default the setting enable_hw_monitor)
-    are written by this process, which then makes hardware.csv and hardware.json of them unless `summarise` is off (the
-    DAG has a rule for that). `started_s`: when the work began on the monotonic clock, for a process that was started
-    for this training alone; the time until now counts as `import`.
+    `hardware_log` is where the hardware samples are, or, with `sidecar` inline, are written by this process, which then
+    makes hardware.csv and hardware.json of them unless `summarise` is off (the DAG has a rule for that). `started_s`:
+    when the work began on the monotonic clock, for a process that was started for this training alone; the time until
+    now counts as `import`.
     Raises FFError when the folder holds a finished result of other settings, the data cannot be had, the loss stops
     being finite, or a file cannot be written.
     """
     configs = [replace(config, seed=seed) for seed in (seeds or [config.seed])]
     folders = [run_folder(one, execution.out) for one in configs]
     started_s = time.monotonic() if started_s is None else started_s
-    inline = execution.enable_hw_monitor if inline_monitor is None else inline_monitor
+    inline = execution.sidecar == "inline"
     if execution.threads:
         torch.set_num_threads(execution.threads)
     device = choose_device(execution)
@@ -109,7 +112,7 @@ def train(
             stack.enter_context(record(log, execution.hw_interval_ms))
         try:
             # Idle power is of use only where somebody records power.
-            idle_s = execution.idle_s if inline or hardware_log else 0.0
+            idle_s = 0.0 if execution.sidecar == "off" else execution.idle_s
             _train_locked(configs, folders, execution, device, list(warnings), say, on_epoch, started_s, idle_s)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
@@ -145,7 +148,8 @@ def _train_locked(
     warnings = [*warnings, *prepared.warnings, *_reduced_validation(config, len(images.labels))]
     for warning in warnings:
         say(f"warning: {warning}")
-    key = "-".join([*(one.identity() for one in configs), provenance.code_hash(), prepared.content[:12], device.type])
+    code = provenance.training_hash(rule_of(config).__name__)
+    key = "-".join([*(one.identity() for one in configs), code, prepared.content[:12], device.type])
     earlier = load_state(folders[0], key, trainer.state, say)
     phases.continue_after(earlier or [])
     total = sum(epochs for _, epochs in trainer.schedule)
@@ -169,6 +173,7 @@ def _train_locked(
         },
         "provenance": {
             **provenance.describe(),
+            "code_hash": code,
             "data": {"content": prepared.content, "verified": prepared.verified},
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             "threads": torch.get_num_threads(),
@@ -215,19 +220,18 @@ def _reduced_validation(config: RunConfig, count: int) -> list[str]:
 def score(trainer: Trainer, prepared: Prepared) -> list[list[dict[str, Any]]]:
     """Accuracy, macro-F1 and error of each seed: a row for each split, readout and depth. Reads the test data."""
     config, network, split = trainer.config, trainer.state.network, trainer.split
-    with_goodness = config.settings.method == "forward-forward"
+    readouts = rule_of(config).READOUTS
     test = standardise(prepared.test, prepared.facts, trainer.device, trainer.images.pixels.dtype)
     parts = [("train", trainer.images, split.train), ("val", trainer.images, split.val), ("test", test, None)]
     rows: list[list[dict[str, Any]]] = [[] for _ in trainer.seeds]
     for name, images, chosen in parts:
         if chosen is not None and chosen.shape[1] == 0:
             continue
-        predicted = predict(network, images, chosen, config.test_batch_size, with_goodness)
-        for readout in ("head", "goodness") if with_goodness else ("head",):
-            classes = getattr(predicted, readout)
+        predicted = predict(network, images, readouts, chosen, config.test_batch_size)
+        for readout, answers in predicted.classes.items():
             for seed in range(len(trainer.seeds)):
                 for depth in range(network.depth):
-                    counts = confusion(classes[seed, :, depth], predicted.labels[seed])
+                    counts = confusion(answers[seed, :, depth], predicted.labels[seed], network.classes)
                     rows[seed].append({"split": name, "readout": readout, "depth": depth + 1, **scores(counts)})
     return rows
 
@@ -244,15 +248,15 @@ def metrics(
         return at_full_depth.get((split, readout), {}).get("accuracy")
 
     seconds, count = common["seconds"], trainer.split.train.shape[1] * len(trainer.seeds)
-    method = config.settings.method
+    rule = rule_of(config)
     return {
         "schema": 1,
         "config": config.as_dict(),
         "run": identify(config, model),
         "final": {
-            f"{split}_{suffix}": accuracy(split, readout)
+            f"{split}_{score_name('accuracy', readout)}": accuracy(split, readout)
             for split in ("test", "val", "train")
-            for suffix, readout in (("accuracy", "head"), ("goodness_accuracy", "goodness"))
+            for readout in READOUTS
         },
         "results": results,
         "seconds": seconds,
@@ -263,8 +267,8 @@ def metrics(
         },
         "parameters": trainer.state.network.parameter_count(),
         "macs_per_sample": {
-            "train_step": training_macs(config.layers, method),
-            **readout_macs(config.layers),
+            "train_step": rule.training_macs(config.layers),
+            **{f"{readout.name}_readout": readout.macs(config.layers, config.classes) for readout in rule.READOUTS},
         },
         "peak_memory_mb": common["peak_memory_mb"],
         "resumed_from_epoch": common["resumed_from_epoch"],

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ff.assess.evaluation import check_data, identify
-from ff.data.datasets import Prepared
+from ff.data.prepared import Prepared
 from ff.errors import FFError
 from ff.files import write_json
 from ff.layout import MEASURE_FOLDER, file_stem
@@ -17,7 +16,7 @@ from ff.learn import checkpoint
 from ff.learn.inference import Inference
 from ff.learn.network import Network
 from ff.measure.devices import why_missing
-from ff.settings import CLASS_COUNT
+from ff.stamps import identify
 
 SCHEMA = 1
 
@@ -25,8 +24,8 @@ SCHEMA = 1
 def compare(first: Tensor, second: Tensor, names: Sequence[str]) -> dict[str, Any]:
     """Do two devices say the same? Logits [n, 10] of both for the same images.
 
-    A margin is the largest logit less the second largest: a sample that differs by a margin of rounding
-    size was undecided, one with a large margin shows a fault.
+    A margin is the largest logit less the second largest: a sample that differs by a margin of rounding size was
+    undecided, one with a large margin shows a fault.
     """
     first, second = first.double(), second.double()
     n = len(first)
@@ -49,7 +48,7 @@ def last_head_logits(network: Network, prepared: Prepared, device: str, batch_si
     """Logits [n, 10] of the last head for all test images, computed on `device`."""
     inference = Inference(network.to(device), prepared.facts)
     parts = [inference.logits(inference.pixels(images)).cpu() for images in prepared.test.images.split(batch_size)]
-    return torch.cat(parts) if parts else torch.empty(0, CLASS_COUNT)
+    return torch.cat(parts) if parts else torch.empty(0, network.classes)
 
 
 def run_agreement(
@@ -66,7 +65,7 @@ def run_agreement(
     folder = Path(run_folder)
     network, meta = checkpoint.load(folder / "model.safetensors", "cpu")
     config = checkpoint.config(meta)
-    check_data(config, prepared)
+    checkpoint.check_data(config, prepared)
     devices = list(devices[:2])
     if len(set(devices)) < len(devices):
         raise FFError(f"{devices[0]} cannot be compared with itself; name two devices")
@@ -74,10 +73,15 @@ def run_agreement(
     if len(devices) < 2:
         reasons = [f"only {devices[0]} was asked for"]
     if reasons:
-        result = {"n": None, "same_predictions_share": None, "max_logit_difference": None, "differing": []}
+        result: dict[str, Any] = {
+            "n": None,
+            "same_predictions_share": None,
+            "max_logit_difference": None,
+            "differing": [],
+        }
     else:
-        logits = [last_head_logits(network, prepared, name, batch_size) for name in devices]
-        result = compare(*logits, [file_stem(name) for name in devices])
+        first, second = (last_head_logits(network, prepared, name, batch_size) for name in devices)
+        result = compare(first, second, [file_stem(name) for name in devices])
     head = {"schema": SCHEMA, "run": identify(config, meta["model"]), "devices": list(devices)}
     head |= {"available": not reasons, "reason": "; ".join(reasons) or None}
     write_json(folder / MEASURE_FOLDER / "agreement.json", head | result)

@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from ff.assess.evaluation import check_data, identify
-from ff.data.datasets import Prepared
+from ff.data.prepared import Prepared
 from ff.errors import FFError
 from ff.files import write_csv, write_json
 from ff.layout import MEASURE_FOLDER, file_stem
@@ -28,6 +27,7 @@ from ff.measure.devices import (
 from ff.measure.power import PowerMeter
 from ff.measure.protocol import BATCH_SIZES, ENERGY_WINDOWS, Measurement, Times, measure
 from ff.phases import PhaseLog
+from ff.stamps import identify
 
 SCHEMA = 2
 DEVICES = ("cpu", "cuda")
@@ -47,11 +47,10 @@ def run_measurement(
 ) -> None:
     """Measure the run in `run_folder` on `devices`, the CPU with each of `threads`, and write its files.
 
-    A device that is not there gets its files too: no rows, and the reason. `seed` (None: the run's) draws the order
-    and the images. `energy_windows`: windows of each batch size where there is a power sensor, 0 for no energy. The
-    number of CPU threads is afterwards what it was before.
-    Raises FFError when a count is below 1, when a batch would not fit into memory, or when the data set is not the one
-    the run was trained on.
+    A device that is not there gets its files too: no rows, and the reason. `seed` (None: the run's) draws the order and
+    the images. `energy_windows`: windows of each batch size where there is a power sensor, 0 for no energy. The number
+    of CPU threads is afterwards what it was before. Raises FFError when a count is below 1, when a batch would not fit
+    into memory, or when the data set is not the one the run was trained on.
     """
     counts = times._asdict() | {"batch size": min(batch_sizes, default=0)}
     for name in ("repeats", "single_samples", "rounds", "queued_windows", "batch size"):
@@ -64,7 +63,7 @@ def run_measurement(
     folder = Path(run_folder)
     network, meta = checkpoint.load(folder / "model.safetensors", "cpu")
     config = checkpoint.config(meta)
-    check_data(config, prepared)
+    checkpoint.check_data(config, prepared)
     check_memory(config.layers, batch_sizes)
     seed = config.seed if seed is None else seed
     variance = folder / MEASURE_FOLDER

@@ -23,6 +23,7 @@ from ff.errors import FFError
 from ff.files import read_csv, read_json, write_through
 from ff.job_log import cause
 from ff.layout import RunKey
+from ff.learn.rules import PHASES, READOUTS
 from ff.stamps import COLUMN, model_of, stamp_of, stamp_of_rows, why_stale
 from ff.summary.recipe_order import controls_of, place
 
@@ -193,10 +194,13 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
 # ---------------------------------------------------------------------------------------------- training
 
 TRAINING = KEYS + _columns(
-    "shared_by_seeds parameters seconds_import seconds_load seconds_representation seconds_softmax seconds_backprop "
-    "seconds_validation seconds_evaluation seconds_write seconds_idle seconds_other seconds_total "
-    "samples_per_s_representation samples_per_s_softmax samples_per_s_backprop peak_memory_mb peak_memory_device_mb "
-    "macs_train_step macs_head_readout macs_goodness_readout energy_gross_mj energy_net_mj energy_seconds "
+    "shared_by_seeds parameters seconds_import seconds_load "
+    + " ".join(f"seconds_{phase}" for phase in PHASES)
+    + " seconds_validation seconds_evaluation seconds_write seconds_idle seconds_other seconds_total "
+    + " ".join(f"samples_per_s_{phase}" for phase in PHASES)
+    + " peak_memory_mb peak_memory_device_mb macs_train_step "
+    + " ".join(f"macs_{readout}_readout" for readout in READOUTS)
+    + " energy_gross_mj energy_net_mj energy_seconds "
     "energy_gross_low_mj energy_gross_high_mj energy_net_low_mj energy_net_high_mj energy_method shared"
 )
 HISTORY = KEYS + _columns(

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ff.layout import RunKey
+from ff.learn.readouts import score_name
+from ff.learn.rules import READOUTS, RULES
 
 HARDWARE_STEP = "hardware_seconds"
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
@@ -44,6 +46,12 @@ def number(value: Any) -> int | float | str | None:
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None
     return value
+
+
+def quantity(value: Any) -> float | None:
+    """A CSV cell as a number; None for an empty one, for text and for what is not finite."""
+    found = number(value)
+    return found if isinstance(found, (int, float)) else None
 
 
 def present(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,14 +201,13 @@ def training_summary(metrics: Mapping[str, Any]) -> dict[str, Any]:
 def split_scores(readouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """`test/accuracy`, `validation/f1_score`, ... of the deepest head, and `test/goodness_accuracy`, ..."""
     out: dict[str, Any] = {}
-    for readout in ("head", "goodness"):
+    for readout in READOUTS:
         rows = [row for row in readouts if row["readout"] == readout]
         depth = max((row["depth"] for row in rows), default=None)
         for row in rows:
             if row["depth"] == depth and row["split"] in SPLITS:
                 for source, target in _SCORES.items():
-                    name = target if readout == "head" else f"goodness_{target}"
-                    out[f"{SPLITS[row['split']]}/{name}"] = row.get(source)
+                    out[f"{SPLITS[row['split']]}/{score_name(target, readout)}"] = row.get(source)
     return present(out)
 
 
@@ -223,30 +230,38 @@ def logged_metrics() -> set[str]:
     parts = ("import", "load", "validation", "evaluation", "write", "idle", "other", "total")
     names |= {f"seconds/{part}" for part in parts}
     names |= {"peak_memory_mb/host", "parameters", "shared_by_seeds"}
-    names |= {f"macs_per_sample/{kind}" for kind in ("train_step", "head_readout", "goodness_readout")}
+    names |= {f"macs_per_sample/{kind}" for kind in ("train_step", "head_readout")}
     names |= {"epoch", "loss", "sample_val_accuracy", "learning_rate", "epoch_seconds", "validation_seconds"}
     return names
 
 
-def conditional_metrics() -> dict[str, str]:
-    """Names that some runs log, each with the method of these runs, or `gpu` for those that were on one."""
-    scores = {f"{split}/goodness_{score}" for split in SPLITS.values() for score in _SCORES.values()}
-    scores |= {f"final/{split}_goodness_accuracy" for split in ("train", "val", "test")}
-    costs = ("seconds", "samples_per_s")
-    forward = scores | {f"{cost}/{phase}" for cost in costs for phase in ("representation", "softmax")}
-    backprop = {f"{cost}/backprop" for cost in costs}
-    names = dict.fromkeys(forward, "forward-forward") | dict.fromkeys(backprop, "backprop")
-    return names | {"peak_memory_mb/device": "gpu"}
+def conditional_metrics() -> dict[str, set[str]]:
+    """Names that the runs of some learning rules log and those of others do not, with the methods of these runs."""
+    names: dict[str, set[str]] = {}
+    for rule in RULES.values():
+        own = {f"{cost}/{phase}" for cost in ("seconds", "samples_per_s") for phase in rule.PHASES}
+        for readout in rule.READOUTS:
+            scores = [score_name(score, readout.name) for score in _SCORES.values()]
+            own |= {f"{split}/{score}" for split in SPLITS.values() for score in scores}
+            own |= {f"final/{split}_{score_name('accuracy', readout.name)}" for split in SPLITS}
+            own.add(f"macs_per_sample/{readout.name}_readout")
+        for name in own:
+            names.setdefault(name, set()).add(rule.NAME)
+    return {name: methods for name, methods in names.items() if len(methods) < len(RULES)}
+
+
+GPU_METRICS = ("peak_memory_mb/device",)
+"""Names that runs on a GPU log."""
 
 
 Table = tuple[list[str], list[list[Any]]]
 
 
-def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> Table:
+def table(rows: Iterable[Mapping[str, Any]]) -> Table:
     """Rows as (columns, data) with each column of one type, as W&B tables want them; empty cells are None."""
     rows = [dict(row) for row in rows]
-    columns = list(columns or dict.fromkeys(name for row in rows for name in row))
-    data = [[number(row.get(column)) for column in columns] for row in rows]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    data: list[list[Any]] = [[number(row.get(column)) for column in columns] for row in rows]
     for index in range(len(columns)):
         kinds = {type(line[index]) for line in data if line[index] is not None}
         if len(kinds) > 1:
@@ -307,7 +322,7 @@ def timing_rows(samples: Iterable[Mapping[str, Any]], width: int) -> list[dict[s
     """
     out = []
     for row in samples:
-        batch_size, latency_ms = number(row.get("batch_size")), number(row.get("latency_ms"))
+        batch_size, latency_ms = quantity(row.get("batch_size")), quantity(row.get("latency_ms"))
         line = {
             "width": width,
             "device": row.get("device"),

@@ -10,20 +10,12 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ff.data.registry import DATASETS
 from ff.errors import FFError
 from ff.files import read_json
 from ff.layout import RunKey, prepared_set
-from ff.settings import (
-    DATASETS,
-    INPUT_SIZE,
-    RECIPES,
-    RunConfig,
-    checked,
-    make_run_config,
-    parse_layers,
-    resolve_layers,
-    resolve_recipe,
-)
+from ff.learn.recipes import RECIPES, make_run_config, resolve_recipe
+from ff.settings import RunConfig, checked, parse_layers, resolve_layers
 
 AXES = ("dataset", "layers", "recipe", "seed")
 
@@ -32,7 +24,7 @@ class Grid:
     """The runs that a configuration describes.
 
     `configuration` holds `train` (RunConfig settings of all runs), `train_by_dataset` and `train_by_recipe`
-    (changes to them, in this order) and `recipes` (blocks of RecipeSettings, with `base`).
+    (changes to them, in this order) and `recipes` (blocks of a learning rule's settings, with `base`).
     """
 
     def __init__(self, configuration: Mapping[str, Any]):
@@ -102,15 +94,15 @@ def check_target(path: str, results: str, recipes: Iterable[str], files: Sequenc
         return
     _check_dataset(path, parts[0])
     if len(parts) < 5:
-        example = RunKey(parts[0], f"{INPUT_SIZE[parts[0]]}-200-200", "ff", 42).folder(results) / "metrics.json"
-        raise FFError(f"{path} cannot be made: it is no file of a run, such as {example}")
+        example = RunKey(parts[0], f"{DATASETS[parts[0]].input_size}-200-200", "ff", 42).name
+        raise FFError(f"{path} cannot be made: it is no file of a run, such as {results}/{example}/metrics.json")
     try:
         key = RunKey.parse(path.removeprefix(prefix))
         resolved = key._replace(layers="-".join(map(str, resolve_layers(key.dataset, parse_layers(key.layers))[0])))
     except FFError as error:
         raise FFError(f"{path} cannot be made: {error}") from None
     if resolved != key:
-        size = INPUT_SIZE[key.dataset]
+        size = DATASETS[key.dataset].input_size
         raise FFError(
             f"{path} cannot be made: {key.dataset} images have {size} values, so its layers begin with {size}: "
             f"{resolved.layers}"

@@ -27,10 +27,11 @@ from ff.assess.early_exit import (
     timed_rows,
 )
 from ff.assess.early_exit_text import verdict
-from ff.assess.evaluation import read, run_evaluation, split_of
+from ff.assess.evaluation import run_evaluation
 from ff.assess.exit_rules import KS, RULES, calibrate, exit_layers, exits_at, temperatures, tolerated_error
+from ff.assess.readings import read, split_of
 from ff.cli import main
-from ff.data.datasets import Part
+from ff.data.images import Part
 from ff.files import read_csv, read_json
 from ff.learn import checkpoint
 from ff.learn.inference import Exits, Inference
@@ -90,11 +91,11 @@ def test_too_few_samples_calibrate_nothing_and_nobody_leaves_by_logit(n):
     logits, labels = made_logits(n)
     found = calibrate(logits, labels)
     assert found.mu == found.sigma == [None, None, None]
-    assert exits_at("logit", 1.0, found).thresholds == (None, None)
+    assert exits_at("logit", 1.0, found, 10).thresholds == (None, None)
     if n == 0:
-        assert exits_at("probability", 1.0, found).thresholds == (None, None)
+        assert exits_at("probability", 1.0, found, 10).thresholds == (None, None)
     some, _ = made_logits(20)
-    assert (exit_layers(some, exits_at("logit", 4.0, found)) == 3).all()
+    assert (exit_layers(some, exits_at("logit", 4.0, found, 10)) == 3).all()
 
 
 def test_the_temperature_that_made_the_labels_is_found():
@@ -134,11 +135,11 @@ def test_thresholds_of_both_rules():
     found = calibrate(*made_logits(300))
     for k in (-1.0, 0.0, 2.5):
         expected = [found.mu[i] - k * found.sigma[i] for i in (0, 1)]
-        assert exits_at("logit", k, found).thresholds == tuple(map(pytest.approx, expected))
-    exits = exits_at("probability", 4.0, found)
+        assert exits_at("logit", k, found, 10).thresholds == tuple(map(pytest.approx, expected))
+    exits = exits_at("probability", 4.0, found, 10)
     assert exits.thresholds == (pytest.approx(0.5), pytest.approx(0.5))
     assert exits.temperatures == tuple(found.temperature[:2])
-    assert [round(tolerated_error(k), 4) for k in (0, 2, 4, 40)] == [0.001, 0.0224, 0.5, 0.9]
+    assert [round(tolerated_error(k, 10), 4) for k in (0, 2, 4, 40)] == [0.001, 0.0224, 0.5, 0.9]
 
 
 def test_a_sample_leaves_at_the_first_layer_that_is_sure():
@@ -153,7 +154,7 @@ def test_a_sample_leaves_at_the_first_layer_that_is_sure():
 def test_a_larger_k_never_holds_a_sample_longer(rule):
     logits, labels = made_logits(400)
     found = calibrate(logits, labels)
-    layers = [exit_layers(logits, exits_at(rule, k, found)) for k in KS]
+    layers = [exit_layers(logits, exits_at(rule, k, found, 10)) for k in KS]
     assert all((b <= a).all() for a, b in itertools.pairwise(layers))
     assert layers[0].double().mean() > 2.5 and layers[-1].double().mean() < 1.1
 
@@ -186,7 +187,7 @@ def test_a_cut_pays_its_layers_and_its_own_head_only(depth):
     point = curve_point(logits, labels, None, LAYERS, depth)
     layers, heads = [784 * 20, 20 * 30, 30 * 10], [10 * 20, 10 * (20 + 30), 10 * (20 + 30 + 10)]
     assert point["macs_ff"] == sum(layers[:depth]) and point["macs_heads"] == heads[depth - 1]
-    assert point["macs_total"] == cut_macs(LAYERS)[depth - 1]
+    assert point["macs_total"] == cut_macs(LAYERS, 10)[depth - 1]
     assert [point[f"share_exit_{d}"] for d in (1, 2, 3)] == [float(d == depth) for d in (1, 2, 3)]
     assert point["mean_layers"] == depth
     assert point["accuracy"] == pytest.approx(float((logits[:, depth - 1].argmax(-1) == labels).double().mean()))
@@ -195,7 +196,7 @@ def test_a_cut_pays_its_layers_and_its_own_head_only(depth):
 def test_asking_heads_in_vain_costs_more_than_full_depth():
     logits, labels = made_logits(50)
     point = curve_point(logits, labels, Exits((1e9, 1e9)), LAYERS)
-    assert point["mean_layers"] == 3 and point["macs_total"] > cut_macs(LAYERS)[-1]
+    assert point["mean_layers"] == 3 and point["macs_total"] > cut_macs(LAYERS, 10)[-1]
 
 
 # -- the operating point and the reference cut ----
@@ -329,7 +330,7 @@ def path_of(row: dict, calibration) -> tuple[Exits | None, int | None]:
     """Exits and depth of a row of early_exit.csv."""
     if row["rule"] == "static":
         return None, int(row["depth"])
-    return exits_at(row["rule"], float(row["k"]), calibration), None
+    return exits_at(row["rule"], float(row["k"]), calibration, 10), None
 
 
 def validation(trained) -> SimpleNamespace:
@@ -358,7 +359,7 @@ def test_files_of_a_trained_run(trained):
             timed = [row[f"time_ms_batch_{size}"]]
             timed += [row[f"time_saved_share_vs_{base}_batch_{size}"] for base in ("cut", "full")]
             assert all(timed) if row["split"] == "test" else timed == ["", "", ""]
-    assert document["macs"]["cuts"] == cut_macs(trained.config.layers)
+    assert document["macs"]["cuts"] == cut_macs(trained.config.layers, 10)
     assert document["calibration"]["n"] == 300
 
 
@@ -437,7 +438,7 @@ class CountedWork:
 
     def __init__(self, monkeypatch):
         self.now, self.calls, self.pixels = 0.0, Counter(), {}
-        layer, head, answer = Inference._layer, Inference.head, Inference.answer
+        layer, head, answer = Inference.layer, Inference.head, Inference.answer
 
         def counted_layer(inference, index, x):
             self.now += 1e-9 * len(x) * inference.weights[index].numel()
@@ -456,7 +457,7 @@ class CountedWork:
             self.calls[key] += 1
             return answer(inference, pixels, exits, depth)
 
-        monkeypatch.setattr(Inference, "_layer", counted_layer)
+        monkeypatch.setattr(Inference, "layer", counted_layer)
         monkeypatch.setattr(Inference, "head", counted_head)
         monkeypatch.setattr(Inference, "answer", counted_answer)
 
@@ -536,7 +537,7 @@ def test_the_real_path_does_what_the_curve_says(rule, batch, trained):
     parts = inference.pixels(trained.prepared.test.images).split(batch)
     left = set()
     for k in (-1.0, 0.0, 1.0, 3.0):
-        exits = exits_at(rule, k, seen.calibration)
+        exits = exits_at(rule, k, seen.calibration, 10)
         answers = [inference.answer(part, exits) for part in parts]
         layers = torch.cat([answer.layers for answer in answers])
         assert torch.equal(layers, exit_layers(seen.test.logits, exits))

@@ -18,26 +18,16 @@ from made_networks import (
 )
 from sklearn import metrics
 
+from ff.assess.distributions import goodness_groups, largest_probability, moments
 from ff.assess.early_exit import run_early_exit
-from ff.assess.evaluation import (
-    calibration_error,
-    class_scores,
-    confusion,
-    evaluate_run,
-    goodness_groups,
-    largest_probability,
-    moments,
-    predict,
-    read,
-    run_evaluation,
-    scores,
-    separation,
-    split_of,
-)
-from ff.data.datasets import standardise
+from ff.assess.evaluation import calibration_error, class_scores, evaluate_run, run_evaluation, separation
+from ff.assess.readings import read, split_of
+from ff.data.images import standardise
+from ff.data.labels import neutral_overlay, overlay
 from ff.errors import FFError
 from ff.files import read_csv, read_json
-from ff.learn.labels import neutral_overlay, overlay
+from ff.learn.readouts import GOODNESS, HEAD
+from ff.learn.scores import confusion, predict, scores
 from ff.learn.trainer import Trainer
 from ff.measure.agreement import run_agreement
 from ff.measure.run import run_measurement
@@ -52,7 +42,7 @@ STAMP = "0123456789abcdef"
 def test_scores_are_those_of_scikit_learn(n, true_classes, said_classes, seed):
     rng = np.random.default_rng(seed)
     truth, said = rng.integers(0, true_classes, n), rng.integers(0, said_classes, n)
-    counts = confusion(torch.tensor(said), torch.tensor(truth))
+    counts = confusion(torch.tensor(said), torch.tensor(truth), 10)
     assert counts.numpy().tolist() == metrics.confusion_matrix(truth, said, labels=range(10)).tolist()
     result = scores(counts)
     assert result["accuracy"] == pytest.approx(metrics.accuracy_score(truth, said))
@@ -66,7 +56,7 @@ def test_scores_are_those_of_scikit_learn(n, true_classes, said_classes, seed):
 
 
 def test_scores_of_no_samples_are_missing_and_not_zero():
-    counts = confusion(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
+    counts = confusion(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64), 10)
     assert scores(counts) == {"n": 0, "accuracy": None, "macro_f1": None, "error": None}
     assert all(row["precision"] is row["recall"] is row["f1"] is None for row in class_scores(counts, NAMES))
 
@@ -147,13 +137,13 @@ def test_readings_are_those_of_plain_forward_passes():
     network = made_network(config)
     seen = read(network, prepared.test, torch.arange(12), prepared.facts)
     pixels = standardise(prepared.test, prepared.facts, "cpu", torch.float64).pixels[None]
-    neutral = network.forward(neutral_overlay(pixels, 1, config.settings.neutral_value))
+    neutral = network.forward(neutral_overlay(pixels, 1, 10, config.settings.neutral_value))
     for layer, h in enumerate(neutral):
         assert torch.allclose(seen.neutral[:, layer], h[0].square().mean(-1))
         assert seen.active[layer].tolist() == (h[0] > 0).sum(0).tolist()
     for label in range(10):
         labels = torch.full((1, 12), label)
-        outputs = network.forward(overlay(pixels, labels, 1, config.settings.overlay_value))
+        outputs = network.forward(overlay(pixels, labels, 1, 10, config.settings.overlay_value))
         for layer, h in enumerate(outputs):
             assert torch.allclose(seen.goodness[:, layer, label], h[0].square().mean(-1))
     groups = goodness_groups(seen, seed=3)
@@ -187,12 +177,12 @@ def test_accuracies_are_those_of_the_training_jobs_predictions():
     prepared, config = made_prepared(), made_config(precision="float64")
     network = made_network(config)
     document = evaluate_run(network, prepared, config, STAMP).document
-    said = predict(network, standardise(prepared.test, prepared.facts, "cpu", torch.float64))
+    said = predict(network, standardise(prepared.test, prepared.facts, "cpu", torch.float64), (HEAD, GOODNESS))
     for row in document["readouts"]:
         if row["split"] == "test":
-            classes = getattr(said, row["readout"])[0, :, row["depth"] - 1]
+            classes = said.classes[row["readout"]][0, :, row["depth"] - 1]
             assert row["accuracy"] == pytest.approx(float((classes == said.labels[0]).double().mean()))
-            assert row["confusion"] == confusion(classes, said.labels[0]).tolist()
+            assert row["confusion"] == confusion(classes, said.labels[0], 10).tolist()
 
 
 CASES = {

@@ -12,13 +12,16 @@ from by_numpy import Weights
 from made_networks import made_config, made_network, made_prepared
 from sklearn import metrics as sklearn_metrics
 
-from ff.assess.evaluation import goodness_groups, read, run_evaluation
-from ff.data.datasets import Prepared
+from ff.assess.distributions import goodness_groups
+from ff.assess.evaluation import run_evaluation
+from ff.assess.readings import read
+from ff.data.prepared import Prepared
 from ff.files import read_csv, read_json
 from ff.learn import checkpoint
+from ff.learn.draws import split_rows
+from ff.learn.recipes import make_run_config
 from ff.learn.run import train
-from ff.learn.trainer import split_rows
-from ff.settings import ExecutionConfig, make_run_config
+from ff.settings import ExecutionConfig
 
 
 class Seen(NamedTuple):
@@ -72,7 +75,7 @@ def check_scores(row: dict, splits: dict[str, Seen]) -> None:
 def test_metrics_of_trained_runs(values, digits, prepared_dir, tmp_path):
     settings = {"dataset": "DIGITS", "layers": "784,20,16,12", "rep_epochs": 2, "softmax_epochs": 1, "val_size": 200}
     config = make_run_config(settings | {"precision": "float64", "test_batch_size": 77} | values)[0]
-    execution = ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path), enable_hw_monitor=False)
+    execution = ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path), sidecar="off")
     readouts = ("head",) if config.recipe == "bp" else ("head", "goodness")
     for seed, folder in zip((0, 4), train(config, execution, [0, 4]), strict=True):
         metrics, splits = read_json(folder / "metrics.json"), seen(folder, digits)

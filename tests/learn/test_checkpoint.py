@@ -16,7 +16,7 @@ from ff import stamps
 from ff.errors import FFError
 from ff.learn import checkpoint
 from ff.learn.network import initial_network
-from ff.settings import make_run_config
+from ff.learn.recipes import make_run_config
 
 
 @pytest.fixture

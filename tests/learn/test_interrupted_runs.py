@@ -13,9 +13,10 @@ from safetensors import safe_open
 import ff.learn.run
 from ff.files import read_json
 from ff.learn import checkpoint
+from ff.learn.recipes import make_run_config
 from ff.learn.resume import LOCK_NAME, STATE_NAME
 from ff.learn.run import run_folder, train
-from ff.settings import ExecutionConfig, RunConfig, make_run_config
+from ff.settings import ExecutionConfig, RunConfig
 
 
 def small(**values) -> RunConfig:
@@ -25,7 +26,7 @@ def small(**values) -> RunConfig:
 
 @pytest.fixture
 def execution(prepared_dir, tmp_path) -> ExecutionConfig:
-    return ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path / "out"), enable_hw_monitor=False)
+    return ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path / "out"), sidecar="off")
 
 
 def interrupted(*_: object) -> None:

@@ -8,12 +8,10 @@ from torch.nn.functional import cross_entropy as torch_cross_entropy
 from ff.learn.objectives import (
     activation_gradient,
     cross_entropy,
-    goodness_loss,
     normalisation_gradient,
     symba,
     threshold,
 )
-from ff.settings import RecipeSettings
 
 SEEDS, BATCH = 3, 17
 
@@ -26,8 +24,7 @@ def drawn(*shape: int, scale: float = 1.0, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("loss", ["symba", "threshold"])
 def test_goodness_losses_and_derivatives(loss, scale):
     positive, negative = (drawn(SEEDS, BATCH, scale=scale, seed=s).abs().requires_grad_() for s in (1, 2))
-    settings = RecipeSettings(loss=loss, alpha=3.0, threshold=1.5)
-    found = goodness_loss(positive, negative, settings)
+    found = symba(positive, negative, 3.0) if loss == "symba" else threshold(positive, negative, 1.5)
     if loss == "symba":
         expected = torch.nn.functional.softplus(-3.0 * (positive - negative)).mean(1)
     else:

@@ -15,9 +15,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ff.data.datasets import prepare
+from ff.data.prepared import prepare
+from ff.learn.recipes import make_run_config
 from ff.learn.run import train
-from ff.settings import ExecutionConfig, make_run_config
+from ff.settings import ExecutionConfig
 
 KEPT = Path(__file__).with_name("reference_models.json")
 BASE = {"dataset": "DIGITS", "layers": "784,30,20", "rep_epochs": 2, "softmax_epochs": 2}
@@ -69,7 +70,7 @@ def arithmetic() -> str:
 
 def models(prepared: Path, out: Path) -> list[str]:
     """Hashes of the models of all configs, and of a group of seeds."""
-    execution = {"prepared_dir": str(prepared), "enable_hw_monitor": False, "threads": 1}
+    execution = {"prepared_dir": str(prepared), "sidecar": "off", "threads": 1}
     folders = []
     for number, changes in enumerate(CONFIGS):
         config = make_run_config(BASE | changes)[0]

@@ -16,12 +16,12 @@ from ff_process import ff_command, ff_environment
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ff.data.datasets import standardise
+from ff.data.images import standardise
 from ff.files import read_csv, read_json
+from ff.learn.recipes import make_run_config
 from ff.learn.resume import LOCK_NAME, STATE_NAME, discard_state, load_state, run_lock, save_state
 from ff.learn.trainer import Trainer
 from ff.phases import Phase, read_phases
-from ff.settings import make_run_config
 
 KILLS = 20
 SETTINGS = ("--dataset", "DIGITS", "--layers", "784,24,16", "--val-size", 200, "--train-batch-size", 64)
@@ -205,10 +205,8 @@ def fresh(halfway: Trainer) -> Trainer:
 
 
 def parameters(trainer: Trainer) -> list[torch.Tensor]:
-    state = trainer.state
-    return [
-        tensor.clone() for adam in (state.layers, state.heads) for tensor in (adam.parameters, adam.mean, adam.square)
-    ]
+    optimisers = trainer.state.optimisers.values()
+    return [tensor.clone() for adam in optimisers for tensor in (adam.parameters, adam.mean, adam.square)]
 
 
 def test_a_state_comes_back_whole(halfway, tmp_path):
@@ -216,7 +214,7 @@ def test_a_state_comes_back_whole(halfway, tmp_path):
     assert load_state(tmp_path, "key", trainer.state, said.append) == MARKS
     assert said == []
     assert all(map(torch.equal, parameters(trainer), parameters(halfway)))
-    assert trainer.state.layers.steps == halfway.state.layers.steps > 0
+    assert trainer.state.optimisers["layers"].steps == halfway.state.optimisers["layers"].steps > 0
     assert trainer.state.history == halfway.state.history
     # The layers of the network are views of what was loaded.
     assert torch.equal(trainer.state.network.weights[1], halfway.state.network.weights[1])
@@ -271,7 +269,8 @@ def test_a_state_that_is_not_whole_is_ignored_and_leaves_no_trace(halfway, tmp_p
     assert "cannot be read" in message
     assert "starting from the first epoch" in message
     assert all(map(torch.equal, parameters(trainer), before))
-    assert (trainer.state.layers.steps, trainer.state.heads.steps, trainer.state.history) == (0, 0, [])
+    assert [adam.steps for adam in trainer.state.optimisers.values()] == [0, 0]
+    assert trainer.state.history == []
 
 
 @pytest.mark.parametrize("content", [b"", b"noise", b"\xff" * 1000, None])

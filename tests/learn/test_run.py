@@ -10,14 +10,17 @@ from made_networks import schema_errors
 from made_raw_data import write_raw
 
 import ff.learn.run
-from ff.data.datasets import Part, prepare
+from ff.data.images import Part
+from ff.data.prepared import prepare
 from ff.errors import FFError
 from ff.files import read_csv, read_json
 from ff.learn import checkpoint
+from ff.learn.recipes import RECIPES, make_run_config, run_config_of
+from ff.learn.rules import forward_forward
 from ff.learn.run import NOTHING, SAME, choose_device, run_folder, standing_result, train
 from ff.learn.trainer import Epoch, Trainer, history_columns
 from ff.phases import read_phases
-from ff.settings import RECIPES, ExecutionConfig, make_run_config, run_config_of
+from ff.settings import ExecutionConfig
 
 FILES = {
     "model.safetensors",
@@ -38,7 +41,7 @@ def run(prepared_dir, tmp_path):
 
     def start(*, seeds=None, execution=None, say=lambda text: None, overwrite=True, **values) -> Path:
         config = small(**values)
-        options = {"prepared_dir": str(prepared_dir), "out": str(tmp_path / "out"), "enable_hw_monitor": False}
+        options = {"prepared_dir": str(prepared_dir), "out": str(tmp_path / "out"), "sidecar": "off"}
         # A test that trains a folder twice means the second time.
         options |= execution or {}
         return train(config, ExecutionConfig(**options), seeds, say=say, overwrite=overwrite)[0]
@@ -53,7 +56,7 @@ def small(**values):
 
 @pytest.mark.parametrize("recipe", list(RECIPES))
 def test_a_run_folder_holds_these_files_and_metrics_fit_their_schema(run, recipe):
-    folder = run(recipe=recipe, execution={"enable_hw_monitor": True})
+    folder = run(recipe=recipe, execution={"sidecar": "inline"})
     assert {path.name for path in folder.iterdir()} == FILES
     metrics = read_json(folder / "metrics.json")
     assert schema_errors(metrics, "metrics") == []
@@ -133,13 +136,13 @@ def test_what_is_reported_is_what_the_checkpoint_says(run, digits):
     folder = run()
     network, meta = checkpoint.load(folder / "model.safetensors")
     assert checkpoint.config(meta) == small()
-    from ff.assess.evaluation import predict
-    from ff.data.datasets import standardise
+    from ff.data.images import standardise
+    from ff.learn.scores import predict
 
-    found = predict(network, standardise(digits.test, digits.facts, "cpu"), batch_size=7)
+    found = predict(network, standardise(digits.test, digits.facts, "cpu"), forward_forward.READOUTS, batch_size=7)
     metrics = read_json(folder / "metrics.json")
     for readout in ("head", "goodness"):
-        right = (getattr(found, readout)[0, :, -1] == found.labels[0]).double().mean().item()
+        right = (found.classes[readout][0, :, -1] == found.labels[0]).double().mean().item()
         reported = [r for r in metrics["results"] if (r["split"], r["readout"], r["depth"]) == ("test", readout, 2)]
         assert reported[0]["accuracy"] == pytest.approx(right)
 
@@ -249,10 +252,10 @@ def test_a_phase_without_epochs_has_no_rate_and_no_epochs_at_all_are_refused(run
 def test_a_run_that_diverges_writes_no_result_and_leaves_the_one_before_it(run, recipe):
     with pytest.raises(FFError, match="epoch 1"):
         run(recipe=recipe, learning_rate=1e30)
-    folder = run(recipe=recipe, execution={"enable_hw_monitor": True})
+    folder = run(recipe=recipe, execution={"sidecar": "inline"})
     before = contents(folder)
     with pytest.raises(FFError, match="epoch 1"):
-        run(recipe=recipe, learning_rate=1e30, execution={"enable_hw_monitor": True})
+        run(recipe=recipe, learning_rate=1e30, execution={"sidecar": "inline"})
     assert contents(folder) == before
 
 
@@ -289,7 +292,7 @@ def test_other_code_or_data_is_another_run_to_the_resume(run, digits, tmp_path, 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    execution = ExecutionConfig(out=str(tmp_path / "out"), enable_hw_monitor=False)
+    execution = ExecutionConfig(out=str(tmp_path / "out"), sidecar="off")
     for change in ("code", "data"):
         monkeypatch.setattr(ff.learn.run, "open_or_prepare", lambda *_: digits)
         with pytest.raises(KeyboardInterrupt):
@@ -297,7 +300,7 @@ def test_other_code_or_data_is_another_run_to_the_resume(run, digits, tmp_path, 
         said = []
         with monkeypatch.context() as patch:
             if change == "code":
-                patch.setattr(ff.learn.run.provenance, "code_hash", lambda *_: "changed")
+                patch.setattr(ff.learn.run.provenance, "training_hash", lambda _: "changed")
             else:
                 patch.setattr(ff.learn.run, "open_or_prepare", lambda *_: digits._replace(content="changed"))
             train(small(), execution, say=said.append, overwrite=True)
@@ -306,7 +309,7 @@ def test_other_code_or_data_is_another_run_to_the_resume(run, digits, tmp_path, 
 
 def test_epochs_are_reported_as_they_end(prepared_dir, tmp_path):
     seen: list[tuple[Epoch, int]] = []
-    execution = ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path), enable_hw_monitor=False)
+    execution = ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path), sidecar="off")
     train(small(), execution, on_epoch=lambda epoch, total: seen.append((epoch, total)))
     assert [(epoch.phase, epoch.epoch, total) for epoch, total in seen] == [
         ("representation", 1, 4),
@@ -319,7 +322,7 @@ def test_epochs_are_reported_as_they_end(prepared_dir, tmp_path):
 def test_a_second_training_starts_its_hardware_log_anew(run):
     lengths = []
     for _ in range(2):
-        folder = run(execution={"enable_hw_monitor": True, "hw_interval_ms": 10})
+        folder = run(execution={"sidecar": "inline", "hw_interval_ms": 10})
         lengths.append([json.loads(line) for line in (folder / "hardware.jsonl").read_text().splitlines()])
     first, second = lengths
     assert first[0] not in second
@@ -341,7 +344,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(run, monkeypatch):
     def broken(*_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(Trainer, "layer_gradients", broken)
+    monkeypatch.setattr(forward_forward.Learner, "gradients", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         run()
 
@@ -376,8 +379,8 @@ def test_idle_power_has_windows_of_its_own_before_and_after_the_training(run, mo
     import ff.hardware.idle
 
     monkeypatch.setattr(ff.hardware.idle, "open_power_source", lambda root: PowerSensor())
-    monkeypatch.setattr(ff.hardware.idle, "_SETTLE_S", 0.02)
-    folder = run(execution={"enable_hw_monitor": True, "idle_s": 0.1})
+    monkeypatch.setattr(ff.hardware.idle, "SETTLE_S", 0.02)
+    folder = run(execution={"sidecar": "inline", "idle_s": 0.1})
     marks = read_phases(folder / "phases.csv")
     names = [mark.name for mark in marks]
     assert names[:4] == ["import", "load", "idle_before", "representation"]
@@ -389,7 +392,7 @@ def test_idle_power_has_windows_of_its_own_before_and_after_the_training(run, mo
     assert seconds["total"] == pytest.approx(sum(value for name, value in seconds.items() if name != "total"))
 
 
-@pytest.mark.parametrize("execution", [{"enable_hw_monitor": False}, {"enable_hw_monitor": True, "idle_s": 0}])
+@pytest.mark.parametrize("execution", [{"sidecar": "off"}, {"sidecar": "inline", "idle_s": 0}])
 def test_nobody_waits_for_idle_power_that_is_not_recorded_or_not_wanted(run, monkeypatch, execution):
     import ff.hardware.idle
 

@@ -9,11 +9,13 @@ import ff.learn.trainer
 import ff.phases
 from ff.files import read_csv, read_json
 from ff.learn import checkpoint
+from ff.learn.heads import Heads
 from ff.learn.network import Network
+from ff.learn.recipes import make_run_config
+from ff.learn.rules import forward_forward
 from ff.learn.run import train
-from ff.learn.trainer import Trainer
 from ff.phases import read_phases
-from ff.settings import ExecutionConfig, make_run_config
+from ff.settings import ExecutionConfig
 from ff.stamps import model_of, stamp_of, stamp_of_rows
 
 SEEDS = [0, 7]
@@ -65,8 +67,8 @@ def clock(monkeypatch, digits) -> Clock:
         monkeypatch.setattr(module, "time", clock)
     slow = [
         (ff.learn.run, "open_or_prepare", LOAD_S),
-        (Trainer, "layer_gradients", LAYERS_S),
-        (Trainer, "head_gradients", HEADS_S),
+        (forward_forward.Learner, "gradients", LAYERS_S),
+        (Heads, "gradients", HEADS_S),
         (Network, "goodness_by_label", GOODNESS_S),
         (Network, "head_logits", LOGITS_S),
         (checkpoint, "save", SAVE_S),
@@ -81,7 +83,7 @@ def run(clock, prepared_dir, tmp_path):
     """Train both seeds; gives their folders."""
 
     def start(on_epoch=lambda *_: None):
-        execution = ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path), enable_hw_monitor=False)
+        execution = ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path), sidecar="off")
         started = clock.now
         clock.now += IMPORT_S
         return train(

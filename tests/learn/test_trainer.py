@@ -8,18 +8,16 @@ import textbook
 import torch
 from test_network import made_part
 
-from ff.data.datasets import FACTS, Part, Prepared, standardise
+from ff.data.images import Part, standardise
+from ff.data.prepared import Prepared
+from ff.data.registry import DATASETS
 from ff.errors import FFError
-from ff.learn.trainer import (
-    Adam,
-    Trainer,
-    draw_generator,
-    effective_val_size,
-    history_columns,
-    history_rows,
-    split_rows,
-)
-from ff.settings import RunConfig, make_run_config
+from ff.learn.draws import draw_generator, effective_val_size, split_rows
+from ff.learn.optimiser import Adam
+from ff.learn.recipes import make_run_config
+from ff.learn.rules import forward_forward
+from ff.learn.trainer import Trainer, history_columns, history_rows
+from ff.settings import RunConfig
 
 # 1 to 4 layers, grey and colour.
 NETWORKS = [
@@ -46,8 +44,8 @@ class Made:
             {"dataset": dataset, "layers": layers, "precision": "float64", "val_size": 4} | values
         )
         part = made_part(dataset, 40)
-        self.channels = FACTS[dataset].shape[0]
-        self.trainer = Trainer(self.config, seeds, standardise(part, FACTS[dataset], "cpu", torch.float64))
+        self.channels = DATASETS[dataset].shape[0]
+        self.trainer = Trainer(self.config, seeds, standardise(part, DATASETS[dataset], "cpu", torch.float64))
         self.plain, self.labels = textbook.standardised(part, dataset), part.labels.long()
         self.rows = self.trainer.split.train[:, :BATCH]
         self.network = self.trainer.state.network
@@ -83,8 +81,10 @@ def given_heads(made: Made) -> None:
 
 def check_layers(made: Made) -> None:
     trainer = made.trainer
-    draw = torch.stack([trainer._draw_negatives(draw_generator(seed, "negatives", 1), BATCH) for seed in trainer.seeds])
-    measured = trainer.layer_gradients(made.rows, draw)
+    draw = torch.stack(
+        [trainer.learner.negatives.draw(draw_generator(seed, "negatives", 1), BATCH) for seed in trainer.seeds]
+    )
+    measured = trainer.learner.gradients(made.rows, draw)
     for seed in range(len(trainer.seeds)):
         images, labels = made.batch(seed)
         wrong = made.wrong_labels(seed, draw[seed])
@@ -92,7 +92,7 @@ def check_layers(made: Made) -> None:
             images, labels, wrong, made.channels, made.network, seed, made.config.settings
         )
         assert measured[0, seed].tolist() == pytest.approx(losses, rel=1e-9)
-        found = [g[seed] for g in (*trainer.weight_gradients, *trainer.bias_gradients)]
+        found = [g[seed] for g in (*trainer.learner.layers.weight_gradients, *trainer.learner.layers.bias_gradients)]
         assert max(map(textbook.relative_difference, found, gradients)) < TOLERANCE
 
 
@@ -115,17 +115,17 @@ def test_the_layers_gradients_equal_autograds_for_every_combination_of_settings(
 def test_the_heads_gradients_equal_autograds(normalisation, dataset, layers, seeds):
     made = Made(dataset, layers, seeds, normalisation=normalisation)
     given_heads(made)
-    trainer = made.trainer
-    loss, _ = trainer.head_gradients(trainer.features(made.rows), trainer.images.labels[made.rows])
+    heads = made.trainer.learner.heads
+    loss, _ = heads.gradients(heads.features(made.rows), made.trainer.images.labels[made.rows])
     for seed in range(len(seeds)):
         losses, gradients = textbook.head_gradients(
             *made.batch(seed), made.channels, made.network, seed, made.config.settings
         )
         assert loss[seed].tolist() == pytest.approx(losses, rel=1e-9)
-        found = [trainer.head_gradient[seed], trainer.head_bias_gradient[seed]]
+        found = [heads.gradient[seed], heads.bias_gradient[seed]]
         assert max(map(textbook.relative_difference, found, gradients)) < TOLERANCE
         # A head never learns of layers above its own.
-        assert not (trainer.head_gradient[seed] * (1 - trainer.head_mask)).any()
+        assert not (heads.gradient[seed] * (1 - heads.mask)).any()
 
 
 @pytest.mark.parametrize("seeds", [[3], [3, 4, 9]])
@@ -135,16 +135,16 @@ def test_the_gradients_of_backpropagation_equal_autograds(normalisation, dataset
     made = Made(dataset, layers, seeds, recipe="bp", normalisation=normalisation, neutral_value=0.4)
     given_heads(made)
     trainer = made.trainer
-    losses = trainer.network_gradients(made.rows)
+    losses = trainer.learner.gradients(made.rows)
     for seed in range(len(seeds)):
         loss, gradients = textbook.backprop_gradients(
             *made.batch(seed), made.channels, made.network, seed, made.config.settings
         )
         assert losses[seed, -1].item() == pytest.approx(loss, rel=1e-9)
         found = [
-            *(g[seed] for g in (*trainer.weight_gradients, *trainer.bias_gradients)),
-            trainer.head_gradient[seed, -1],
-            trainer.head_bias_gradient[seed, -1],
+            *(g[seed] for g in (*trainer.learner.layers.weight_gradients, *trainer.learner.layers.bias_gradients)),
+            trainer.learner.heads.gradient[seed, -1],
+            trainer.learner.heads.bias_gradient[seed, -1],
         ]
         assert max(map(textbook.relative_difference, found, gradients)) < TOLERANCE
 
@@ -231,9 +231,9 @@ def test_the_learning_rate_goes_down_to_nothing_or_stays(digits, schedule):
 def test_the_batch_size_is_the_batch_that_is_trained(digits, size, monkeypatch):
     cut = Prepared("DIGITS", Part(digits.train.images[:120], digits.train.labels[:120]), digits.test, "", True, [])
     prepared, count = (cut, 100) if size == 1 else (digits, 1237)
-    seen, original = [], Trainer.layer_gradients
+    seen, original = [], forward_forward.Learner.gradients
     monkeypatch.setattr(
-        Trainer, "layer_gradients", lambda self, rows, draw: seen.append(rows) or original(self, rows, draw)
+        forward_forward.Learner, "gradients", lambda self, rows, draw: seen.append(rows) or original(self, rows, draw)
     )
     steps = []
     monkeypatch.setattr(Adam, "step", lambda self, rate: steps.append(self.gradient.shape[1]))
@@ -243,16 +243,16 @@ def test_the_batch_size_is_the_batch_that_is_trained(digits, size, monkeypatch):
     sizes = [rows.shape[1] for rows in seen]
     assert sizes == [size] * (count // size) + ([count % size] if count % size else [])
     # One update of the layers for each batch of one epoch, one of the heads for each batch of two.
-    assert steps.count(trainer.state.layers.gradient.shape[1]) == len(sizes)
-    assert steps.count(trainer.state.heads.gradient.shape[1]) == 2 * len(sizes)
+    assert steps.count(trainer.state.optimisers["layers"].gradient.shape[1]) == len(sizes)
+    assert steps.count(trainer.state.optimisers["heads"].gradient.shape[1]) == 2 * len(sizes)
     # Every training sample once an epoch, none of the validation set.
     assert torch.equal(torch.cat(seen, 1)[0].sort().values, trainer.split.train[0])
 
 
 def test_the_order_of_the_data_differs_between_epochs_and_seeds(digits, monkeypatch):
-    seen, original = [], Trainer.layer_gradients
+    seen, original = [], forward_forward.Learner.gradients
     monkeypatch.setattr(
-        Trainer, "layer_gradients", lambda self, rows, draw: seen.append(rows) or original(self, rows, draw)
+        forward_forward.Learner, "gradients", lambda self, rows, draw: seen.append(rows) or original(self, rows, draw)
     )
     trained(digits, [0, 1], rep_epochs=2, softmax_epochs=0, train_batch_size=2000)
     first, second = seen
@@ -263,16 +263,16 @@ def test_the_order_of_the_data_differs_between_epochs_and_seeds(digits, monkeypa
 @pytest.mark.parametrize("recipe", ["ff", "edgeff", "bp"])
 def test_a_run_in_a_group_equals_the_run_alone(digits, recipe, monkeypatch):
     orders: list[list[torch.Tensor]] = []
-    original = Trainer._batches
+    original = Trainer.batches
 
-    def recorded(self, phase, epoch, draw=None):
-        for rows, extra in original(self, phase, epoch, draw):
+    def recorded(self, phase, epoch):
+        for rows, extra in original(self, phase, epoch):
             orders[-1].append(rows)
             if extra is not None:
                 orders[-1].append(extra)
             yield rows, extra
 
-    monkeypatch.setattr(Trainer, "_batches", recorded)
+    monkeypatch.setattr(Trainer, "batches", recorded)
     orders.append([])
     group = trained(digits, [0, 5, 7], recipe=recipe, rep_epochs=1, softmax_epochs=1)
     for index, seed in enumerate((0, 5, 7)):
@@ -325,7 +325,7 @@ def test_a_run_that_diverges_says_where_and_why(digits, recipe):
 def test_heads_that_diverge_are_blamed_on_their_own_learning_rate(digits):
     trainer = Trainer(small_config(), [0], standardise(digits.train, digits.facts, "cpu"))
     list(trainer.epochs("representation"))
-    trainer.state.heads.parameters[0, 0] = math.inf
+    trainer.state.optimisers["heads"].parameters[0, 0] = math.inf
     with pytest.raises(FFError, match=r"softmax loss of layer 1 .* epoch 1 .*head_learning_rate = 0\.01"):
         list(trainer.epochs("softmax"))
 
@@ -337,12 +337,19 @@ def test_the_seed_of_a_group_that_diverges_is_named(digits):
         list(trainer.epochs("representation"))
 
 
-def test_a_broken_parameter_is_found_even_where_the_loss_does_not_show_it(digits):
+def test_a_broken_parameter_is_found_even_where_the_loss_does_not_show_it(digits, monkeypatch):
+    original = Adam.step
+
+    def breaking(self, rate):
+        original(self, rate)
+        if self.steps == 5:
+            # The last step of the first epoch: no loss is computed with it.
+            self.parameters[0, 7] = math.nan
+
+    monkeypatch.setattr(Adam, "step", breaking)
     trainer = Trainer(small_config(), [0], standardise(digits.train, digits.facts, "cpu"))
-    trainer._check_finite(torch.zeros(1, 2), "representation", 4)
-    trainer.state.layers.parameters[0, 7] = math.nan
-    with pytest.raises(FFError, match="its layers"):
-        trainer._check_finite(torch.zeros(1, 2), "representation", 4)
+    with pytest.raises(FFError, match="the representation loss of its layers is not finite in epoch 1"):
+        list(trainer.epochs("representation"))
 
 
 def test_the_validation_split():
@@ -371,10 +378,10 @@ def test_without_a_validation_set_no_accuracy_is_given(digits):
 
 def test_features_computed_for_each_batch_give_the_same_heads(digits, monkeypatch):
     kept = trained(digits, [0, 1], softmax_epochs=2)
-    monkeypatch.setattr("ff.learn.trainer.FEATURE_CACHE_BYTES", 0)
+    monkeypatch.setattr("ff.learn.heads.FEATURE_CACHE_BYTES", 0)
     again = trained(digits, [0, 1], softmax_epochs=2)
-    assert again._features is None
-    assert kept._features is not None
+    assert again.learner.heads.kept is None
+    assert kept.learner.heads.kept is not None
     assert textbook.relative_difference(again.state.network.heads, kept.state.network.heads) < 1e-4
 
 

@@ -9,11 +9,14 @@ import torch
 from scipy.stats import chisquare
 from test_network import made_part
 
-import ff.learn.trainer
-from ff.data.datasets import FACTS, Part, standardise
+from ff.data.images import Part, standardise
+from ff.data.registry import DATASETS
+from ff.learn.draws import split_rows
+from ff.learn.negatives import Hard, Uniform
 from ff.learn.network import initial_network
-from ff.learn.trainer import Trainer, split_rows
-from ff.settings import make_run_config
+from ff.learn.recipes import make_run_config
+from ff.learn.rule import LearningPhase
+from ff.learn.trainer import Trainer
 
 SEEDS = [3, 8]
 
@@ -25,23 +28,23 @@ class Watched:
         self.config = make_run_config({"precision": "float64", "train_batch_size": 16, "test_batch_size": 10} | values)[
             0
         ]
-        facts = FACTS[self.config.dataset]
+        facts = DATASETS[self.config.dataset]
         self.trainer = Trainer(self.config, seeds, standardise(part, facts, "cpu", torch.float64))
         # Rows [S, B] and, where the phase has them, wrong labels [S, B] of each mini-batch.
         self.batches: dict[tuple[str, int], list[list[torch.Tensor | None]]] = defaultdict(list)
         self._watch(monkeypatch)
 
     def _watch(self, monkeypatch) -> None:
-        batches, original = self.batches, Trainer._batches
+        batches, original = self.batches, Trainer.batches
 
-        def watched(trainer: Trainer, phase: str, epoch: int, *more: object) -> Iterator:
-            for rows, extra in original(trainer, phase, epoch, *more):
-                batches[phase, epoch].append([rows, None])
-                yield rows, extra
+        def watched(trainer: Trainer, phase: LearningPhase, epoch: int) -> Iterator:
+            for rows, drawn in original(trainer, phase, epoch):
+                batches[phase.name, epoch].append([rows, None])
+                yield rows, drawn
 
-        monkeypatch.setattr(Trainer, "_batches", watched)
-        for name in ("uniform_wrong_labels", "hard_wrong_labels"):
-            monkeypatch.setattr(ff.learn.trainer, name, self._kept(getattr(ff.learn.trainer, name)))
+        monkeypatch.setattr(Trainer, "batches", watched)
+        for kind in (Uniform, Hard):
+            monkeypatch.setattr(kind, "choose", self._kept(kind.choose))
 
     def _kept(self, choose: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         def chosen(*given: object) -> torch.Tensor:
@@ -87,7 +90,7 @@ def test_a_training_is_what_plain_code_makes_of_the_same_mini_batches(case, digi
     part = cut(digits.train, 100) if dataset == "DIGITS" else made_part(dataset, 100)
     watched = Watched(part, SEEDS, monkeypatch, **values).train()
     trainer, config = watched.trainer, watched.config
-    first = initial_network(config, SEEDS, FACTS[dataset].shape[0])
+    first = initial_network(config, SEEDS, DATASETS[dataset].shape[0])
     plain, labels = textbook.standardised(part, dataset), part.labels.long()
     split = split_rows(100, 33, SEEDS)
     for index in range(len(SEEDS)):

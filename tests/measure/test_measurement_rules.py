@@ -21,8 +21,9 @@ from made_networks import (
 
 from ff import statistics
 from ff.assess import early_exit
-from ff.assess.evaluation import evaluate_run, read, split_of
-from ff.data.datasets import Part, standardise
+from ff.assess.evaluation import evaluate_run
+from ff.assess.readings import read, split_of
+from ff.data.images import Part, standardise
 from ff.files import read_csv, read_json, write_csv, write_json
 from ff.layout import RunKey
 from ff.learn.inference import Exits, Inference
@@ -60,9 +61,9 @@ def test_rule_01_batch_size_under_test_goes_through_network(monkeypatch, short_w
     prepared, config = made_prepared(), made_config()
     deployed = DeployedNetwork("cpu", Inference(made_network(config), prepared.facts), prepared.test, 1)
     through: list[tuple[int, int]] = []
-    original = deployed.inference._layer
+    original = deployed.inference.layer
     monkeypatch.setattr(
-        deployed.inference, "_layer", lambda index, x: through.append((index, len(x))) or original(index, x)
+        deployed.inference, "layer", lambda index, x: through.append((index, len(x))) or original(index, x)
     )
     timed: list[tuple[int, list]] = []
     original_run = deployed.run
@@ -90,10 +91,10 @@ def test_rule_01_batch_size_under_test_goes_through_network(monkeypatch, short_w
     # Early exit: the first layer gets the whole batch that the column is named after.
     inference = Inference(made_network(config), prepared.facts)
     first: list[int] = []
-    original = inference._layer
+    original = inference.layer
     monkeypatch.setattr(
         inference,
-        "_layer",
+        "layer",
         lambda index, x: (first.append(len(x)) if index == 0 else None) or original(index, x),
     )
     pixels = inference.pixels(prepared.test.images[:32])
@@ -486,16 +487,16 @@ def test_rule_12_early_exit_from_validation_without_labels_skips_work_and_gives_
     original = read(network, prepared.test, torch.arange(360), prepared.facts, goodness=False)
     renamed = read(network, relabelled.test, torch.arange(360), prepared.facts, goodness=False)
     for rule in early_exit.RULES:
-        exits = early_exit.exits_at(rule, 1.0, expected)
+        exits = early_exit.exits_at(rule, 1.0, expected, 10)
         layers = early_exit.exit_layers(original.logits, exits)
         assert torch.equal(layers, early_exit.exit_layers(renamed.logits, exits))
         # Work is skipped: a layer sees only the samples that are still there.
         inference = Inference(network, prepared.facts)
         sizes: list[int] = []
-        step = inference._layer
+        step = inference.layer
         monkeypatch.setattr(
             inference,
-            "_layer",
+            "layer",
             lambda index, x, sizes=sizes, step=step: sizes.append(len(x)) or step(index, x),
         )
         inference.answer(inference.pixels(prepared.test.images), exits)
@@ -562,7 +563,7 @@ def test_rule_14_inputs_and_labels_come_from_one_index(monkeypatch):
     # Training: mini-batches in any order.
     images = standardise(prepared.train, prepared.facts, "cpu")
     trainer = Trainer(config, [3, 4], images)
-    for rows, _ in trainer._batches("representation", 1):
+    for rows, _ in trainer.batches(trainer.phases["representation"], 1):
         pixels, _, labels = images.rows(rows)
         for seed in range(2):
             assert torch.equal(labels_of_pixels(prepared, pixels[seed]), labels[seed])

@@ -11,7 +11,7 @@ from ff.errors import FFError
 from ff.files import write_json, write_text
 from ff.learn import checkpoint
 from ff.learn.network import Network
-from ff.settings import make_run_config
+from ff.learn.recipes import make_run_config
 from ff.tracking import fetch
 
 KEY = "0123456789abcdef0123456789abcdef01234567"

@@ -1,8 +1,9 @@
 """Rule measure: checkpoint -> variance/*: times and energy on each device, agreement of the devices."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
-from ff.data.datasets import open_prepared
+from ff.data.prepared import open_prepared
 from ff.hardware.recorder import record
 from ff.job_log import job
 from ff.layout import RunKey, hardware_log
@@ -14,7 +15,8 @@ folder = Path(snakemake.input.model).parent
 measure = snakemake.params.measure
 log = hardware_log(snakemake.config["results"], RunKey.of(dict(snakemake.wildcards.items())), "measure")
 inline = snakemake.config["sidecar"] == "inline"
-with job(snakemake.log[0]), record(log, snakemake.config["hw_interval_ms"], enabled=inline):
+recording = record(log, snakemake.config["hw_interval_ms"]) if inline else nullcontext()
+with job(snakemake.log[0]), recording:
     prepared = open_prepared(snakemake.input.data, snakemake.config["verify"])
     run_measurement(
         folder,

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from ff.job_log import job
 from ff.layout import hardware_log
+from ff.learn.recipes import run_config_of
 from ff.learn.run import train
 from ff.phases import process_start_s
 from ff.progress import Progress
-from ff.settings import ExecutionConfig, run_config_of
+from ff.settings import ExecutionConfig
 from ff.workflow.gpus import one_gpu
 
 settings = snakemake.config
@@ -22,7 +23,8 @@ execution = ExecutionConfig(
     verify=settings["verify"],
     download=False,
     hw_interval_ms=settings["hw_interval_ms"],
-    idle_s=0 if settings["sidecar"] == "off" else settings["idle_s"],
+    idle_s=settings["idle_s"],
+    sidecar=settings["sidecar"],
 )
 log = hardware_log(settings["results"], run.key._replace(seed=seeds[0]), "train")
 with job(snakemake.log[0]), one_gpu(settings["device"]), Progress(run.name) as progress:
@@ -31,7 +33,6 @@ with job(snakemake.log[0]), one_gpu(settings["device"]), Progress(run.name) as p
         say=progress.say,
         on_epoch=progress.epoch,
         hardware_log=log,
-        inline_monitor=settings["sidecar"] == "inline",
         summarise=False,
         overwrite=True,
         started_s=process_start_s(),

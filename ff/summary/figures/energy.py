@@ -7,14 +7,15 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ff import statistics
+from ff.learn.rules import RULES
 from ff.phases import START
 from ff.summary.figures import style
 
+LEARNING = (style.Look(style.BLUE, "o", "-", ""), style.Look(style.ORANGE, "o", "-", "///"))
+"""Looks of the first and the second phase of a learning rule."""
 PHASES = {
     "load": style.Look("#bbbbbb", "o", "-", ""),
-    "representation": style.Look(style.BLUE, "o", "-", ""),
-    "backprop": style.Look(style.BLUE, "o", "-", ""),
-    "softmax": style.Look(style.ORANGE, "o", "-", "///"),
+    **{phase: look for rule in RULES.values() for phase, look in zip(rule.PHASES, LEARNING, strict=False)},
     "validation": style.Look(style.SKY, "o", "-", "xxx"),
     "evaluation": style.Look(style.GREEN, "o", "-", "..."),
     "write": style.Look(style.PURPLE, "o", "-", "---"),
@@ -65,9 +66,10 @@ def rails(frame: pd.DataFrame, missing: pd.DataFrame) -> Figure:
                 totals = cell[cell["rail"] == rail].groupby("seed")["gross_mj"].sum() / 1000
                 interval = statistics.mean_interval(totals)
                 counts.append(interval.n)
-                if interval.low is not None and interval.high > interval.low:
+                if interval.estimate is not None and interval.reach and sum(interval.reach) > 0:
                     methods.append(interval.method)
-                    error = [[interval.estimate - max(interval.low, 0)], [interval.high - interval.estimate]]
+                    below, above = interval.reach
+                    error = [[min(below, interval.estimate)], [above]]
                     ax.errorbar(x, interval.estimate, error, color="black", capsize=3, lw=1)
             marked = set(cell.loc[cell["shared"] == 1, "rail"])
             style.category_axis(ax, [f"{rail}*" if rail in marked else str(rail) for rail in names], None)

@@ -11,23 +11,25 @@ context, so that importing this package changes nothing for a user's own plots.
 import functools
 import io
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import matplotlib
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.typing import LineStyleType
 
 from ff.files import write_bytes
+from ff.learn.recipes import RECIPES
 from ff.summary.recipe_order import place
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#777777"
 
-RC = {
+RC: dict[Any, Any] = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
     "axes.titlesize": 9.5,
@@ -56,7 +58,7 @@ class Look(NamedTuple):
 
     colour: str
     marker: str
-    line: str | tuple
+    line: LineStyleType
     hatch: str
 
 
@@ -70,10 +72,13 @@ _LOOKS = (
     Look(SKY, "X", (0, (1, 1)), "+++"),
     Look(YELLOW, "*", (0, (8, 2)), "ooo"),
 )
-RECIPES = {"ff": _LOOKS[0], "edgeff": _LOOKS[1], "bp": _LOOKS[2]}
+RECIPE_LOOKS = dict(zip(RECIPES, _LOOKS, strict=False))
 
 
-def looks(names: Iterable[str], fixed: dict[str, Look] | None = None) -> dict[str, Look]:
+Name = TypeVar("Name", bound=Hashable)
+
+
+def looks(names: Iterable[Name], fixed: Mapping[Name, Look] | None = None) -> dict[Name, Look]:
     """A look for each name, in order: the fixed ones where they exist, else the next ones that are free."""
     fixed = fixed or {}
     names = list(names)
@@ -84,9 +89,9 @@ def looks(names: Iterable[str], fixed: dict[str, Look] | None = None) -> dict[st
 
 
 def recipe_looks(recipes: Iterable[str]) -> dict[str, Look]:
-    """Looks of recipes, ordered ff, a user's own, edgeff, controls; a recipe looks the same in every figure."""
+    """Looks of recipes, ordered as `ff.summary.recipe_order` says; a recipe looks the same in every figure."""
     ordered = sorted(set(recipes), key=place)
-    return looks(ordered, RECIPES)
+    return looks(ordered, RECIPE_LOOKS)
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -140,7 +145,7 @@ def pick(order: Sequence[str], limit: int) -> list[str]:
 
 
 def main_recipe(recipes: Iterable[str]) -> str:
-    """The recipe to show where there is room for one: ff, else the first."""
+    """The recipe to show where there is room for one."""
     return next(iter(recipe_looks(recipes)))
 
 

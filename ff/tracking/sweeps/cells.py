@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ff.settings import RECIPES, ExecutionConfig, RunConfig, checked, make_run_config, resolve_recipe
+from ff.learn.recipes import RECIPES, make_run_config, resolve_recipe
+from ff.settings import ExecutionConfig, RunConfig, checked
 from ff.tracking.sweeps.files import is_number, load, program_note
 from ff.tracking.sweeps.values import EXECUTION_SETTINGS, RECIPE_SETTINGS, RUN_SETTINGS, expand
 
@@ -78,12 +79,12 @@ def _named(configs: Sequence[RunConfig], recipes: Mapping[str, Mapping[str, Any]
     runs: dict[str, RunConfig] = {}
     for config in configs:
         plain = asdict(resolve_recipe(config.recipe, None, recipes))
-        learning = {name: value for name, value in asdict(config.settings).items() if value != plain[name]}
+        learning = {name: value for name, value in asdict(config.settings).items() if value != plain.get(name)}
         training = {name: getattr(config, name) for name in sorted(varied)}
         recipe = _variant_name(config.recipe, learning | training, taken)
         if recipe != config.recipe:
             block = dict(known[config.recipe])
-            base = block.pop("base", config.recipe if config.recipe in RECIPES else "ff")
+            base = block.pop("base", config.recipe if config.recipe in RECIPES else RunConfig.recipe)
             sweep.recipes[recipe] = {"base": base} | block | learning
         if training:
             sweep.train_by_recipe[recipe] = training
@@ -109,7 +110,7 @@ def _variant_name(recipe: str, changes: Mapping[str, Any], taken: dict[str, str]
 
 
 # What the DAG has a key of its own for.
-_WORKFLOW_KEYS = ("device", "threads", "data_dir", "verify", "hw_interval_ms", "idle_s")
+_WORKFLOW_KEYS = ("device", "threads", "data_dir", "verify", "sidecar", "hw_interval_ms", "idle_s")
 
 
 def _shared_places(places: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[str]]:
@@ -117,7 +118,7 @@ def _shared_places(places: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any],
     shared, warnings = {}, []
     for name in sorted({name for place in places for name in place}):
         values = {place.get(name) for place in places}
-        if name not in (*_WORKFLOW_KEYS, "no_cuda", "enable_hw_monitor"):
+        if name not in (*_WORKFLOW_KEYS, "no_cuda"):
             warnings.append(f"setting {name!r} of the sweep has no effect here: the workflow decides it")
         elif len(values) == 1:
             shared[name] = values.pop()
@@ -132,10 +133,11 @@ def _shared_places(places: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any],
 def workflow_keys(execution: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of the DAG's configuration that say the same as `execution`."""
     keys = {name: execution[name] for name in _WORKFLOW_KEYS if name in execution}
+    if keys.get("sidecar") == "inline":
+        # That the hardware is recorded; who does it is for the configuration to say.
+        del keys["sidecar"]
     if execution.get("no_cuda"):
         keys["device"] = "cpu"
-    if execution.get("enable_hw_monitor") is False:
-        keys["sidecar"] = "off"
     return keys
 
 
@@ -150,11 +152,11 @@ def in_place_of_the_grid(configuration: Mapping[str, Any]) -> tuple[Sweep, dict[
     sweep = read_sweep(
         configuration["sweep"], configuration.get("sweep_count"), configuration.get("sweep_seed", 0), own
     )
-    keys = {"train": sweep.train, "train_by_dataset": {}, "train_by_recipe": sweep.train_by_recipe}
+    keys: dict[str, Any] = {"train": sweep.train, "train_by_dataset": {}, "train_by_recipe": sweep.train_by_recipe}
     keys |= {"recipes": {**own, **sweep.recipes}, **workflow_keys(sweep.execution)}
     default = Path(str(configuration["results"]), "sweeps", folder_name(configuration["sweep"], sweep))
     keys["results"] = os.path.normpath(configuration.get("sweep_out") or default)
-    seeds = {}
+    seeds: dict[str, set[int]] = {}
     for run in sweep.runs:
         seeds.setdefault(run.key.cell, set()).add(run.seed)
     if configuration.get("group_seeds") and len({frozenset(found) for found in seeds.values()}) > 1:

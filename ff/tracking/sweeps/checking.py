@@ -9,17 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ff.errors import FFError
-from ff.settings import (
-    ExecutionConfig,
-    RecipeSettings,
-    RunConfig,
-    checked,
-    make_run_config,
-    parse_layers,
-    resolve_layers,
-    resolve_recipe,
-)
-from ff.tracking.names import conditional_metrics, logged_metrics
+from ff.learn.recipes import RecipeSettings, make_run_config, resolve_recipe
+from ff.settings import ExecutionConfig, RunConfig, checked, parse_layers, resolve_layers, with_present_names
+from ff.tracking.names import GPU_METRICS, conditional_metrics, logged_metrics
 from ff.tracking.sweeps.files import kind_of, load, parameters, program_note, schema_problems, without_malformed
 from ff.tracking.sweeps.values import (
     EXECUTION_SETTINGS,
@@ -49,7 +41,8 @@ def check(
 ) -> Check:
     """Hold a sweep file against W&B's schema and against what `ff train` takes and logs."""
     sweep = load(path)
-    problems, warnings = schema_problems(sweep), []
+    problems = schema_problems(sweep)
+    warnings: list[str] = []
     sweep = without_malformed(sweep)
     entries: dict[str, dict[str, Any]] = {}
     try:
@@ -126,7 +119,8 @@ def _accepted(name: str, value: Any, recipes: Mapping[str, Any] | None) -> Any:
         (ExecutionConfig, EXECUTION_SETTINGS),
     ):
         if name in names:
-            return checked(kind, {name: value}, "sweep")[name]
+            [accepted] = checked(kind, with_present_names({name: value}), "sweep").values()
+            return accepted
     return value
 
 
@@ -137,15 +131,14 @@ def _metric_problems(
     name = metric.get("name") if isinstance(metric, Mapping) else None
     if not isinstance(name, str) or name in logged_metrics():
         return []
-    condition = conditional_metrics().get(name)
-    if condition == "gpu":
+    if name in GPU_METRICS:
         warnings.append(f"metric {name!r} is not logged by every run: it is logged on a GPU only")
         return []
-    if condition:
+    if loggers := conditional_metrics().get(name):
         methods = _methods(entries, recipes)
-        if condition not in methods:
+        if not methods & loggers:
             return [f"metric {name!r} is never logged by runs of method {' or '.join(sorted(methods))}"]
-        for other in sorted(methods - {condition}):
+        for other in sorted(methods - loggers):
             warnings.append(f"metric {name!r} is not logged by every run: those of method {other} lack it")
         return []
     if re.search(r"_power_mw$|^energy/|^hardware/|^(ram_|gpu_|cpu_avg_|temperature_)|^goodness/", name):
@@ -153,7 +146,7 @@ def _metric_problems(
         return []
     import difflib
 
-    near = difflib.get_close_matches(name, sorted({*logged_metrics(), *conditional_metrics()}), 1)
+    near = difflib.get_close_matches(name, sorted({*logged_metrics(), *conditional_metrics(), *GPU_METRICS}), 1)
     return [f"metric {name!r} is never logged by `ff train`" + (f"; did you mean {near[0]!r}?" if near else "")]
 
 
@@ -166,4 +159,4 @@ def _methods(entries: Mapping[str, Any], recipes: Mapping[str, Any] | None) -> s
     for name in named:
         with contextlib.suppress(FFError):
             found.add(resolve_recipe(str(name), None, recipes).method)
-    return found or {RecipeSettings.method}
+    return found or {resolve_recipe(RunConfig.recipe).method}

@@ -1,0 +1,68 @@
+"""Adam, and the flat parameters of layers and heads that it works on.
+
+Written out instead of torch.optim.Adam because a group of S seeds must train as each seed alone: all parameters of a
+kind are one [S, P] tensor, so that a step is a handful of operations whatever the number of layers and seeds, its state
+is three tensors to save and restore, and the learning rate of each step is given by the schedule. torch.optim.Adam is
+the oracle in the tests.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ff.learn.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ff.learn.network import Network
+
+# Kingma & Ba 2015 (arXiv 1412.6980), algorithm 1, with the constants given there.
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+
+class Adam:
+    """Adam on one flat parameter tensor [S, P] and a gradient of the same shape."""
+
+    def __init__(self, parameters: Tensor):
+        self.parameters = parameters
+        self.gradient = torch.zeros_like(parameters)
+        self.mean = torch.zeros_like(parameters)
+        self.square = torch.zeros_like(parameters)
+        self.steps = 0
+
+    def step(self, learning_rate: float) -> None:
+        """One update by `gradient`."""
+        self.steps += 1
+        self.mean.lerp_(self.gradient, 1 - BETA1)
+        self.square.mul_(BETA2).addcmul_(self.gradient, self.gradient, value=1 - BETA2)
+        correction = math.sqrt(1 - BETA2**self.steps)
+        denominator = self.square.sqrt().add_(EPSILON * correction)
+        self.parameters.addcdiv_(self.mean, denominator, value=-learning_rate * correction / (1 - BETA1**self.steps))
+
+
+class Flat:
+    """Tensors [S, ...] as views of one flat [S, P] tensor, their gradients, and the Adam that steps all of them."""
+
+    def __init__(self, tensors: Sequence[Tensor]):
+        self.optimiser = Adam(torch.cat([tensor.flatten(1) for tensor in tensors], 1))
+        self.tensors = _views(self.optimiser.parameters, tensors)
+        self.gradients = _views(self.optimiser.gradient, tensors)
+
+
+def _views(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Views of a flat [S, P] tensor with the shapes of the tensors `like`, one after the other."""
+    parts = flat.split([tensor[0].numel() for tensor in like], 1)
+    return [part.view(tensor.shape) for part, tensor in zip(parts, like, strict=True)]
+
+
+class Layers:
+    """The layers of a network as they learn: the network's weights and biases become views of one flat tensor."""
+
+    def __init__(self, network: Network):
+        flat = Flat([tensor for pair in zip(network.weights, network.biases, strict=True) for tensor in pair])
+        network.weights, network.biases = flat.tensors[0::2], flat.tensors[1::2]
+        self.optimiser = flat.optimiser
+        self.weight_gradients, self.bias_gradients = flat.gradients[0::2], flat.gradients[1::2]
