@@ -23,7 +23,7 @@ from ff.hardware.idle import idle_window
 from ff.learn import checkpoint
 from ff.learn.devices import choose_device
 from ff.learn.draws import effective_val_size
-from ff.learn.readouts import score_name
+from ff.learn.readouts import at_full_depth, score_name
 from ff.learn.recipes import rule_of
 from ff.learn.resume import discard_state, has_state, load_state, run_lock, save_state
 from ff.learn.rules import READOUTS
@@ -240,12 +240,10 @@ def metrics(
     config: RunConfig, model: str, results: list[dict[str, Any]], trainer: Trainer, common: dict[str, Any]
 ) -> dict[str, Any]:
     """The content of metrics.json for one run (workflow/schemas/metrics.schema.json); `model` is its stamp."""
-    at_full_depth = {
-        (row["split"], row["readout"]): row for row in results if row["depth"] == trainer.state.network.depth
-    }
+    last = at_full_depth(results)
 
     def accuracy(split: str, readout: str) -> float | None:
-        return at_full_depth.get((split, readout), {}).get("accuracy")
+        return last.get((split, readout), {}).get("accuracy")
 
     seconds, count = common["seconds"], trainer.split.train.shape[1] * len(trainer.seeds)
     rule = rule_of(config)

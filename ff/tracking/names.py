@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ff.layout import RunKey
-from ff.learn.readouts import score_name
-from ff.learn.rules import READOUTS, RULES
+from ff.learn.readouts import at_full_depth, score_name
+from ff.learn.rules import RULES
 
 HARDWARE_STEP = "hardware_seconds"
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
@@ -201,13 +201,10 @@ def training_summary(metrics: Mapping[str, Any]) -> dict[str, Any]:
 def split_scores(readouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """`test/accuracy`, `validation/f1_score`, ... of the deepest head, and `test/goodness_accuracy`, ..."""
     out: dict[str, Any] = {}
-    for readout in READOUTS:
-        rows = [row for row in readouts if row["readout"] == readout]
-        depth = max((row["depth"] for row in rows), default=None)
-        for row in rows:
-            if row["depth"] == depth and row["split"] in SPLITS:
-                for source, target in _SCORES.items():
-                    out[f"{SPLITS[row['split']]}/{score_name(target, readout)}"] = row.get(source)
+    for (split, readout), row in at_full_depth(readouts).items():
+        if split in SPLITS:
+            for source, target in _SCORES.items():
+                out[f"{SPLITS[split]}/{score_name(target, readout)}"] = row.get(source)
     return present(out)
 
 

@@ -17,6 +17,7 @@ from ff.provenance import PACKAGE, code_files
 from ff.summary import report, tables
 from ff.summary.figures import FIGURES, build, save
 from ff.summary.report import sections, sentences
+from ff.summary.tables.accuracy import RECIPES
 
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
@@ -202,7 +203,7 @@ def test_a_difference_whose_interval_holds_zero_is_called_unclear():
         columns=["dataset", "layers", "recipe", "split", "readout", "n_seeds", "mean"],
     )
     row = ("MNIST", "784-10", "head", "ff", "bp", 3, 0.1, -0.2, 0.4, "Student t", 0)
-    frame = pd.DataFrame([row], columns=list(tables.RECIPES))
+    frame = pd.DataFrame([row], columns=list(RECIPES))
     (sentence,) = sentences.recipe_sentences({"recipes": frame, "accuracy_summary": summary})
     assert sentence.endswith("The interval holds 0: the difference is not clear.")
     assert f"95 % interval {MINUS}0.20 to +0.40" in sentence

@@ -15,7 +15,9 @@ from ff.files import read_json
 from ff.layout import RunKey
 from ff.stamps import model_of, stamp_of, why_stale
 from ff.summary.figures.style import main_recipe
-from ff.summary.tables import KEYS, read_run_csv, read_table
+from ff.summary.tables import read_table
+from ff.summary.tables.rows import KEYS
+from ff.summary.tables.run_files import run_csv
 
 MOST_SEEDS = 3
 """Raw latency samples are drawn from at most this many seeds of a cell: violins gain nothing from more."""
@@ -83,7 +85,7 @@ def distributions(summary_dir: Path, results_root: Path, split: str = "test") ->
     frames = []
     for cell in best_cells(summary_dir):
         for run in cell:
-            frame = read_run_csv(run.folder(results_root), "distributions.csv")
+            frame = run_csv(run, results_root, "distributions.csv")
             if frame is not None:
                 frame = frame[frame["split"] == split]
                 frames.append(_with_keys(frame, run))
@@ -104,7 +106,7 @@ def latency_samples(summary_dir: Path, results_root: Path) -> pd.DataFrame:
             continue
         taken[run.layers] = taken.get(run.layers, 0) + 1
         for path in sorted((run.folder(results_root) / "variance").glob("*.csv")):
-            frame = read_run_csv(run.folder(results_root), f"variance/{path.name}")
+            frame = run_csv(run, results_root, f"variance/{path.name}")
             if frame is not None and "latency_ms" in frame:
                 frames.append(_with_keys(frame, run))
     if not frames:
@@ -127,7 +129,7 @@ def _traced(summary_dir: Path, results_root: Path) -> RunKey | None:
 def hardware_samples(summary_dir: Path, results_root: Path) -> pd.DataFrame:
     """hardware.csv of the run that is shown; empty where no run has one."""
     run = _traced(summary_dir, results_root)
-    frame = read_run_csv(run.folder(results_root), "hardware.csv") if run else None
+    frame = run_csv(run, results_root, "hardware.csv") if run else None
     return frame if frame is not None else pd.DataFrame()
 
 
@@ -138,7 +140,7 @@ def hardware_phases(summary_dir: Path, results_root: Path) -> pd.DataFrame:
     """
     run = _traced(summary_dir, results_root)
     columns = ["phase", "start_monotonic_s", "end_monotonic_s"]
-    frame = read_run_csv(run.folder(results_root), "phases.csv") if run else None
+    frame = run_csv(run, results_root, "phases.csv") if run else None
     if frame is None:
         return pd.DataFrame(columns=columns)
     if "boot_id" in frame and frame["boot_id"].notna().any():

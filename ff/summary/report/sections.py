@@ -14,7 +14,9 @@ from ff.layout import RunKey, sizes
 from ff.summary.recipe_order import place
 from ff.summary.report.blocks import Absent, Block, Column, Facts, interval, table, words
 from ff.summary.report.numbers import decimals, plural, points
-from ff.summary.tables import EXIT_BATCHES, KEYS, machine_name
+from ff.summary.tables.early_exit import EXIT_BATCHES
+from ff.summary.tables.rows import KEYS
+from ff.summary.tables.runs import machine_name
 
 MOST_MACHINES = 5
 MOST_NAMES = 6

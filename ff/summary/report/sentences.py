@@ -10,7 +10,7 @@ from ff import statistics
 from ff.assess.early_exit_text import verdict
 from ff.summary.recipe_order import is_control
 from ff.summary.report.numbers import interval, percent, plural, points
-from ff.summary.tables import EXIT_BATCHES
+from ff.summary.tables.early_exit import EXIT_BATCHES
 
 
 def key_results(tables: Mapping[str, pd.DataFrame]) -> list[str]:
