@@ -19,6 +19,7 @@ from ff.arguments import (
     SETTING_NAMES,
     Parser,
     add_config,
+    add_monitor_switch,
     add_settings,
     config_file,
     execution_of,
@@ -101,7 +102,9 @@ def _say(text: str) -> None:
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     add_settings(parser.add_argument_group("run"), RunConfig)
-    add_settings(parser.add_argument_group("execution"), ExecutionConfig)
+    execution = parser.add_argument_group("execution")
+    add_settings(execution, ExecutionConfig)
+    add_monitor_switch(execution)
     add_settings(parser.add_argument_group("recipe (overrides of the named recipe)"), RecipeSettings)
     parser.add_argument("--no-wandb", action="store_true", help="do not mirror this run to Weights & Biases")
     parser.add_argument(

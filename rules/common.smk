@@ -59,6 +59,9 @@ def load_grids():
     check_config(config, ROOT / "workflow/schemas/config.schema.json")
     on_command_line = workflow.config_settings.config.get("data_dir")
     config["data_dir"] = str(data_folder(on_command_line, config["data_dir"]))
+    if config["sidecar"] is False:
+        # YAML's bare off.
+        config["sidecar"] = "off"
     if config["sidecar"] == "auto":
         # One decision for all jobs: nodes of a cluster may differ from this machine.
         config["sidecar"] = "service" if HERE and is_board() else "inline"

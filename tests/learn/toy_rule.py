@@ -1,4 +1,4 @@
-"""A learning rule that nobody needs: layers shrink for a while, then the heads learn. It shows that a rule is one file."""
+"""A learning rule that nobody needs, in one file: layers shrink for a while, then the heads learn."""
 
 from dataclasses import dataclass
 

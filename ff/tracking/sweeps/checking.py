@@ -10,7 +10,7 @@ from typing import Any
 
 from ff.errors import FFError
 from ff.learn.recipes import RecipeSettings, make_run_config, resolve_recipe
-from ff.settings import ExecutionConfig, RunConfig, checked, parse_layers, resolve_layers
+from ff.settings import ExecutionConfig, RunConfig, checked, parse_layers, resolve_layers, with_present_names
 from ff.tracking.names import GPU_METRICS, conditional_metrics, logged_metrics
 from ff.tracking.sweeps.files import kind_of, load, parameters, program_note, schema_problems, without_malformed
 from ff.tracking.sweeps.values import (
@@ -119,7 +119,8 @@ def _accepted(name: str, value: Any, recipes: Mapping[str, Any] | None) -> Any:
         (ExecutionConfig, EXECUTION_SETTINGS),
     ):
         if name in names:
-            return checked(kind, {name: value}, "sweep")[name]
+            [accepted] = checked(kind, with_present_names({name: value}), "sweep").values()
+            return accepted
     return value
 
 
