@@ -1,4 +1,4 @@
-"""A learning rule that nobody needs, in one file: layers shrink for a while, then the heads learn."""
+"""A learning rule that nobody needs: layers shrink for a while, then the heads learn. It shows what a rule holds."""
 
 from dataclasses import dataclass
 
