@@ -174,27 +174,24 @@ def check_memory() -> list[Row]:
 # ---------------------------------------------------------------- sensors
 
 
-_SENSORS = {"psutil": "psutil", "tegrastats": "tegrastats", "ina3221": "INA3221", "nvml": "NVML", "rapl": "RAPL"}
-
-
 def check_sensors(root: str | os.PathLike = "/") -> list[Row]:
     """The sources that a training or a measurement here would read, each read once as this user; and which of them
     gives the power."""
-    from ff.hardware.sources import choose, is_board
+    from ff.hardware.sources import SENSORS, choose, is_board
 
     rows: dict[str, Row] = {}
     measured: dict[str, list[str]] = {}
     board = is_board(root)
     for group in choose(200, root):
         if measured:
-            rows |= {s.name: _unused(s.name, f"{' and '.join(measured)} reads the power") for s in group}
+            rows |= {s.name: _unused(s, f"{' and '.join(measured)} reads the power") for s in group}
             continue
         for source in group:
             rows[source.name], rails = sensor_row(source)
             if rails:
                 measured[source.name] = rails
     why = "tegrastats and power monitors see the whole board" if board else "only Jetson boards have it"
-    found = [rows.get(name) or _unused(name, why) for name in _SENSORS]
+    found = [rows.get(sensor.name) or _unused(sensor, why) for sensor in SENSORS]
     if measured:
         by_sensor = "; ".join(f"{name}: {', '.join(rails)}" for name, rails in measured.items())
         found.append(Row("power", "ok", f"measured by {by_sensor}"))
@@ -203,8 +200,8 @@ def check_sensors(root: str | os.PathLike = "/") -> list[Row]:
     return found
 
 
-def _unused(name: str, why: str) -> Row:
-    return Row(_SENSORS[name], "ok", f"not used: {why}")
+def _unused(sensor: Any, why: str) -> Row:
+    return Row(sensor.title, "ok", f"not used: {why}")
 
 
 def sensor_row(source: Any) -> tuple[Row, list[str]]:
@@ -212,7 +209,7 @@ def sensor_row(source: Any) -> tuple[Row, list[str]]:
     from ff.hardware import SensorMissing
     from ff.hardware.sources import first_readings, power_rails
 
-    name = _SENSORS[source.name]
+    name = source.title
     try:
         source.open()
         readings = first_readings(source)

@@ -200,8 +200,8 @@ def test_little_memory_is_pointed_out(monkeypatch):
 class Sensor:
     fd, method = None, "energy counter"
 
-    def __init__(self, name="rapl", fault=None, readings=({"power_mw": {"package": 5.0}},)):
-        self.name, self.fault, self.readings, self.closed = name, fault, list(readings), False
+    def __init__(self, title="RAPL", fault=None, readings=({"power_mw": {"package": 5.0}},)):
+        self.title, self.fault, self.readings, self.closed = title, fault, list(readings), False
 
     def open(self):
         if self.fault:

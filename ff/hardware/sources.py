@@ -26,6 +26,8 @@ from ff.hardware.rapl import Rapl
 from ff.hardware.sharing import Presence, Watch
 from ff.hardware.tegrastats import Tegrastats
 
+SENSORS = (Host, Tegrastats, Ina3221, Nvml, Rapl)
+"""All that ff can read."""
 FIRST_LINE_S = 2.0
 """How long a program that prints is waited for; tegrastats prints its first line after one interval."""
 _FIRST_LINES = 3
