@@ -79,6 +79,13 @@ def test_an_import_inside_of_a_function_counts_and_one_for_type_checkers_does_no
     assert architecture.needed_at_start({"files", "errors"}, root) == {}
 
 
+def test_a_module_that_is_imported_by_its_name_counts(house):
+    table = 'from importlib import import_module\nCOMMANDS = {"measure": "ff.measure.run"}\n'
+    root = house(**{"files": table, "errors": 'NAMED = "ff.measure.run"\n', "measure/run": "import pandas\n"})
+    assert architecture.upwards(root) == ["ff.files imports ff.measure.run"]
+    assert architecture.needed_at_start({"files"}, root) == {}
+
+
 def test_what_the_core_needs_is_followed_through_other_rooms(house):
     root = house(**{"learn/run": "from ff.files import write\n", "files": "import os\nfrom pandas import DataFrame\n"})
     assert architecture.needed_at_start({"learn"}, root) == {"pandas": {"ff.files"}}
