@@ -48,13 +48,15 @@ rule train_all:
 rule evaluate_all:
     input:
         of_runs(EVALUATE_FILES),
+        of_runs(EARLY_EXIT_FILES),
     message:
         "{rule}"
 
 
 rule variance_all:
     input:
-        of_runs(VARIANCE_FILES),
+        of_runs(MEASURE_FILES),
+        of_runs(MEASURE_HARDWARE_FILES),
     message:
         "{rule}"
 
@@ -68,7 +70,7 @@ rule figures:
 
 rule report:
     input:
-        f"{RESULTS}/report.html",
+        layout.report(RESULTS),
     message:
         "{rule}"
 

@@ -361,8 +361,9 @@ def _measure(args: argparse.Namespace) -> int:
     args.runs = _named_runs(args)
     execution = execution_of(settings_of(args, (ExecutionConfig,))[0])
     from ff.files import read_json
+    from ff.layout import MEASURE_FOLDER, file_stem
     from ff.measure.agreement import run_agreement
-    from ff.measure.devices import choose_devices, file_stem
+    from ff.measure.devices import choose_devices
     from ff.measure.protocol import Times
     from ff.measure.run import run_measurement
 
@@ -373,7 +374,7 @@ def _measure(args: argparse.Namespace) -> int:
         if len(devices) > 1:
             run_agreement(folder, prepared, devices)
         for device in devices:
-            content = read_json(folder / "variance" / f"{file_stem(device)}.json")
+            content = read_json(folder / MEASURE_FOLDER / f"{file_stem(device)}.json")
             if not content["device"]["available"]:
                 print(f"{config.name}: {device}: not measured: {content['device']['reason']}")
             for row in content["batches"]:

@@ -16,6 +16,7 @@ from typing import Any, get_type_hints
 
 from ff.data.registry import DATASETS
 from ff.errors import FFError
+from ff.layout import RunKey
 
 # Far beyond anything useful, and small enough that its square is a float32.
 LARGEST = 1e6
@@ -53,14 +54,19 @@ class RunConfig:
         return len(DATASETS[self.dataset].classes)
 
     @property
+    def key(self) -> RunKey:
+        """What names the run."""
+        return RunKey.of(vars(self))
+
+    @property
     def layers_name(self) -> str:
         """The resolved layers as they stand in a path: 784-200-200-10."""
-        return "-".join(map(str, self.layers))
+        return self.key.layers
 
     @property
     def name(self) -> str:
         """The run's folder below the results folder."""
-        return f"{self.dataset}/{self.layers_name}/{self.recipe}/seed{self.seed}"
+        return self.key.name
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as metrics.json holds them; `layers` written as on the command line."""

@@ -22,16 +22,25 @@ if (ROOT / "ff").is_dir():
         os.environ.update(PYTHONPATH=os.pathsep.join([str(ROOT), *others]))
 
 from ff import provenance
+from ff import layout
 from ff.learn.recipes import RECIPES, rule_of
 from ff.learn.rules import RULES
 from ff.data.registry import DATASETS
 from ff.errors import FFError
+from ff.layout import (
+    EARLY_EXIT_FILES,
+    EVALUATE_FILES,
+    HARDWARE_FILES,
+    MEASURE_HARDWARE_FILES,
+    TRAIN_FILES,
+    WILDCARDS,
+    RunKey,
+)
 from ff.workflow.failures import after_failure, explained
 from ff.summary.figures import FAMILIES, FIGURES
 from ff.workflow.gpus import usable_gpus
 from ff.workflow.grid import Grid, check_config, check_target
 from ff.hardware.sources import is_board
-from ff.workflow.jobs import hardware_log, logs_folder, train_log
 from ff.data.raw_files import data_folder, recorded, wanted_source
 
 # Whether jobs run on this machine, or (--executor slurm) as jobs of a cluster, of which this may be one.
@@ -72,11 +81,7 @@ def load_grids():
         config.update(keys)
         grid = Grid(config)
         say(sweep.warnings)
-        runs = [
-            grid.run(run.dataset, run.layers_name, run.recipe, run.seed)
-            for run in sweep.runs
-        ]
-        return grid, {"": runs, "demo/": []}
+        return grid, {"": [grid.run(run.key) for run in sweep.runs], "demo/": []}
     block = config["grid"]
     grid = Grid(config)
     import yaml
@@ -93,52 +98,14 @@ except FFError as error:
 # -- paths ----
 
 RESULTS = config["results"].rstrip("/")
-RUN = f"{RESULTS}/{{dataset}}/{{layers}}/{{recipe}}/seed{{seed}}"
-CELL = f"{RESULTS}/{{dataset}}/{{layers}}/{{recipe}}"
-NAME = "{dataset}/{layers}/{recipe}/seed{seed}"
+NAME = WILDCARDS.name
+RUN = f"{RESULTS}/{NAME}"
 # One line for each job, when it begins and in a dry run.
 RUN_MESSAGE = "{rule} {wildcards.dataset}/{wildcards.layers}/{wildcards.recipe}/seed{wildcards.seed}"
-LOGS = logs_folder(RESULTS)
-TRAIN_FILES = ["model.safetensors", "metrics.json", "history.csv", "phases.csv"]
-HARDWARE_FILES = ["hardware.csv", "hardware.json"]
-EVALUATE_FILES = [
-    "evaluation.json",
-    "distributions.csv",
-    "early_exit.csv",
-    "early_exit.json",
-]
+LOGS = layout.logs_folder(RESULTS)
 DEVICES = config["measure"]["devices"]
-VARIANCE_FILES = [
-    *(f"variance/{device}.{kind}" for device in DEVICES for kind in ("csv", "json")),
-    "variance/phases.csv",
-    "variance/agreement.json",
-    *(f"variance/{name}" for name in HARDWARE_FILES),
-]
-RUN_FILES = TRAIN_FILES + HARDWARE_FILES + EVALUATE_FILES + VARIANCE_FILES
-VARIANCE_SAMPLES = [f"variance/{device}.csv" for device in DEVICES]
-TABLES = [
-    *(
-        "runs",
-        "accuracy",
-        "accuracy_summary",
-        "recipes",
-        "training",
-        "history",
-        "layers",
-        "early_exit",
-    ),
-    *(
-        "operating_points",
-        "latency",
-        "devices",
-        "speedup",
-        "gpu_wins",
-        "agreement",
-        "energy",
-        "inference_energy",
-        "missing",
-    ),
-]
+MEASURE_FILES = layout.measure_files(DEVICES)
+RUN_FILES = layout.run_files(DEVICES)
 
 try:
     # Snakemake itself knows its targets only after this file was read.
@@ -150,28 +117,31 @@ except FFError as error:
 
 wildcard_constraints:
     dataset="|".join(DATASETS),
-    layers=r"\d+(-\d+)+",
+    layers=layout.LAYERS,
     recipe="|".join(sorted({*RECIPES, *GRID.recipes}, key=len, reverse=True)).replace(
         ".", r"\."
     ),
-    seed=r"0|[1-9]\d*",
+    seed=layout.SEED,
     collection=r"(demo/)?",
-    job="train|measure",
+    job="|".join(layout.WATCHED),
     family="|".join(FAMILIES),
+
+
+def in_run(files, run=WILDCARDS):
+    """`files` of a run."""
+    return [f"{RESULTS}/{run.name}/{file}" for file in files]
 
 
 def of_runs(files, collection=""):
     """`files` of every run of a collection."""
-    return [
-        f"{RESULTS}/{run.name}/{file}" for run in RUNS[collection] for file in files
-    ]
+    return [path for run in RUNS[collection] for path in in_run(files, run.key)]
 
 
 def figure_files(collection, family=None):
     """PNG and SVG of the figures (of one family) of a collection."""
     names = [name for name, spec in FIGURES.items() if family in (None, spec.family)]
     return [
-        f"{RESULTS}/{collection}figures/{name}.{kind}"
+        layout.figure(RESULTS, collection, name, kind)
         for name in names
         for kind in ("png", "svg")
     ]
@@ -182,12 +152,13 @@ def figure_outputs(family):
     outputs = []
     for name, spec in FIGURES.items():
         if spec.family == family:
-            base = f"{RESULTS}/{{collection}}figures/{name}"
-            caption = f"../workflow/report/{name}.rst"
-            png = report(
-                f"{base}.png", caption=caption, category="Figures", subcategory=family
+            png, svg = (
+                layout.figure(RESULTS, "{collection}", name, kind)
+                for kind in ("png", "svg")
             )
-            outputs += [png, f"{base}.svg"]
+            caption = f"../workflow/report/{name}.rst"
+            png = report(png, caption=caption, category="Figures", subcategory=family)
+            outputs += [png, svg]
     return outputs
 
 
@@ -196,20 +167,24 @@ def figure_inputs(collection, family):
     specs = [spec for spec in FIGURES.values() if spec.family == family]
     tables = dict.fromkeys(table for spec in specs for table in spec.tables)
     files = dict.fromkeys(file for spec in specs for file in spec.run_files)
-    files = [
-        name
-        for file in files
-        for name in (VARIANCE_SAMPLES if file == "variance" else [file])
+    samples = [
+        file
+        for file in MEASURE_FILES
+        if file.endswith(".csv") and not file.endswith("phases.csv")
     ]
-    return [f"{RESULTS}/{collection}summary/{table}.csv" for table in tables] + of_runs(
-        files, collection
-    )
+    files = [
+        name for file in files for name in (samples if file == "variance" else [file])
+    ]
+    return layout.tables(RESULTS, collection, tables) + of_runs(files, collection)
 
 
 def finished(collection):
     """Everything of a collection, not the report alone: a run whose folder was removed is made again."""
-    report_page = f"{RESULTS}/{collection}report.html"
-    return [report_page, *figure_files(collection), *of_runs(RUN_FILES, collection)]
+    return [
+        layout.report(RESULTS, collection),
+        *figure_files(collection),
+        *of_runs(RUN_FILES, collection),
+    ]
 
 
 # -- params and resources ----
@@ -220,7 +195,7 @@ def other_raw_data(wildcards):
 
     Params would not do: Snakemake knows none of a set that `ff` has prepared.
     """
-    path = Path("data/prepared") / f"{wildcards.dataset}.safetensors"
+    path = Path(layout.prepared_set(wildcards.dataset))
     if not path.exists() or not workflow.is_main_process:
         # A node of a cluster need not see the raw files.
         return []
@@ -251,8 +226,8 @@ def code_of_run(script, without=()):
     """Params function: `code` of a job on one run, the learning rule of the run with it and no other."""
 
     def found(wildcards):
-        rule = rule_of(run_of(wildcards, with_seed(wildcards)["seed"]))
-        return code(script, rule.__name__, without=without)
+        learning = rule_of(run_of(wildcards))
+        return code(script, learning.__name__, without=without)
 
     return found
 
@@ -263,7 +238,7 @@ TRAINING_CODE = code_of_run(
 
 
 # Tables and figures are of all learning rules.
-RULE_MODULES = [rule.__name__ for rule in RULES.values()]
+RULE_MODULES = [module.__name__ for module in RULES.values()]
 
 
 def drawing_modules(family):
@@ -277,15 +252,22 @@ def drawing_modules(family):
     )
 
 
-def run_of(wildcards, seed=None):
+def key_of(wildcards):
+    """The run of a job; of a group's, that of its first seed, which its logs are named after."""
+    values = dict(wildcards.items())
+    return RunKey.of(
+        values | {"seed": int(values.get("seed", (GROUP_SEEDS or [0])[0]))}
+    )
+
+
+def run_of(wildcards):
     """The RunConfig of a job."""
-    seed = wildcards.seed if seed is None else seed
-    return GRID.run(wildcards.dataset, wildcards.layers, wildcards.recipe, seed)
+    return GRID.run(key_of(wildcards))
 
 
 def run_settings(wildcards):
     """The resolved settings of a run, for params: what a training is rerun for when it changes."""
-    run = run_of(wildcards, with_seed(wildcards)["seed"])
+    run = run_of(wildcards)
     say(GRID.warnings.get(run.name, []))
     return run.as_dict()
 
@@ -307,23 +289,16 @@ MEASURING_GPUS = int(TRAINING_GPUS or ("cuda" in DEVICES and LOCAL_GPUS > 0))
 if HERE and MEASURING_GPUS and "gpu" not in workflow.global_resources:
     only_one = config["device"].startswith("cuda:")
     workflow.register_resource("gpu", 1 if only_one else max(1, LOCAL_GPUS))
-SAMPLES = {
-    "MNIST": 60000,
-    "FMNIST": 60000,
-    "SVHN": 73257,
-    "CIFAR10": 50000,
-    "DIGITS": 1437,
-}
 
 
 def train_memory_mb(wildcards, attempt):
     """Images in float32 and their gathered copies, the layers' outputs kept for the heads, 600 MB for torch; twice as
     much for every retry."""
-    run = run_of(wildcards, with_seed(wildcards)["seed"])
+    run = run_of(wildcards)
     seeds = 1 if hasattr(wildcards, "seed") else max(1, len(GROUP_SEEDS))
-    numbers = SAMPLES[run.dataset] * (
+    numbers = DATASETS[run.dataset].train_images * (
         2 * run.layers[0]
-        + min(seeds * sum(run.layers[1:]), 2**29 // SAMPLES[run.dataset])
+        + min(seeds * sum(run.layers[1:]), 2**29 // DATASETS[run.dataset].train_images)
     )
     weights = 4 * seeds * sum(a * b for a, b in zip(run.layers, run.layers[1:]))
     return (600 + int((numbers + weights) * 4 / 2**20)) * 2 ** (attempt - 1)
@@ -331,11 +306,13 @@ def train_memory_mb(wildcards, attempt):
 
 def train_minutes(wildcards, attempt):
     """At 20 GMAC/s, a tenth of one desktop core in float32, plus five minutes; twice as long for every retry."""
-    run = run_of(wildcards, with_seed(wildcards)["seed"])
+    run = run_of(wildcards)
     seeds = 1 if hasattr(wildcards, "seed") else max(1, len(GROUP_SEEDS))
     macs = 4 * sum(a * b for a, b in zip(run.layers, run.layers[1:]))
     epochs = run.rep_epochs + run.softmax_epochs
-    minutes = 5 + int(seeds * SAMPLES[run.dataset] * epochs * macs / 20e9 / 60)
+    minutes = 5 + int(
+        seeds * DATASETS[run.dataset].train_images * epochs * macs / 20e9 / 60
+    )
     return minutes * 2 ** (attempt - 1)
 
 
@@ -360,22 +337,17 @@ def sidecar_of(job):
     def ready(wildcards):
         if config["sidecar"] != "service":
             return []
-        return f"{RUN}/.sidecar-{job}".format(**with_seed(wildcards))
+        return f"{RESULTS}/{key_of(wildcards).name}/.sidecar-{job}"
 
     return ready
 
 
-def with_seed(wildcards):
-    """The wildcards of a job; those of a group with its first seed, which its logs are named after."""
-    return {"seed": (GROUP_SEEDS or [0])[0], **dict(wildcards.items())}
-
-
 def training_samples(wildcards):
     """The hardware log that covers a run's training: its own, or that of the first seed of its group."""
-    parts = dict(wildcards.items())
-    if int(parts["seed"]) in GROUP_SEEDS:
-        parts["seed"] = GROUP_SEEDS[0]
-    return hardware_log(RESULTS, NAME.format(**parts), "train")
+    run = key_of(wildcards)
+    if run.seed in GROUP_SEEDS:
+        run = run._replace(seed=GROUP_SEEDS[0])
+    return layout.hardware_log(RESULTS, run, "train")
 
 
 def after_an_error():
@@ -401,7 +373,7 @@ def after_an_error():
         }
         files = {str(file) for job in planned for file in job.output}
         names = {
-            collection: [run.name for run in runs]
+            collection: [run.key for run in runs]
             for collection, runs in RUNS.items()
             if collection in asked
             or not asked

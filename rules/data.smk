@@ -9,7 +9,7 @@ rule prepare:
     input:
         other_raw_data,
     output:
-        "data/prepared/{dataset}.safetensors",
+        layout.prepared_set("{dataset}"),
     log:
         f"{LOGS}/prepare/{{dataset}}.log",
     benchmark:

@@ -3,11 +3,10 @@
 
 rule evaluate:
     input:
-        data="data/prepared/{dataset}.safetensors",
+        data=layout.prepared_set("{dataset}"),
         model=f"{RUN}/model.safetensors",
     output:
-        f"{RUN}/evaluation.json",
-        f"{RUN}/distributions.csv",
+        in_run(EVALUATE_FILES),
     log:
         f"{LOGS}/evaluate/{NAME}.log",
     benchmark:
@@ -28,11 +27,10 @@ rule evaluate:
 
 rule early_exit:
     input:
-        data="data/prepared/{dataset}.safetensors",
+        data=layout.prepared_set("{dataset}"),
         model=f"{RUN}/model.safetensors",
     output:
-        f"{RUN}/early_exit.csv",
-        f"{RUN}/early_exit.json",
+        in_run(EARLY_EXIT_FILES),
     log:
         f"{LOGS}/early_exit/{NAME}.log",
     benchmark:

@@ -8,16 +8,9 @@ localrules:
 
 rule tables:
     input:
-        lambda wildcards: of_runs(
-            TRAIN_FILES + HARDWARE_FILES + EVALUATE_FILES + VARIANCE_FILES,
-            wildcards.collection,
-        ),
+        lambda wildcards: of_runs(RUN_FILES, wildcards.collection),
     output:
-        expand(
-            f"{RESULTS}/{{collection}}summary/{{table}}.csv",
-            table=TABLES,
-            allow_missing=True,
-        ),
+        layout.tables(RESULTS, "{collection}"),
     log:
         f"{LOGS}/tables/{{collection}}tables.log",
     benchmark:
@@ -50,7 +43,9 @@ for family in FAMILIES:
             "../envs/cpu.yaml"
         params:
             runs=run_list,
-            code=code("workflow/scripts/figures.py", *RULE_MODULES, *drawing_modules(family)),
+            code=code(
+                "workflow/scripts/figures.py", *RULE_MODULES, *drawing_modules(family)
+            ),
         message:
             "{rule} {wildcards.collection}"
         script:
@@ -60,14 +55,10 @@ for family in FAMILIES:
 rule page:
     input:
         lambda wildcards: figure_files(wildcards.collection),
-        expand(
-            f"{RESULTS}/{{collection}}summary/{{table}}.csv",
-            table=TABLES,
-            allow_missing=True,
-        ),
+        layout.tables(RESULTS, "{collection}"),
     output:
         report(
-            f"{RESULTS}/{{collection}}report.html",
+            layout.report(RESULTS, "{collection}"),
             caption="../workflow/report/report.rst",
             category="Report",
         ),

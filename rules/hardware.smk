@@ -26,7 +26,7 @@ rule sidecar:
     resources:
         mem_mb=50,
     params:
-        samples=hardware_log(RESULTS, NAME, "{job}"),
+        samples=layout.hardware_log(RESULTS, WILDCARDS, "{job}"),
         interval_ms=config["hw_interval_ms"],
         python=sys.executable,
     message:
@@ -72,7 +72,7 @@ rule hardware_of_measurement:
     conda:
         "../envs/cpu.yaml"
     params:
-        samples=hardware_log(RESULTS, NAME, "measure"),
+        samples=layout.hardware_log(RESULTS, WILDCARDS, "measure"),
         code=code("workflow/scripts/hardware.py"),
     message:
         RUN_MESSAGE

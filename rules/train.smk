@@ -6,19 +6,18 @@ if GROUP_SEEDS:
 
     rule train_group:
         input:
-            data="data/prepared/{dataset}.safetensors",
+            data=layout.prepared_set("{dataset}"),
             sidecar=sidecar_of("train"),
         output:
-            expand(
-                f"{CELL}/seed{{seed}}/{{file}}",
-                seed=GROUP_SEEDS,
-                file=TRAIN_FILES,
-                allow_missing=True,
-            ),
+            [
+                file
+                for seed in GROUP_SEEDS
+                for file in in_run(TRAIN_FILES, WILDCARDS._replace(seed=seed))
+            ],
         log:
-            train_log(RESULTS, grouped=True),
+            layout.train_log(RESULTS, grouped=True),
         benchmark:
-            f"{LOGS}/benchmarks/train/{{dataset}}/{{layers}}/{{recipe}}/group.jsonl"
+            f"{LOGS}/benchmarks/train/{WILDCARDS.cell}/group.jsonl"
         conda:
             "../envs/cpu.yaml"
         threads: config["threads"]
@@ -38,12 +37,12 @@ if GROUP_SEEDS:
 
 rule train:
     input:
-        data="data/prepared/{dataset}.safetensors",
+        data=layout.prepared_set("{dataset}"),
         sidecar=sidecar_of("train"),
     output:
-        expand(f"{RUN}/{{file}}", file=TRAIN_FILES, allow_missing=True),
+        in_run(TRAIN_FILES),
     log:
-        f"{LOGS}/train/{NAME}.log",
+        layout.train_log(RESULTS),
     benchmark:
         f"{LOGS}/benchmarks/train/{NAME}.jsonl"
     conda:

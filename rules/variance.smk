@@ -3,18 +3,11 @@
 
 rule measure:
     input:
-        data="data/prepared/{dataset}.safetensors",
+        data=layout.prepared_set("{dataset}"),
         model=f"{RUN}/model.safetensors",
         sidecar=sidecar_of("measure"),
     output:
-        expand(
-            f"{RUN}/variance/{{device}}.{{kind}}",
-            device=DEVICES,
-            kind=["csv", "json"],
-            allow_missing=True,
-        ),
-        f"{RUN}/variance/phases.csv",
-        f"{RUN}/variance/agreement.json",
+        in_run(MEASURE_FILES),
     log:
         f"{LOGS}/measure/{NAME}.log",
     benchmark:

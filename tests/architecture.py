@@ -29,6 +29,7 @@ FLOORS = {
         "phases",
         "statistics",
         "stamps",
+        "job_log",
         "progress",
         "memory",
         "files",

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from ff.files import write_csv, write_json
-from ff.summary.tables import Run
+from ff.layout import RunKey
 
 ACCURACY = {"ff": 0.978, "edgeff": 0.925, "bp": 0.980}
 BATCHES = (1, 2, 8, 16, 32, 64, 128, 256, 512)
@@ -46,7 +46,7 @@ def parameters(layers: Sequence[int]) -> int:
     return sum(a * b + b for a, b in pairwise(layers))
 
 
-def final_accuracy(run: Run) -> float:
+def final_accuracy(run: RunKey) -> float:
     """Accuracy of the head at full depth on test."""
     index = SEEDS.index(run.seed) if run.seed in SEEDS else run.seed % 3
     drop = {"MNIST": 0.0, "FMNIST": 0.08, "SVHN": 0.12, "CIFAR10": 0.4, "DIGITS": 0.01}[run.dataset]
@@ -61,7 +61,7 @@ def latency_ms(device: str, batch_size: int, layers: Sequence[int], threads: int
 
 def make_run(
     results_root: Path,
-    run: Run,
+    run: RunKey,
     *,
     epochs: int = 5,
     devices: Sequence[str] = ("cpu", "cuda"),
@@ -97,7 +97,7 @@ def make_grid(
     recipes: Iterable[str] = ("ff", "edgeff", "bp"),
     seeds: Iterable[int] = SEEDS,
     **options,
-) -> list[Run]:
+) -> list[RunKey]:
     """Write a grid of runs; `hidden` are the layers without the input size. Returns the runs."""
     hidden, recipes, seeds = list(hidden), list(recipes), list(seeds)
     runs = []
@@ -106,26 +106,26 @@ def make_grid(
         for layers in hidden:
             for recipe in recipes:
                 for seed in seeds:
-                    runs.append(Run(dataset, "-".join(map(str, (size, *layers))), recipe, seed))
+                    runs.append(RunKey(dataset, "-".join(map(str, (size, *layers))), recipe, seed))
                     make_run(results_root, runs[-1], **options)
     return runs
 
 
-def _head(run: Run) -> dict:
+def _head(run: RunKey) -> dict:
     name = f"{run.dataset}-{run.layers}-{run.recipe}-{run.seed}"
     return {"name": name, **run._asdict(), "model": stamp(run)}
 
 
-def stamp(run: Run) -> str:
+def stamp(run: RunKey) -> str:
     """The stamp of the run's model, which made runs have no weights of."""
     return hashlib.sha256(repr(tuple(run)).encode()).hexdigest()[:16]
 
 
-def _readouts(run: Run) -> tuple[str, ...]:
+def _readouts(run: RunKey) -> tuple[str, ...]:
     return ("head",) if run.recipe == "bp" else ("head", "goodness")
 
 
-def _accuracy_at(run: Run, split: str, readout: str, depth: int) -> float:
+def _accuracy_at(run: RunKey, split: str, readout: str, depth: int) -> float:
     value = final_accuracy(run) - 0.02 * (run.depth - depth) + {"test": 0, "val": 0.003, "train": 0.01}[split]
     return round(min(value - (0.002 if readout == "goodness" else 0.0), 0.999), 6)
 
@@ -133,7 +133,7 @@ def _accuracy_at(run: Run, split: str, readout: str, depth: int) -> float:
 SPLITS = {"train": 50_000, "val": 10_000, "test": 10_000}
 
 
-def _metrics(folder: Path, run: Run, sizes: Sequence[int]) -> None:
+def _metrics(folder: Path, run: RunKey, sizes: Sequence[int]) -> None:
     results = []
     for split, n in SPLITS.items():
         for readout in _readouts(run):
@@ -174,7 +174,7 @@ def _metrics(folder: Path, run: Run, sizes: Sequence[int]) -> None:
     write_json(folder / "metrics.json", metrics)
 
 
-def _history(folder: Path, run: Run, depth: int, epochs: int) -> None:
+def _history(folder: Path, run: RunKey, depth: int, epochs: int) -> None:
     goodness = [f"goodness_{sign}_{d}" for sign in ("positive", "negative") for d in range(1, depth + 1)]
     columns = ["phase", "epoch", "loss", *goodness, "validation_accuracy", "validation_readout"]
     columns += ["learning_rate", "seconds", "validation_seconds"]
@@ -195,7 +195,7 @@ def _history(folder: Path, run: Run, depth: int, epochs: int) -> None:
     write_csv(folder / "history.csv", ["model", *columns], [{"model": stamp(run), **row} for row in rows])
 
 
-def _hardware(folder: Path, run: Run, marks: Sequence, power: bool) -> None:
+def _hardware(folder: Path, run: RunKey, marks: Sequence, power: bool) -> None:
     from ff.phases import COLUMNS
 
     rows = [
@@ -289,7 +289,7 @@ def _moments(mean: float, std: float) -> dict:
     return {"mean": mean, "std": std, "p5": mean - 1.64 * std, "p50": mean, "p95": mean + 1.64 * std}
 
 
-def _evaluation(folder: Path, run: Run, sizes: Sequence[int]) -> None:
+def _evaluation(folder: Path, run: RunKey, sizes: Sequence[int]) -> None:
     readouts, layers, confidence = [], [], []
     for split, n in SPLITS.items():
         for readout in _readouts(run):
@@ -358,7 +358,7 @@ def _histogram(kind: str, depth: int, group: str, mean: float, std: float, edges
     return [{**base, "bin_low": float(a), "bin_high": float(b), "count": int(c)} for a, b, c in ends]
 
 
-def early_exit_rows(run: Run, sizes: Sequence[int], split: str) -> list[dict]:
+def early_exit_rows(run: RunKey, sizes: Sequence[int], split: str) -> list[dict]:
     """Network cuts, then both exit rules at `KS`. A cut at depth L - 1, the reference, loses 0.0005, each layer
     less 0.02. Share leaving early: 0.9 (1 - exp(-k)); k = 4 costs 0.005 of accuracy. Half of the saving in MACs
     is saved in time at batch 1, 0.8 at batch 32, 0.9 at batch 512."""
@@ -398,7 +398,7 @@ def early_exit_rows(run: Run, sizes: Sequence[int], split: str) -> list[dict]:
     return rows
 
 
-def _early_exit(folder: Path, run: Run, sizes: Sequence[int]) -> None:
+def _early_exit(folder: Path, run: RunKey, sizes: Sequence[int]) -> None:
     rows = {split: early_exit_rows(run, sizes, split) for split in ("val", "test")}
     lines = [{"model": stamp(run), **row} for row in rows["val"] + rows["test"]]
     write_csv(folder / "early_exit.csv", list(lines[-1]), lines)
@@ -420,7 +420,7 @@ def _early_exit(folder: Path, run: Run, sizes: Sequence[int]) -> None:
     (folder / "early_exit.json").write_text(json.dumps(document, default=float))
 
 
-def _variance(folder, run: Run, sizes, devices, repeats: int, power: bool, rng) -> None:
+def _variance(folder, run: RunKey, sizes, devices, repeats: int, power: bool, rng) -> None:
     (folder / "variance").mkdir(exist_ok=True)
     for device in ("cpu", "cuda"):
         present = device in devices

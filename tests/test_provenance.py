@@ -29,7 +29,7 @@ def reached(*entries, **options):
             "train",
             "learn/run learn/trainer learn/network data/labels learn/recipes learn/scores data/prepared data/images "
             "data/registry learn/checkpoint phases learn/resume files errors provenance settings "
-            "learn/devices data/torchvision_ops workflow/jobs hardware/machine __init__ hardware/__init__",
+            "learn/devices data/torchvision_ops job_log hardware/machine __init__ hardware/__init__",
             "cli doctor summary/tables statistics summary/report assess/evaluation assess/early_exit learn/inference "
             "workflow/grid workflow/failures progress workflow/gpus hardware/recorder hardware/summary "
             "hardware/sources summary/figures/__init__",
@@ -56,7 +56,7 @@ def reached(*entries, **options):
         ),
         (
             "tables",
-            "summary/tables statistics stamps workflow/jobs",
+            "summary/tables statistics stamps job_log",
             "learn/trainer summary/report summary/figures/accuracy learn/run workflow/failures",
         ),
         (

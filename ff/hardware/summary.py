@@ -19,6 +19,7 @@ from ff.hardware import energy
 from ff.hardware.attribution import Attribution
 from ff.hardware.log import Attempt, number, read_log
 from ff.hardware.series import power_series
+from ff.layout import HARDWARE_FILES, watched_folder
 from ff.phases import Phase, model_of_phases, read_phases
 from ff.stamps import COLUMN
 
@@ -214,13 +215,11 @@ def summarise_pending(logs: str | os.PathLike, results: str | os.PathLike) -> li
     """
     written = []
     for log in sorted(Path(logs).rglob("*.jsonl")):
-        if log.stem not in ("train", "measure"):
+        place = watched_folder(log.relative_to(logs))
+        if place is None:
             continue
-        folder = Path(results) / log.parent.relative_to(logs)
-        if log.stem == "measure":
-            folder = folder / "variance"
-        target = folder / "hardware.json"
-        table = folder / "hardware.csv"
+        folder = Path(results, place)
+        table, target = (folder / name for name in HARDWARE_FILES)
         if target.exists() and table.exists() and target.stat().st_mtime_ns >= log.stat().st_mtime_ns:
             continue
         summarise(log, folder / "phases.csv", table, target)

@@ -11,10 +11,11 @@ from torch import Tensor
 from ff.data.prepared import Prepared
 from ff.errors import FFError
 from ff.files import write_json
+from ff.layout import MEASURE_FOLDER, file_stem
 from ff.learn import checkpoint
 from ff.learn.inference import Inference
 from ff.learn.network import Network
-from ff.measure.devices import file_stem, why_missing
+from ff.measure.devices import why_missing
 from ff.stamps import identify
 
 SCHEMA = 1
@@ -83,4 +84,4 @@ def run_agreement(
         result = compare(first, second, [file_stem(name) for name in devices])
     head = {"schema": SCHEMA, "run": identify(config, meta["model"]), "devices": list(devices)}
     head |= {"available": not reasons, "reason": "; ".join(reasons) or None}
-    write_json(folder / "variance" / "agreement.json", head | result)
+    write_json(folder / MEASURE_FOLDER / "agreement.json", head | result)

@@ -15,6 +15,7 @@ from ff import __version__
 from ff.data.images import Part
 from ff.data.registry import Facts
 from ff.errors import FFError
+from ff.layout import file_stem
 from ff.learn.inference import Inference
 from ff.learn.network import Network
 from ff.memory import peak_host_mb, reset_peak_host
@@ -113,11 +114,6 @@ def deploy(
 def kind_of(name: str) -> str:
     """`cuda` of `cuda:1`."""
     return name.split(":")[0]
-
-
-def file_stem(name: str) -> str:
-    """What the files of a device are called: `cuda_1` of `cuda:1`."""
-    return name.replace(":", "_")
 
 
 def choose_devices(named: Sequence[str] | None, device: str = "auto", no_cuda: bool = False) -> list[str]:

@@ -11,6 +11,7 @@ import torch
 from ff.data.prepared import Prepared
 from ff.errors import FFError
 from ff.files import write_csv, write_json
+from ff.layout import MEASURE_FOLDER, file_stem
 from ff.learn import checkpoint
 from ff.measure.devices import (
     ALL,
@@ -19,7 +20,6 @@ from ff.measure.devices import (
     check_memory,
     deploy,
     device_facts,
-    file_stem,
     machine_state,
     thread_counts,
     versions,
@@ -66,7 +66,7 @@ def run_measurement(
     checkpoint.check_data(config, prepared)
     check_memory(config.layers, batch_sizes)
     seed = config.seed if seed is None else seed
-    variance = folder / "variance"
+    variance = folder / MEASURE_FOLDER
     (variance / "phases.csv").unlink(missing_ok=True)
     facts = {name: device_facts(name) for name in devices}
     present = [name for name in devices if facts[name]["available"]]

@@ -23,14 +23,11 @@ from ff import statistics
 from ff.assess.early_exit_text import verdict
 from ff.errors import FFError
 from ff.files import read_json, write_text
+from ff.layout import TABLES, RunKey, find_runs, sizes
 from ff.summary.figures import FIGURES, FigureSpec
 from ff.summary.recipe_order import controls_of, is_control, place
 from ff.summary.tables import (
     KEYS,
-    TABLES,
-    Run,
-    find_runs,
-    layer_sizes,
     machine_name,
     read_table,
     write_all,
@@ -85,7 +82,7 @@ def write_report(
 
 def write_everything(
     results_root: str | Path,
-    runs: Iterable[Run] | None = None,
+    runs: Iterable[RunKey] | None = None,
     question: str = DEFAULT_QUESTION,
     train_log: str | None = None,
 ) -> Path:
@@ -479,7 +476,7 @@ def _in_order(frame: pd.DataFrame) -> pd.DataFrame:
     if frame.empty:
         return frame
     datasets = {name: place for place, name in enumerate(frame["dataset"].drop_duplicates())}
-    keys = {"_d": frame["dataset"].map(datasets), "_l": frame["layers"].map(layer_sizes)}
+    keys = {"_d": frame["dataset"].map(datasets), "_l": frame["layers"].map(sizes)}
     by = ["_d", "_l"]
     if "recipe" in frame:
         keys["_r"] = frame["recipe"].map(place)
@@ -751,7 +748,7 @@ def _missing_section(missing: pd.DataFrame) -> str:
         return "<p>Nothing: every run that was asked for has all its files.</p>"
     rows = []
     for (file, reason), part in missing.groupby(["file", "reason"], sort=False):
-        names = [f"{r.dataset}/{r.layers}/{r.recipe}/seed{r.seed}" for r in part.itertuples()]
+        names = [RunKey(r.dataset, r.layers, r.recipe, r.seed).name for r in part.itertuples()]
         shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
         rows.append((file, reason, len(names), shown))
     columns = [_words("file"), _words("reason"), Column("runs", _text), _words("which")]
@@ -779,7 +776,7 @@ def _provenance_section(runs: pd.DataFrame, results_root: Path, written_at: str)
         if len(seen) == MOST_MACHINES:
             break
         try:
-            provenance = read_json(Run(*row).folder(results_root) / "metrics.json").get("provenance") or {}
+            provenance = read_json(RunKey(*row).folder(results_root) / "metrics.json").get("provenance") or {}
         except FFError:
             continue
         machine, packages = provenance.get("machine") or {}, provenance.get("packages") or {}

@@ -14,17 +14,18 @@ A file that belongs to another model than the run now holds (`ff.stamps`) is lef
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
 from ff import statistics
 from ff.errors import FFError
 from ff.files import read_csv, read_json, write_through
+from ff.job_log import cause
+from ff.layout import RunKey
 from ff.learn.rules import PHASES, READOUTS
 from ff.stamps import COLUMN, model_of, stamp_of, stamp_of_rows, why_stale
 from ff.summary.recipe_order import controls_of, place
-from ff.workflow.jobs import cause
 
 
 def _columns(names: str) -> tuple[str, ...]:
@@ -44,47 +45,13 @@ EXPECTED = (
 NOT_DEVICES = ("agreement", "hardware")
 
 
-class Run(NamedTuple):
-    """One cell of the grid: `layers` as in the folder name, `784-200-200-10`."""
-
-    dataset: str
-    layers: str
-    recipe: str
-    seed: int
-
-    def folder(self, results_root: str | Path) -> Path:
-        return Path(results_root) / self.dataset / self.layers / self.recipe / f"seed{self.seed}"
-
-    @property
-    def depth(self) -> int:
-        """Number of Forward-Forward layers: all entries but the input size."""
-        return self.layers.count("-")
-
-
-def find_runs(results_root: str | Path) -> list[Run]:
-    """All run folders below `results_root`, finished or not, sorted by dataset, layers (as numbers),
-    recipe, seed."""
-    runs = []
-    for folder in Path(results_root).glob("*/*-*/*/seed*"):
-        dataset, layers, recipe, seed = folder.relative_to(results_root).parts
-        digits = seed.removeprefix("seed")
-        if digits.isdigit() and layers.replace("-", "").isdigit() and folder.is_dir():
-            runs.append(Run(dataset, layers, recipe, int(digits)))
-    return sorted(runs, key=lambda run: (run.dataset, layer_sizes(run.layers), run.recipe, run.seed))
-
-
-def layer_sizes(layers: str) -> tuple[int, ...]:
-    """`784-200-10` as (784, 200, 10)."""
-    return tuple(int(size) for size in layers.split("-"))
-
-
 class _Rows:
     """Rows collected by column, so that hundreds of thousands of rows cost a list cell each and no dict."""
 
     def __init__(self, columns: Sequence[str]):
         self.columns: dict[str, list] = {column: [] for column in columns}
 
-    def add(self, run: Run | Sequence, values: Mapping[str, Any]) -> None:
+    def add(self, run: RunKey | Sequence, values: Mapping[str, Any]) -> None:
         for key, value in zip(KEYS, run, strict=False):
             self.columns[key].append(value)
         for column, cells in self.columns.items():
@@ -101,7 +68,7 @@ class _Rows:
         return frame
 
 
-def _json(run: Run, results_root: str | Path, name: str) -> dict | None:
+def _json(run: RunKey, results_root: str | Path, name: str) -> dict | None:
     path = run.folder(results_root) / name
     if not path.is_file():
         return None
@@ -114,7 +81,7 @@ def _json(run: Run, results_root: str | Path, name: str) -> dict | None:
     return content
 
 
-def _csv(run: Run, results_root: str | Path, name: str) -> pd.DataFrame | None:
+def _csv(run: RunKey, results_root: str | Path, name: str) -> pd.DataFrame | None:
     return read_run_csv(run.folder(results_root), name)
 
 
@@ -129,7 +96,7 @@ def read_run_csv(folder: Path, name: str) -> pd.DataFrame | None:
     return frame.drop(columns=COLUMN, errors="ignore")
 
 
-def _stack_csv(results_root: str | Path, runs: Iterable[Run], name: str, columns: Sequence[str]) -> pd.DataFrame:
+def _stack_csv(results_root: str | Path, runs: Iterable[RunKey], name: str, columns: Sequence[str]) -> pd.DataFrame:
     """The CSV `name` of all runs below each other, keys in front; columns beyond `columns` follow as they
     come."""
     frames, order = [], list(KEYS) + [column for column in columns if column not in KEYS]
@@ -158,7 +125,7 @@ ACCURACY_SUMMARY = _columns(
 RECIPES = _columns("dataset layers readout recipe_a recipe_b n_pairs difference_points low high method seeds_left_out")
 
 
-def accuracy(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+def accuracy(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
     """A row per run, split, readout and depth; `accuracy`, `macro_f1`, `error` are shares (0 to 1).
 
     `low`, `high`: Wilson's 95 % interval over the `n` images. Training images have none: the network was fitted to
@@ -246,7 +213,7 @@ LAYERS = KEYS + _columns(
 RUNS = KEYS + _columns("method finished started_at git_commit git_dirty python torch machine warnings")
 
 
-def training(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+def training(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
     """A row per finished run: seconds per phase, samples/s, peak memory (MB), MACs, energy (mJ, all phases).
 
     Energy is that of the whole run (`ff.hardware.attribution`), and missing where one of its phases was not
@@ -306,19 +273,19 @@ def _run_energy(run: Mapping[str, Any]) -> dict[str, Any]:
     return {**numbers, **about, "shared": total.get("shared")}
 
 
-def history(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+def history(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
     """A row per run, phase and epoch: history.csv of all runs (goodness columns of the deepest network
     last). Seconds of a group are each seed's equal part."""
     runs = list(runs)
     frame = _stack_csv(results_root, runs, "history.csv", HISTORY)
     counts = {run: shared_by_seeds(_json(run, results_root, "metrics.json")) for run in runs}
-    frame["shared_by_seeds"] = [counts[Run(*row)] for row in frame[list(KEYS)].itertuples(index=False)]
+    frame["shared_by_seeds"] = [counts[RunKey(*row)] for row in frame[list(KEYS)].itertuples(index=False)]
     for column in ("seconds", "validation_seconds"):
         frame[column] = frame[column] / frame["shared_by_seeds"]
     return frame
 
 
-def layers(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+def layers(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
     """A row per run and Forward-Forward layer: sparsity, dead units, mean goodness, AUC of
     positive/negative."""
     rows = _Rows(LAYERS)
@@ -330,7 +297,7 @@ def layers(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
     return rows.frame()
 
 
-def provenance(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+def provenance(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
     """A row per expected run: how it learned (method), finished (1) or not (0), commit, versions, machine, warnings
     joined with '; '."""
     rows = _Rows(RUNS)
@@ -384,13 +351,13 @@ OPERATING_POINTS = KEYS + _columns(
 )
 
 
-def early_exit(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+def early_exit(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
     """A row per run, split and network cut (rule `static`), and per run, split, exit rule and k: early_exit.csv
     of all runs (share_exit_* columns last)."""
     return _stack_csv(results_root, runs, "early_exit.csv", EARLY_EXIT)
 
 
-def operating_points(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+def operating_points(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
     """A row per run: the operating point chosen on validation, and what it gives on test, against the cheapest
     network cut that is as accurate on validation (`cut`, after layer `cut_depth`) and against full depth.
 
@@ -449,7 +416,7 @@ ENERGY = KEYS + _columns("job phase rail is_total gross_mj net_mj seconds shared
 ENERGY += _columns("gross_low_mj gross_high_mj net_low_mj net_high_mj method shared")
 
 
-def _device_files(results_root: str | Path, runs: Iterable[Run]) -> Iterator[tuple[Run, str, dict]]:
+def _device_files(results_root: str | Path, runs: Iterable[RunKey]) -> Iterator[tuple[RunKey, str, dict]]:
     for run in runs:
         for path in sorted((run.folder(results_root) / "variance").glob("*.json")):
             if path.stem not in NOT_DEVICES:
@@ -458,7 +425,7 @@ def _device_files(results_root: str | Path, runs: Iterable[Run]) -> Iterator[tup
                     yield run, path.stem, content
 
 
-def latency(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+def latency(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
     """A row per run, device, CPU threads, path and batch size: milliseconds per batch, samples/s, memory.
 
     Synchronised throughput waits for each batch before the next is handed over; queued throughput hands them over
@@ -489,7 +456,7 @@ def _throughput(kind: str, rate: Mapping[str, Any]) -> dict[str, Any]:
     return {f"throughput_{kind}_per_s": rate.get("median"), **ends}
 
 
-def inference_energy(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+def inference_energy(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
     """A row per run, device, CPU threads, batch size and rail: mJ per sample, mean over windows with its interval.
 
     `is_total` 1 marks the row of the whole machine, as in `energy`.
@@ -519,7 +486,7 @@ def _energy_cells(part: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def devices(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+def devices(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
     """A row per run and device that was asked for; `available` 0 with the reason where it does not exist."""
     rows = _Rows(DEVICES)
     for run, device, content in _device_files(results_root, runs):
@@ -558,7 +525,7 @@ def _hottest(value: Any) -> float | None:
     return value if isinstance(value, (int, float)) else None
 
 
-def speedup(results_root: str | Path, runs: Iterable[Run], latency: pd.DataFrame) -> pd.DataFrame:
+def speedup(results_root: str | Path, runs: Iterable[RunKey], latency: pd.DataFrame) -> pd.DataFrame:
     """CPU time divided by the other device's time (> 1: the GPU is faster) per dataset, layers, recipe, path, batch
     size and number of CPU threads that the CPU worked with.
 
@@ -588,7 +555,7 @@ def speedup(results_root: str | Path, runs: Iterable[Run], latency: pd.DataFrame
 
 
 def _speedup_of_run(
-    results_root, run: Run, path: str, batch_size: int, device: str, cpu_threads: int
+    results_root, run: RunKey, path: str, batch_size: int, device: str, cpu_threads: int
 ) -> statistics.Interval:
     samples = []
     for name in ("cpu", device):
@@ -625,7 +592,7 @@ def gpu_wins(speedup: pd.DataFrame, latency: pd.DataFrame) -> pd.DataFrame:
     return _typed(pd.DataFrame(rows, columns=list(GPU_WINS)))
 
 
-def agreement(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+def agreement(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
     """A row per run: do the devices predict the same (share 0 to 1), largest logit difference, or why
     unknown."""
     rows = _Rows(AGREEMENT)
@@ -648,7 +615,7 @@ def agreement(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
     return rows.frame()
 
 
-def energy(results_root: str | Path, runs: Iterable[Run]) -> pd.DataFrame:
+def energy(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
     """A row per run, job (train, measure), phase and rail, in mJ; `is_total` 1 marks the whole machine's row.
 
     Idle windows are no phases here. `shared` is 1 where something else ran on what the rail feeds. Totals name the rail
@@ -678,7 +645,7 @@ MISSING = KEYS + _columns("file reason")
 
 def missing(
     results_root: str | Path,
-    runs: Iterable[Run],
+    runs: Iterable[RunKey],
     expected: Sequence[str] = EXPECTED,
     train_log: str | None = None,
 ) -> pd.DataFrame:
@@ -708,7 +675,7 @@ def missing(
     return rows.frame()
 
 
-def _why_untrained(run: Run, train_log: str | None) -> str:
+def _why_untrained(run: RunKey, train_log: str | None) -> str:
     why = cause(train_log.format(**run._asdict())) if train_log is not None else None
     if why is not None:
         return f"training failed: {why[:300]}"
@@ -756,14 +723,14 @@ def _why_no_energy(content: Mapping[str, Any]) -> str | None:
 
 def write_all(
     results_root: str | Path,
-    runs: Iterable[Run],
+    runs: Iterable[RunKey],
     out_dir: str | Path,
     expected: Sequence[str] = EXPECTED,
     train_log: str | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Build every table and write it as `out_dir/NAME.csv`; returns them by name. Never fails for a missing
     run."""
-    runs = [Run(*run) for run in runs]
+    runs = [RunKey(*run) for run in runs]
     tables: dict[str, pd.DataFrame] = {"runs": provenance(results_root, runs)}
     tables["accuracy"] = accuracy(results_root, runs)
     tables["accuracy_summary"] = accuracy_summary(tables["accuracy"])
@@ -778,14 +745,6 @@ def write_all(
     for name, frame in tables.items():
         write_table(frame, Path(out_dir) / f"{name}.csv")
     return tables
-
-
-TABLES = (
-    *("runs", "accuracy", "accuracy_summary", "recipes", "training", "history", "layers", "early_exit"),
-    *("operating_points", "latency", "devices", "speedup", "gpu_wins", "agreement", "energy", "inference_energy"),
-    "missing",
-)
-"""Names of all tables that `write_all` writes, for the rule's outputs."""
 
 
 def write_table(frame: pd.DataFrame, path: str | Path) -> None:

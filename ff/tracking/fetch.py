@@ -16,9 +16,9 @@ from typing import Any
 
 from ff.errors import FFError
 from ff.files import read_json
+from ff.layout import HARDWARE_FILES, TRAIN_FILES
 from ff.learn.staging import begin, carry_on, publish
 from ff.stamps import model_of, stamp_of, why_stale
-from ff.tracking.parts import TRAINING_FILES
 from ff.tracking.session import Access, redacted, resolve_access, unreachable, used_environment, within
 
 SPEC = re.compile(r"(?:https?://[^/]+/)?([^/\s]+)/([^/\s]+)/(sweeps|runs)/([^/\s?]+)/?")
@@ -141,7 +141,7 @@ def _place(downloaded: Path, metadata: dict[str, Any], directory: Path, run_id: 
     else:
         raise _Unusable(f"{folder} holds another model")
     staged = begin(folder)
-    for name in TRAINING_FILES:
+    for name in (*TRAIN_FILES, *HARDWARE_FILES):
         if (downloaded / name).is_file():
             # Made anew, not moved: as outputs of the DAG they must be newer than the data they were trained on.
             shutil.copyfile(downloaded / name, staged / name)

@@ -5,6 +5,7 @@ from typing import Any
 
 from ff.errors import FFError
 from ff.files import read_about
+from ff.layout import RunKey
 from ff.tracking import names
 from ff.tracking.parts import Part
 
@@ -90,7 +91,7 @@ def _model(run: Any, metrics: Mapping[str, Any], part: Part) -> None:
     metadata = {"layers": config.get("layers"), "width": config.get("width"), "dataset": cell["dataset"]}
     metadata |= {"seed": cell["seed"], "recipe": cell["recipe"], "model": part.model}
     metadata["format"] = f"ff-safetensors-{read_about(weights).get('format')}"
-    name = f"model-{cell['dataset']}-{cell['layers']}-{cell['recipe']}-seed{cell['seed']}"[:128]
+    name = f"model-{RunKey.of(cell).name.replace('/', '-')}"[:128]
     artifact = wandb.Artifact(name, type="model", metadata=metadata)
     for path in part.files:
         artifact.add_file(str(path), name=path.name, skip_cache=True)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ff.layout import RunKey
 from ff.learn.readouts import score_name
 from ff.learn.rules import READOUTS, RULES
 
@@ -149,10 +150,10 @@ def labels(config: Mapping[str, Any]) -> dict[str, Any]:
 
     The first tag is how it learned, which its settings say: a recipe of any name may be backpropagation.
     """
-    cell = f"{config['dataset']}/{str(config['layers']).replace(',', '-')}/{config['recipe']}"
+    key = RunKey.of(config)
     method = (config.get("recipe_settings") or {}).get("method")
     tags = [method, str(config["dataset"]).lower(), str(config["recipe"])[:64]]
-    return {"name": f"{cell}/seed{config['seed']}", "group": cell[:128], "tags": [tag for tag in tags if tag]}
+    return {"name": key.name, "group": key.cell[:128], "tags": [tag for tag in tags if tag]}
 
 
 def run_id(job_type: str, metrics: Mapping[str, Any], sweep: str | None = None) -> str:

@@ -14,23 +14,16 @@ from typing import Any
 
 from ff.errors import FFError
 from ff.files import read_csv, read_json
+from ff.layout import EARLY_EXIT_FILES, EVALUATE_FILES, HARDWARE_FILES, MEASURE_FOLDER, TRAIN_FILES, results_of
 from ff.stamps import COLUMN, model_of, stamp_of, stamp_of_rows, why_stale
 from ff.tracking.session import Access
 
-TRAINING_FILES = (
-    "model.safetensors",
-    "metrics.json",
-    "history.csv",
-    "phases.csv",
-    "hardware.csv",
-    "hardware.json",
-)
 # In the results folder of a sweep: which one it is of.
 SWEEP_NOTE = "sweep.json"
 _PATTERNS = {
-    "train": TRAINING_FILES,
-    "evaluation": ("evaluation.json", "early_exit.json", "early_exit.csv", "distributions.csv"),
-    "variance": ("variance/*.csv", "variance/*.json"),
+    "train": (*TRAIN_FILES, *HARDWARE_FILES),
+    "evaluation": (*EVALUATE_FILES, *EARLY_EXIT_FILES),
+    "variance": (f"{MEASURE_FOLDER}*.csv", f"{MEASURE_FOLDER}*.json"),
     "figures": ("figures/*", "summary/*.csv"),
 }
 
@@ -77,10 +70,8 @@ class Part:
 
     @property
     def root(self) -> Path:
-        """The results folder: four levels above a run folder <dataset>/<layers>/<recipe>/seed<seed>."""
-        if self.kind == "figures" or not self.folder.name.startswith("seed") or len(self.folder.parents) < 4:
-            return self.folder
-        return self.folder.parents[3]
+        """The results folder; for a folder elsewhere that is no run's by its name, that folder."""
+        return results_of(self.folder) or self.folder
 
     @property
     def sweep(self) -> str | None:

@@ -1,1 +1,1 @@
-"""What the rules of the workflow call: the grid, a job's surroundings, failures, GPUs."""
+"""What the rules of the workflow call: the grid, failures, GPUs."""

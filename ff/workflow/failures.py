@@ -5,7 +5,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ff.workflow.jobs import cause, logs_folder, train_log
+from ff.job_log import cause
+from ff.layout import RunKey, logs_folder, train_log
 
 SHOWN = 10
 
@@ -25,10 +26,10 @@ def explained(failed: Iterable[tuple[str, str]]) -> list[str]:
     return lines
 
 
-def after_failure(results: str, collections: Mapping[str, Sequence[str]], grouped: bool = False) -> list[str]:
+def after_failure(results: str, collections: Mapping[str, Sequence[RunKey]], grouped: bool = False) -> list[str]:
     """Write what can be written after jobs failed: hardware summaries of their logs, and the summary tables.
 
-    `collections` maps the start of a summary folder ("" or "demo/") to the names of its runs; `missing.csv` says
+    `collections` maps the start of a summary folder ("" or "demo/") to its runs; `missing.csv` says
     which of them are not there and why. Collections of which no run has a folder get no tables. Gives the paths of
     the tables; they count as older than anything, since the workflow did not make them and its next call shall.
     Never raises: the error that matters is the one that the workflow has just reported.
@@ -36,16 +37,14 @@ def after_failure(results: str, collections: Mapping[str, Sequence[str]], groupe
     written = []
     try:
         from ff.hardware.summary import summarise_pending
-        from ff.summary.tables import Run, write_all
+        from ff.summary.tables import write_all
 
         summarise_pending(f"{logs_folder(results)}/hardware", results)
-        for collection, names in collections.items():
-            if not any((Path(results) / name).is_dir() for name in names):
+        for collection, runs in collections.items():
+            if not any(run.folder(results).is_dir() for run in runs):
                 continue
-            parts = [name.split("/") for name in names]
-            runs = [Run(dataset, layers, recipe, int(seed[4:])) for dataset, layers, recipe, seed in parts]
             summary = Path(results) / f"{collection}summary"
-            pattern = train_log(results, grouped and not collection)
+            pattern = train_log(results, grouped=grouped and not collection)
             for table in write_all(results, runs, summary, train_log=pattern):
                 path = summary / f"{table}.csv"
                 os.utime(path, (1, 1))

@@ -1,19 +1,19 @@
 """From configuration to runs and back from paths: the grid, each run's settings, and what a path may say.
 
 Everything that a run's numbers depend on follows from the configuration and the four parts of its path
-`{dataset}/{layers}/{recipe}/seed{seed}`; so any run can be asked for by path, inside the grid or not.
+(`ff.layout.RunKey`); so any run can be asked for by path, inside the grid or not.
 """
 
 import functools
 import itertools
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ff.data.registry import DATASETS
 from ff.errors import FFError
 from ff.files import read_json
+from ff.layout import RunKey, prepared_set
 from ff.learn.recipes import RECIPES, make_run_config, resolve_recipe
 from ff.settings import RunConfig, checked, parse_layers, resolve_layers
 
@@ -34,16 +34,15 @@ class Grid:
         self.warnings: dict[str, list[str]] = {}
         self._resolved = functools.cache(self._resolve)
 
-    def run(self, dataset: str, layers: str, recipe: str, seed: int | str) -> RunConfig:
-        """The settings of one run, named as in its path. Raises FFError when there can be no such run."""
-        return self._resolved(dataset, layers, recipe, int(seed))
+    def run(self, key: RunKey) -> RunConfig:
+        """The settings of one run. Raises FFError when there can be no such run."""
+        return self._resolved(key)
 
-    def _resolve(self, dataset: str, layers: str, recipe: str, seed: int) -> RunConfig:
+    def _resolve(self, key: RunKey) -> RunConfig:
         values = dict(self.configuration.get("train") or {})
-        values |= (self.configuration.get("train_by_dataset") or {}).get(dataset) or {}
-        values |= (self.configuration.get("train_by_recipe") or {}).get(recipe) or {}
-        cell = {"dataset": dataset, "layers": layers, "recipe": recipe, "seed": seed}
-        config, warnings = make_run_config(values | cell, self.recipes)
+        values |= (self.configuration.get("train_by_dataset") or {}).get(key.dataset) or {}
+        values |= (self.configuration.get("train_by_recipe") or {}).get(key.recipe) or {}
+        config, warnings = make_run_config(values | key._asdict(), self.recipes)
         if warnings:
             self.warnings[config.name] = warnings
         return config
@@ -57,7 +56,7 @@ class Grid:
             cell = {"dataset": dataset, "layers": parse_layers(layers), "recipe": recipe, "seed": int(seed)}
             if any(all(cell[axis] == value for axis, value in out.items()) for out in excluded):
                 continue
-            config = self.run(dataset, "-".join(map(str, cell["layers"])), recipe, seed)
+            config = self.run(RunKey.of(cell))
             runs[config.name] = config
         return list(runs.values())
 
@@ -84,8 +83,9 @@ def check_target(path: str, results: str, recipes: Iterable[str], files: Sequenc
     `files` are those of a run folder; without any, file names are not looked at. Other paths, such as
     results/summary/accuracy.csv, are left to the workflow.
     """
-    if path.startswith("data/prepared/") and path.endswith(".safetensors"):
-        _check_dataset(path, path.removeprefix("data/prepared/").removesuffix(".safetensors"))
+    before, after = prepared_set("*").split("*")
+    if path.startswith(before) and path.endswith(after):
+        _check_dataset(path, path.removeprefix(before).removesuffix(after))
     prefix = f"{results}/"
     parts = path.removeprefix(prefix).rstrip("/").split("/")
     if path.startswith(prefix) and parts[0] == "sweeps":
@@ -94,25 +94,22 @@ def check_target(path: str, results: str, recipes: Iterable[str], files: Sequenc
         return
     _check_dataset(path, parts[0])
     if len(parts) < 5:
-        file = f"{results}/{parts[0]}/{DATASETS[parts[0]].input_size}-200-200/ff/seed42/metrics.json"
-        raise FFError(f"{path} cannot be made: it is no file of a run, such as {file}")
-    dataset, layers, recipe, seed = parts[:4]
-    if not re.fullmatch(r"\d+(-\d+)+", layers):
-        raise FFError(f"{path} cannot be made: layers {layers!r} must be numbers joined by '-', as in 784-200-200-10")
+        example = RunKey(parts[0], f"{DATASETS[parts[0]].input_size}-200-200", "ff", 42).name
+        raise FFError(f"{path} cannot be made: it is no file of a run, such as {results}/{example}/metrics.json")
     try:
-        resolved, _ = resolve_layers(dataset, parse_layers(layers))
+        key = RunKey.parse(path.removeprefix(prefix))
+        resolved = key._replace(layers="-".join(map(str, resolve_layers(key.dataset, parse_layers(key.layers))[0])))
     except FFError as error:
         raise FFError(f"{path} cannot be made: {error}") from None
-    if "-".join(map(str, resolved)) != layers:
+    if resolved != key:
+        size = DATASETS[key.dataset].input_size
         raise FFError(
-            f"{path} cannot be made: {dataset} images have {resolved[0]} values, so its layers begin with "
-            f"{resolved[0]}: {'-'.join(map(str, resolved))}"
+            f"{path} cannot be made: {key.dataset} images have {size} values, so its layers begin with {size}: "
+            f"{resolved.layers}"
         )
-    if recipe not in {*RECIPES, *recipes}:
+    if key.recipe not in {*RECIPES, *recipes}:
         known = ", ".join(sorted({*RECIPES, *recipes}))
-        raise FFError(f"{path} cannot be made: there is no recipe {recipe!r}; choose from {known}")
-    if not re.fullmatch(r"seed(0|[1-9]\d*)", seed):
-        raise FFError(f"{path} cannot be made: {seed!r} must be 'seed' and a number, as in seed42")
+        raise FFError(f"{path} cannot be made: there is no recipe {key.recipe!r}; choose from {known}")
     file = "/".join(parts[4:])
     if files and file not in files and not file.startswith(".sidecar-"):
         raise FFError(f"{path} cannot be made: a run has no file {file!r}; choose from {', '.join(files)}")

@@ -8,6 +8,7 @@ from made_logs import MODEL, header, powered, sample, source, steps, summary_of
 from scipy import stats
 
 from ff.files import write_json
+from ff.layout import RunKey
 from ff.summary import tables
 
 QUARTILE_975 = {n: stats.t.ppf(0.975, n - 1) for n in range(2, 12)}
@@ -477,7 +478,7 @@ def test_a_source_that_takes_over_continues_its_rails(tmp_path):
 
 def test_the_tables_have_what_the_summary_found(tmp_path):
     entries, phases, *_ = run_log()
-    run = tables.Run("MNIST", "784-10", "ff", 1)
+    run = RunKey("MNIST", "784-10", "ff", 1)
     folder = run.folder(tmp_path)
     summary = summary_of(folder, entries, phases)
     write_json(folder / "metrics.json", {"run": {"model": MODEL}})

@@ -13,18 +13,18 @@ from made_runs import make_grid
 from ff.assess.early_exit import run_early_exit
 from ff.assess.evaluation import run_evaluation
 from ff.files import read_csv, read_json
+from ff.layout import RunKey
 from ff.learn import checkpoint
 from ff.learn.resume import STATE_NAME
 from ff.stamps import model_of, stamp_of, stamp_of_rows
 from ff.summary import tables
 from ff.summary.report import write_everything
-from ff.summary.tables import Run
 
 SETTINGS = ("--dataset", "DIGITS", "--layers", "784,24,16", "--val-size", 200, "--train-batch-size", 64, "--no-wandb")
 OLD = (*SETTINGS, "--rep-epochs", 1, "--softmax-epochs", 1)
 NEW = (*OLD, "--alpha", 4, "--overwrite")
 FOLDER = Path("results/DIGITS/784-24-16/ff/seed0")
-RUN = Run("DIGITS", "784-24-16", "ff", 0)
+RUN = RunKey("DIGITS", "784-24-16", "ff", 0)
 
 
 @pytest.fixture

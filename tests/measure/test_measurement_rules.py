@@ -25,6 +25,7 @@ from ff.assess.evaluation import evaluate_run
 from ff.assess.readings import read, split_of
 from ff.data.images import Part, standardise
 from ff.files import read_csv, read_json, write_csv, write_json
+from ff.layout import RunKey
 from ff.learn.inference import Exits, Inference
 from ff.learn.trainer import Trainer
 from ff.measure import protocol, run
@@ -332,7 +333,7 @@ def test_rule_07_what_was_not_measured_is_missing_and_never_0(tmp_path, monkeypa
     absent = document["readouts"][0]["per_class"][7]
     assert absent["n"] == 0 and absent["recall"] is None
     # In the tables: empty, not 0.
-    cell = tables.Run("MNIST", config.layers_name, "ff", 0)
+    cell = config.key
     folder = cell.folder(tmp_path / "results")
     folder.parent.mkdir(parents=True)
     folder.symlink_to(tmp_path)
@@ -358,7 +359,7 @@ def test_rule_08_devices_and_thread_counts_never_share_a_statistic(tmp_path):
                 assert batch["latency_ms"][part] == pytest.approx(true)
             cells += 1
     assert cells == 3 * 2 * 2
-    cell = tables.Run("MNIST", "784-10", "ff", 0)
+    cell = RunKey("MNIST", "784-10", "ff", 0)
     for name, batches in measured.batches.items():
         facts = {"name": name, "kind": name, "available": True, "reason": None}
         path = cell.folder(tmp_path) / "variance" / name

@@ -12,9 +12,9 @@ from scipy import stats
 
 from ff import statistics
 from ff.files import write_json
+from ff.layout import RunKey
 from ff.summary import report, tables
 from ff.summary.figures.accuracy import accuracy as accuracy_figure
-from ff.summary.tables import Run
 
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
@@ -30,7 +30,7 @@ def made(tmp_path_factory):
     for dataset, layers, recipe in product(("MNIST", "SVHN"), ("784-20-10", "784-30-30-10"), ("ff", "mine", "bp")):
         # One seed of `mine` was never trained, so that pairs are fewer than seeds.
         for seed in SEEDS[: 3 if recipe == "mine" else 4]:
-            run, results = Run(dataset, layers, recipe, seed), []
+            run, results = RunKey(dataset, layers, recipe, seed), []
             for split, readout, depth in product(IMAGES, ("head", "goodness"), range(1, run.depth + 1)):
                 n = IMAGES[split]
                 share = int(rng.integers(0.8 * n, n)) / n
@@ -85,7 +85,7 @@ def test_the_summary_is_the_mean_over_seeds_at_full_depth_with_both_intervals(ma
 
 def test_two_seeds_far_apart_leave_neither_0_nor_1(tmp_path):
     """Over seeds alone Student's interval would reach 129 % here."""
-    runs = [Run("MNIST", "784-10", "ff", seed) for seed in (0, 1)]
+    runs = [RunKey("MNIST", "784-10", "ff", seed) for seed in (0, 1)]
     for run, share in zip(runs, (0.95, 1.0), strict=True):
         row = {"split": "test", "readout": "head", "depth": 1, "n": 360, "accuracy": share}
         write_json(run.folder(tmp_path) / "metrics.json", {"results": [row]})
@@ -111,7 +111,7 @@ def test_one_seed_has_an_interval_over_images_only(made):
 
 
 def test_seeds_with_fewer_images_set_the_number_of_images(made, tmp_path):
-    runs = [Run("MNIST", "784-10", "ff", seed) for seed in (0, 1, 2)]
+    runs = [RunKey("MNIST", "784-10", "ff", seed) for seed in (0, 1, 2)]
     for run, n in zip(runs, (400, 100, None), strict=True):
         row = {"split": "test", "readout": "head", "depth": 1, "n": n, "accuracy": 0.9 + 0.01 * run.seed}
         write_json(run.folder(tmp_path) / "metrics.json", {"results": [row]})

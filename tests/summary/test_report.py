@@ -10,9 +10,9 @@ from made_runs import latency_ms, make_grid
 
 from ff.errors import FFError
 from ff.files import read_json, write_json
+from ff.layout import TABLES, RunKey
 from ff.summary import report, tables
 from ff.summary.figures import FIGURES, build, save
-from ff.summary.tables import Run
 
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
@@ -23,7 +23,7 @@ def written(tmp_path_factory):
     """A finished grid with one run missing; the page asks a question that tries to break out of the HTML."""
     root = tmp_path_factory.mktemp("report") / "results"
     runs = make_grid(root, ["MNIST"], [(200, 200, 10)])
-    tables.write_all(root, [*runs, Run("MNIST", "784-200-200-10", "ff", 9)], root / "summary")
+    tables.write_all(root, [*runs, RunKey("MNIST", "784-200-200-10", "ff", 9)], root / "summary")
     for name in FIGURES:
         save(build(name, root / "summary", root), root / "figures" / name)
     question = "Is FF < backprop & why?\n<script>alert('x')</script>"
@@ -98,7 +98,7 @@ def test_the_page_names_machine_commit_packages_date_and_what_is_missing(written
 
 
 def test_result_sentences_carry_their_numbers_and_intervals(written):
-    found = {name: tables.read_table(written / "summary", name) for name in tables.TABLES}
+    found = {name: tables.read_table(written / "summary", name) for name in TABLES}
     sentences = report.key_results(found)
     assert sentences[0].startswith("9 of 10 expected runs finished; the section Missing")
     assert (
@@ -173,7 +173,7 @@ def test_early_exit_against_cuts_that_differ_by_seed_stays_true():
 
 
 def test_early_exit_tables_show_savings_against_the_cut_and_every_cut(written):
-    found = {name: tables.read_table(written / "summary", name) for name in tables.TABLES}
+    found = {name: tables.read_table(written / "summary", name) for name in TABLES}
     page = (written / "report.html").read_text()
     for caption in ("Early exit against a network cut", "Early exit against full depth", "Network cuts"):
         assert caption in page
@@ -218,7 +218,7 @@ def test_rule_13_best_is_best_on_validation_not_on_test():
 
 
 def test_nothing_finished_still_gives_a_page_that_says_so(tmp_path):
-    run = Run("MNIST", "784-50-10", "ff", 1)
+    run = RunKey("MNIST", "784-50-10", "ff", 1)
     tables.write_all(tmp_path, [run], tmp_path / "summary")
     page = report.write_report(tmp_path, tmp_path / "summary", tmp_path / "figures", tmp_path / "report.html")
     text = page.read_text()

@@ -11,8 +11,8 @@ from made_runs import BATCHES, KS, SEEDS, final_accuracy, latency_ms, make_grid,
 
 from ff import statistics
 from ff.errors import FFError
+from ff.layout import TABLES, RunKey, find_runs
 from ff.summary import tables
-from ff.summary.tables import Run
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def grid(tmp_path_factory):
 
 def test_every_table_is_written_and_reads_back_the_same(grid):
     root, _, written = grid
-    assert set(written) == set(tables.TABLES)
+    assert set(written) == set(TABLES)
     for name, frame in written.items():
         back = tables.read_table(root / "summary", name)
         assert list(back.columns) == list(frame.columns)
@@ -128,7 +128,7 @@ def changed_hardware(folder, change):
 
 def test_a_run_with_a_phase_that_was_not_measured_has_no_energy(tmp_path):
     """And no part of one: the phases that were measured would pass for the whole run."""
-    run = Run("MNIST", "784-50-10", "ff", 42)
+    run = RunKey("MNIST", "784-50-10", "ff", 42)
 
     def gap(document):
         numbers = dict.fromkeys(("gross_mj", "net_mj"))
@@ -194,7 +194,7 @@ def test_operating_points_stand_beside_the_cut_and_full_depth(grid):
     """The made law: the cut after layer 2 of 784-200-200-10 loses 0.05 points, k = 1 loses 0.03125."""
     point = grid[2]["operating_points"].iloc[0]
     assert (point["rule"], point["k"], point["cut_depth"]) == ("logit", 1.0, 2)
-    full = final_accuracy(Run("MNIST", "784-200-200-10", "ff", 42))
+    full = final_accuracy(RunKey("MNIST", "784-200-200-10", "ff", 42))
     for split, shift in (("test", 0.0), ("val", 0.003)):
         assert point[f"{split}_full_accuracy"] == pytest.approx(full + shift)
         assert point[f"{split}_cut_accuracy"] == pytest.approx(full + shift - 0.0005)
@@ -319,7 +319,7 @@ def test_gpu_wins_needs_every_larger_batch_and_a_clear_interval():
 
 def test_a_missing_run_is_named_with_the_last_error_and_breaks_nothing(tmp_path):
     runs = make_grid(tmp_path / "results", hidden=[(50, 10)], recipes=["ff", "bp"])
-    lost, silent = Run("MNIST", "784-50-10", "ff", 7), Run("MNIST", "784-50-10", "bp", 8)
+    lost, silent = RunKey("MNIST", "784-50-10", "ff", 7), RunKey("MNIST", "784-50-10", "bp", 8)
     log = tmp_path / "logs" / "MNIST-784-50-10-ff-7.log"
     log.parent.mkdir()
     log.write_text("ff: epoch 1\nff: error: the loss is not finite after epoch 3 in layer 2; lower --lr\n\n")
@@ -335,7 +335,7 @@ def test_a_missing_run_is_named_with_the_last_error_and_breaks_nothing(tmp_path)
 
 
 def test_files_that_a_run_need_not_have_are_reported_and_not_zero(tmp_path):
-    run = Run("MNIST", "784-50-10", "ff", 1)
+    run = RunKey("MNIST", "784-50-10", "ff", 1)
     make_run(tmp_path, run, hardware=False, evaluation=False, early_exit=False, variance=False)
     written = tables.write_all(tmp_path, [run], tmp_path / "summary")
     assert set(written["missing"]["file"]) == {
@@ -361,7 +361,7 @@ def test_files_that_a_run_need_not_have_are_reported_and_not_zero(tmp_path):
 
 
 def test_no_sensor_and_no_cuda_give_their_reasons(tmp_path):
-    run = Run("MNIST", "784-50-10", "ff", 42)
+    run = RunKey("MNIST", "784-50-10", "ff", 42)
     make_run(tmp_path, run, devices=("cpu",), power=False)
     written = tables.write_all(tmp_path, [run], tmp_path / "summary")
     reasons = written["missing"].set_index("file")["reason"]
@@ -396,7 +396,7 @@ def test_find_runs_sorts_by_size_and_ignores_other_folders(tmp_path):
     runs = make_grid(tmp_path, hidden=[(1000, 10), (200, 10)], recipes=["ff"], seeds=[3])
     (tmp_path / "summary").mkdir()
     (tmp_path / "MNIST" / "not-layers" / "ff" / "seed1").mkdir(parents=True)
-    assert tables.find_runs(tmp_path) == [runs[1], runs[0]]
+    assert find_runs(tmp_path) == [runs[1], runs[0]]
 
 
 def test_a_run_that_vanishes_later_leaves_the_tables_when_they_are_written_again(tmp_path):

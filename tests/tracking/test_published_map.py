@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ff import cli
-from ff.summary import tables
+from ff.layout import TABLES
 from ff.summary.figures import FIGURES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +43,7 @@ def test_files_of_the_project_are_there():
 def test_figures_and_tables_are_there():
     figures = {Path(name).stem for name in NAMED if name.startswith("figures/")}
     assert {"latency_violins", "speedup", "memory_heatmap"} <= figures <= set(FIGURES)
-    assert {Path(name).stem for name in NAMED if name.startswith("summary/")} <= set(tables.TABLES)
+    assert {Path(name).stem for name in NAMED if name.startswith("summary/")} <= set(TABLES)
 
 
 def test_targets_are_there():

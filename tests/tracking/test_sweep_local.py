@@ -14,6 +14,7 @@ from wandb_runs import MODEL, write_weights
 from ff.cli import main
 from ff.errors import FFError
 from ff.files import read_json, write_csv, write_json, write_text
+from ff.layout import RunKey
 from ff.tracking.sweeps import command
 from ff.tracking.sweeps.cells import in_place_of_the_grid, read_sweep
 from ff.tracking.sweeps.local import claim, ranking, snakemake_command
@@ -49,7 +50,7 @@ def test_the_dag_trains_what_the_file_says_whatever_the_grid_is_configured_to(ax
     path = sweep_file({name: {"values": values} for name, values in axes.items()})
     sweep, keys = in_place_of_the_grid(CONFIGURATION | {"sweep": path})
     grid = Grid(CONFIGURATION | keys)
-    cells = [grid.run(run.dataset, run.layers_name, run.recipe, run.seed) for run in sweep.runs]
+    cells = [grid.run(run.key) for run in sweep.runs]
     assert cells == sweep.runs
     # The file by itself, without the configuration's names: as many trainings, of the same settings.
     drawn = {json.dumps([run.as_dict() | {"recipe": None}], sort_keys=True) for run in cells}
@@ -63,7 +64,7 @@ def test_a_recipe_of_the_configuration_is_not_changed_by_a_variant_of_its_name()
     sweep, keys = in_place_of_the_grid(CONFIGURATION | {"sweep": path})
     assert keys["recipes"]["ff.alpha_61"] == CONFIGURATION["recipes"]["ff.alpha_61"]
     assert len({run.recipe for run in sweep.runs}) == 4
-    assert Grid(CONFIGURATION | keys).run("MNIST", "784-100", "ff.alpha_61", 0).settings.alpha == 2.0
+    assert Grid(CONFIGURATION | keys).run(RunKey("MNIST", "784-100", "ff.alpha_61", 0)).settings.alpha == 2.0
 
 
 # ---------------------------------------------------------------- the results folder

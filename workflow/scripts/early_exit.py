@@ -6,10 +6,10 @@ import torch
 
 from ff.assess.early_exit import run_early_exit
 from ff.data.prepared import open_prepared
+from ff.job_log import job
 from ff.learn.devices import choose_device
 from ff.measure.devices import thread_counts
 from ff.settings import ExecutionConfig
-from ff.workflow.jobs import job
 
 with job(snakemake.log[0]):
     measure = snakemake.params.measure

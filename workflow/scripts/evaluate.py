@@ -6,10 +6,10 @@ import torch
 
 from ff.assess.evaluation import run_evaluation
 from ff.data.prepared import open_prepared
+from ff.job_log import job
 from ff.learn.devices import choose_device
 from ff.settings import ExecutionConfig
 from ff.workflow.gpus import one_gpu
-from ff.workflow.jobs import job
 
 with job(snakemake.log[0]), one_gpu(snakemake.config["device"]):
     torch.set_num_threads(snakemake.threads)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from ff.job_log import job
 from ff.summary.figures import build, save
-from ff.workflow.jobs import job
 
 with job(snakemake.log[0]):
     for path in map(Path, snakemake.output):

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from ff.data.prepared import open_prepared
 from ff.hardware.recorder import record
+from ff.job_log import job
+from ff.layout import RunKey, hardware_log
 from ff.measure.agreement import run_agreement
 from ff.measure.protocol import Times
 from ff.measure.run import run_measurement
-from ff.workflow.jobs import hardware_log, job
 
 folder = Path(snakemake.input.model).parent
 measure = snakemake.params.measure
-run = "{dataset}/{layers}/{recipe}/seed{seed}".format(**dict(snakemake.wildcards.items()))
-log = hardware_log(snakemake.config["results"], run, "measure")
+log = hardware_log(snakemake.config["results"], RunKey.of(dict(snakemake.wildcards.items())), "measure")
 inline = snakemake.config["sidecar"] == "inline"
 recording = record(log, snakemake.config["hw_interval_ms"]) if inline else nullcontext()
 with job(snakemake.log[0]), recording:

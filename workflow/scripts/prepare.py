@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ff.data.prepared import prepare
-from ff.workflow.jobs import job
+from ff.job_log import job
 
 with job(snakemake.log[0]):
     prepare(

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from ff.job_log import job
 from ff.summary.report import write_report
-from ff.workflow.jobs import job
 
 with job(snakemake.log[0]):
     page = Path(snakemake.output[0])

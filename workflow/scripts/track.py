@@ -5,8 +5,8 @@ from pathlib import Path
 
 from ff.errors import FFError
 from ff.files import write_json
+from ff.job_log import job
 from ff.tracking import track
-from ff.workflow.jobs import job
 
 with job(snakemake.log[0]):
     params = snakemake.params

@@ -1,15 +1,15 @@
 """Rules train and train_group: prepared data -> model, metrics, history and phase marks of a run."""
 
-from dataclasses import replace
 from pathlib import Path
 
+from ff.job_log import job
+from ff.layout import hardware_log
 from ff.learn.recipes import run_config_of
 from ff.learn.run import train
 from ff.phases import process_start_s
 from ff.progress import Progress
 from ff.settings import ExecutionConfig
 from ff.workflow.gpus import one_gpu
-from ff.workflow.jobs import hardware_log, job
 
 settings = snakemake.config
 run = run_config_of(snakemake.params.run)
@@ -26,7 +26,7 @@ execution = ExecutionConfig(
     idle_s=settings["idle_s"],
     sidecar=settings["sidecar"],
 )
-log = hardware_log(settings["results"], replace(run, seed=seeds[0]).name, "train")
+log = hardware_log(settings["results"], run.key._replace(seed=seeds[0]), "train")
 with job(snakemake.log[0]), one_gpu(settings["device"]), Progress(run.name) as progress:
     train(
         *(run, execution, seeds),

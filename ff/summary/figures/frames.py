@@ -12,9 +12,10 @@ import pandas as pd
 
 from ff.errors import FFError
 from ff.files import read_json
+from ff.layout import RunKey
 from ff.stamps import model_of, stamp_of, why_stale
 from ff.summary.figures.style import main_recipe
-from ff.summary.tables import KEYS, Run, read_run_csv, read_table
+from ff.summary.tables import KEYS, read_run_csv, read_table
 
 MOST_SEEDS = 3
 """Raw latency samples are drawn from at most this many seeds of a cell: violins gain nothing from more."""
@@ -27,13 +28,13 @@ def load(name: str, summary_dir: Path, results_root: Path):
     return RAW[name.removeprefix("raw:")](summary_dir, results_root)
 
 
-def runs_of(summary_dir: Path) -> list[Run]:
+def runs_of(summary_dir: Path) -> list[RunKey]:
     """The finished runs, from the table runs."""
     table = read_table(summary_dir, "runs")
-    return [Run(*row) for row in table[table["finished"] == 1][list(KEYS)].itertuples(index=False, name=None)]
+    return [RunKey(*row) for row in table[table["finished"] == 1][list(KEYS)].itertuples(index=False, name=None)]
 
 
-def best_cells(summary_dir: Path) -> list[list[Run]]:
+def best_cells(summary_dir: Path) -> list[list[RunKey]]:
     """Per dataset the runs (seeds) of the network of the main recipe that is best on validation."""
     table = read_table(summary_dir, "accuracy")
     table = table[(table["is_last"] == 1) & (table["readout"] == "head")]
@@ -45,7 +46,7 @@ def best_cells(summary_dir: Path) -> list[list[Run]]:
             continue
         layers = own.groupby("layers", sort=False)["accuracy"].mean().idxmax()
         seeds = own[own["layers"] == layers]["seed"].drop_duplicates()
-        cells.append([Run(dataset, layers, recipe, int(seed)) for seed in seeds])
+        cells.append([RunKey(dataset, layers, recipe, int(seed)) for seed in seeds])
     return cells
 
 
@@ -111,7 +112,7 @@ def latency_samples(summary_dir: Path, results_root: Path) -> pd.DataFrame:
     return pd.concat([frame.dropna(axis=1, how="all") for frame in frames], ignore_index=True)
 
 
-def _traced(summary_dir: Path, results_root: Path) -> Run | None:
+def _traced(summary_dir: Path, results_root: Path) -> RunKey | None:
     """The run whose hardware log is shown: of those with power readings, else of all, the one with most
     samples."""
     logs = {run: run.folder(results_root) / "hardware.csv" for run in runs_of(summary_dir)}
@@ -169,11 +170,11 @@ RAW = {
 }
 
 
-def _with_keys(frame: pd.DataFrame, run: Run) -> pd.DataFrame:
+def _with_keys(frame: pd.DataFrame, run: RunKey) -> pd.DataFrame:
     return frame.assign(**run._asdict())
 
 
-def _evaluation(run: Run, results_root: Path) -> dict:
+def _evaluation(run: RunKey, results_root: Path) -> dict:
     folder = run.folder(results_root)
     try:
         content = read_json(folder / "evaluation.json")

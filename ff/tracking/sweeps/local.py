@@ -75,7 +75,7 @@ def ranking(runs: Sequence[RunConfig], metric: Mapping[str, Any] | None, results
     cells: dict[str, list[float | None]] = {}
     for run in runs:
         value = _metric_of(run, str(metric["name"]), Path(results))
-        cells.setdefault(run.name.rpartition("/")[0], []).append(value)
+        cells.setdefault(run.key.cell, []).append(value)
     # Shares of images, whose interval stays within 0 and 1.
     share = str(metric["name"]).endswith(("accuracy", "f1_score", "error"))
     mean = statistics.share_interval if share else statistics.mean_interval

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 from ff import statistics
 from ff.errors import FFError
+from ff.layout import TABLES, RunKey
 from ff.summary import tables
 from ff.summary.figures import FAMILIES, FIGURES, accuracy, build, energy, hardware, latency, save, style
-from ff.summary.tables import Run
 
 UNITS = (
     "(%)",
@@ -64,7 +64,7 @@ def bare(tmp_path_factory):
 def nothing(tmp_path_factory):
     """A grid of which no run has finished."""
     root = tmp_path_factory.mktemp("nothing") / "results"
-    tables.write_all(root, [Run("MNIST", "784-50-10", "ff", 0)], root / "summary")
+    tables.write_all(root, [RunKey("MNIST", "784-50-10", "ff", 0)], root / "summary")
     return root
 
 
@@ -148,7 +148,7 @@ def test_the_catalogue_is_complete():
     assert {"accuracy", "training", "distributions", "early_exit", "latency", "energy", "hardware"} == set(FAMILIES)
     for spec in FIGURES.values():
         assert spec.caption.endswith(".") and spec.alt.endswith(".")
-        assert set(spec.tables) <= set(tables.TABLES)
+        assert set(spec.tables) <= set(TABLES)
 
 
 def test_an_unknown_figure_is_named():
@@ -411,7 +411,7 @@ def test_rule_13_the_shown_network_is_best_on_validation(tmp_path):
         for split, value in (("val", val), ("test", test)):
             rows.append(("MNIST", layers, "ff", 1, split, "head", 1, 1, 10, value, None, None, None, value, 1 - value))
     tables.write_table(pd.DataFrame(rows, columns=list(tables.ACCURACY)), tmp_path / "accuracy.csv")
-    assert best_cells(tmp_path) == [[Run("MNIST", "784-20", "ff", 1)]]
+    assert best_cells(tmp_path) == [[RunKey("MNIST", "784-20", "ff", 1)]]
 
 
 def test_full_grid_draws_every_figure(tmp_path):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ff.data.registry import DATASETS
 from ff.errors import FFError
+from ff.layout import RunKey
 from ff.learn.recipes import RECIPES
 from ff.workflow.grid import Grid, check_config, check_target
 
@@ -67,7 +68,7 @@ def test_a_colour_data_set_gets_its_input_size_and_a_warning_of_its_own():
     text = "SVHN images have 3072 values: the input size 784 of the layers became 3072"
     assert grid.warnings == {run.name: [text] for run in colour}
     # Asking for the same run by its path says nothing new, and forgets nothing.
-    grid.run("SVHN", "3072-10", "ff", 0)
+    grid.run(RunKey("SVHN", "3072-10", "ff", 0))
     assert grid.warnings[colour[0].name] == [text]
 
 
@@ -113,15 +114,15 @@ def test_settings_of_data_set_and_recipe_change_those_of_all():
             "train_by_recipe": {"bp": {"rep_epochs": 500}},
         }
     )
-    plain = grid.run("MNIST", "784-10", "ff", 0)
+    plain = grid.run(RunKey("MNIST", "784-10", "ff", 0))
     assert (plain.rep_epochs, plain.softmax_epochs, plain.train_batch_size) == (5, 6, 7)
-    both = grid.run("DIGITS", "784-10", "bp", "0")
+    both = grid.run(RunKey("DIGITS", "784-10", "bp", 0))
     assert (both.rep_epochs, both.softmax_epochs, both.train_batch_size) == (500, 60, 7)
 
 
 def test_a_named_recipe_starts_from_its_base():
     grid = Grid({"recipes": {"slow": {"base": "edgeff", "learning_rate": 0.001}}})
-    slow = grid.run("MNIST", "784-10", "slow", 0).settings
+    slow = grid.run(RunKey("MNIST", "784-10", "slow", 0)).settings
     assert slow.learning_rate == 0.001
     assert slow.loss == RECIPES["edgeff"].loss
 
