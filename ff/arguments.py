@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from ff.data.raw_files import data_folder
 from ff.errors import FFError
 from ff.learn.recipes import RecipeSettings
-from ff.settings import ExecutionConfig, RunConfig, checked, parse_bool
+from ff.settings import ExecutionConfig, RunConfig, checked, parse_bool, with_present_names
 
 SETTING_NAMES = {
     setting.name
@@ -56,6 +56,20 @@ def _boolean(text: str) -> bool:
         raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false") from None
 
 
+def add_monitor_switch(parser: argparse._ActionsContainer) -> None:
+    """--enable-hw-monitor, the published name of --sidecar."""
+    parser.add_argument(
+        "--enable-hw-monitor",
+        dest="sidecar",
+        default=argparse.SUPPRESS,
+        nargs="?",
+        const="true",
+        type=lambda text: "inline" if _boolean(text) else "off",
+        metavar="true|false",
+        help="the published name of --sidecar: true is inline, false off",
+    )
+
+
 def config_file(path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings and recipe blocks of a YAML file; dashes and underscores in names are the same."""
     if path is None:
@@ -65,7 +79,7 @@ def config_file(path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
     content = read_yaml(path, "config file") or {}
     if not isinstance(content, dict):
         raise FFError(f"config file {path} must hold settings as 'name: value'")
-    values = {str(key).replace("-", "_"): value for key, value in content.items()}
+    values = with_present_names({str(key).replace("-", "_"): value for key, value in content.items()})
     recipes = values.pop("recipes", None) or {}
     return values, recipes
 

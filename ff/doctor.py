@@ -193,8 +193,8 @@ def check_sensors(root: str | os.PathLike = "/") -> list[Row]:
     why = "tegrastats and power monitors see the whole board" if board else "only Jetson boards have it"
     found = [rows.get(source.name) or _unused(source, why) for source in SOURCES]
     if measured:
-        rails = "; ".join(f"{name}: {', '.join(rails)}" for name, rails in measured.items())
-        found.append(Row("power", "ok", f"measured by {rails}"))
+        by_sensor = "; ".join(f"{name}: {', '.join(rails)}" for name, rails in measured.items())
+        found.append(Row("power", "ok", f"measured by {by_sensor}"))
     else:
         found.append(Row("power", "warn", "no sensor for it can be read; energy will be missing, not 0"))
     return found

@@ -87,7 +87,12 @@ class ExecutionConfig:
     out: str = setting("results", "results folder; the run gets a folder of its own in it")
     verify: bool = setting(True, "accept the official data files only; false: any, with a warning in metrics.json")
     download: bool = setting(True, "fetch official data files that are missing")
-    enable_hw_monitor: bool = setting(True, "record hardware.csv and hardware.json beside the run")
+    # In a job of the workflow also `service`: a process beside the job records.
+    sidecar: str = setting(
+        "inline",
+        "who records hardware.csv and hardware.json: the run itself (inline) or nobody (off)",
+        choices=("inline", "off"),
+    )
     hw_interval_ms: int = setting(500, "interval of the hardware samples", minimum=10, maximum=3_600_000)
     idle_s: float = setting(
         5.0,
@@ -142,6 +147,20 @@ def checked(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]
     return {name: _convert(fields[name], types[name], value, where) for name, value in values.items()}
 
 
+def with_present_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with the published switch enable_hw_monitor, true or false, as sidecar: inline or off."""
+    values = dict(values)
+    if "enable_hw_monitor" in values:
+        if "sidecar" in values:
+            raise FFError("enable_hw_monitor is the published name of sidecar; give one of them")
+        switch = values.pop("enable_hw_monitor")
+        try:
+            values["sidecar"] = "inline" if parse_bool(switch) else "off"
+        except ValueError:
+            raise FFError(f"setting 'enable_hw_monitor' must be true or false, not {shown(switch)}") from None
+    return values
+
+
 def _convert(setting: dataclasses.Field, kind: type, value: Any, where: str) -> Any:
     limits, name = setting.metadata, setting.name
     try:
@@ -154,7 +173,8 @@ def _convert(setting: dataclasses.Field, kind: type, value: Any, where: str) -> 
                 raise ValueError
             value = float(value)
         elif kind is str:
-            value = str(value)
+            # YAML reads a bare off as false.
+            value = "off" if value is False and "off" in limits.get("choices", ()) else str(value)
     except (TypeError, ValueError, OverflowError):
         raise FFError(f"setting {name!r} ({where}) must be of type {kind.__name__}, not {shown(value)}") from None
     if "choices" in limits and value not in limits["choices"]:

@@ -59,6 +59,9 @@ def load_grids():
     check_config(config, ROOT / "workflow/schemas/config.schema.json")
     on_command_line = workflow.config_settings.config.get("data_dir")
     config["data_dir"] = str(data_folder(on_command_line, config["data_dir"]))
+    if config["sidecar"] is False:
+        # YAML's bare off.
+        config["sidecar"] = "off"
     if config["sidecar"] == "auto":
         # One decision for all jobs: nodes of a cluster may differ from this machine.
         config["sidecar"] = "service" if HERE and is_board() else "inline"
@@ -248,8 +251,8 @@ def code_of_run(script, without=()):
     """Params function: `code` of a job on one run, the learning rule of the run with it and no other."""
 
     def found(wildcards):
-        rule = rule_of(run_of(wildcards, with_seed(wildcards)["seed"]))
-        return code(script, rule.__name__, without=without)
+        learning = rule_of(run_of(wildcards, with_seed(wildcards)["seed"]))
+        return code(script, learning.__name__, without=without)
 
     return found
 

@@ -50,7 +50,9 @@ for family in FAMILIES:
             "../envs/cpu.yaml"
         params:
             runs=run_list,
-            code=code("workflow/scripts/figures.py", *RULE_MODULES, *drawing_modules(family)),
+            code=code(
+                "workflow/scripts/figures.py", *RULE_MODULES, *drawing_modules(family)
+            ),
         message:
             "{rule} {wildcards.collection}"
         script:

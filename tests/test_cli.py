@@ -31,7 +31,8 @@ PUBLISHED = [
     ("--dataset", "dataset", "MNIST"),
     ("--seed", "seed", 0),
     ("--no-cuda", "no_cuda", False),
-    ("--enable-hw-monitor", "enable_hw_monitor", True),
+    ("--enable-hw-monitor", "sidecar", "inline"),
+    ("--sidecar", "sidecar", "inline"),
     ("--project", "project", "edgeff"),
     ("--val-size", "val_size", 10_000),
     ("--hw-interval-ms", "hw_interval_ms", 500),
@@ -47,7 +48,8 @@ OTHER = {
     "--layers": ("784,20,10", (784, 20, 10)),
     "--dataset": ("SVHN", "SVHN"),
     "--no-cuda": ("true", True),
-    "--enable-hw-monitor": ("false", False),
+    "--enable-hw-monitor": ("false", "off"),
+    "--sidecar": ("off", "off"),
     "--recipe": ("edgeff", "edgeff"),
     "--precision": ("float64", "float64"),
 }
@@ -117,9 +119,16 @@ def test_every_setting_has_an_argument_and_its_help_says_the_default(capsys):
             assert field.metadata["help"] in text, field.name
 
 
-@pytest.mark.parametrize("flag", ["--no-cuda", "--enable-hw-monitor", "--verify", "--download"])
-def test_switches_stand_alone_or_take_a_value(asked, flag):
-    name = flag[2:].replace("-", "_")
+@pytest.mark.parametrize(
+    ("flag", "name", "on_and_off"),
+    [
+        ("--no-cuda", "no_cuda", (True, False)),
+        ("--enable-hw-monitor", "sidecar", ("inline", "off")),
+        ("--verify", "verify", (True, False)),
+        ("--download", "download", (True, False)),
+    ],
+)
+def test_switches_stand_alone_or_take_a_value(asked, flag, name, on_and_off):
     for words, value in [
         ([flag], True),
         *[([flag, word], True) for word in ("true", "True", "TRUE", "1", "yes", "on")],
@@ -128,8 +137,24 @@ def test_switches_stand_alone_or_take_a_value(asked, flag):
         ([flag, "--seed", "4"], True),
     ]:
         config, execution, _ = asked(*words)
-        assert setting(config, execution, name) is value, words
+        assert setting(config, execution, name) == on_and_off[not value], words
     assert config.seed == 4
+
+
+@pytest.mark.parametrize(
+    ("line", "sidecar"),
+    [
+        ("sidecar: off", "off"),
+        ("sidecar: inline", "inline"),
+        ("enable-hw-monitor: false", "off"),
+        ("enable_hw_monitor: 'on'", "inline"),
+    ],
+)
+def test_a_config_file_says_who_records_also_by_the_published_name(asked, tmp_path, line, sidecar):
+    path = tmp_path / "run.yaml"
+    path.write_text(f"{line}\n")
+    assert asked("--config", path)[1].sidecar == sidecar
+    assert asked("--config", path, "--enable-hw-monitor", "false")[1].sidecar == "off"
 
 
 def test_a_config_file_gives_settings_and_the_command_line_wins(asked, tmp_path):
@@ -157,6 +182,9 @@ def test_a_config_file_gives_settings_and_the_command_line_wins(asked, tmp_path)
         ("seed: 2020-01-01", "seed"),
         ("seed: .inf", "seed"),
         ("layers: 784", "layers"),
+        ("sidecar: service", "allowed: inline, off"),
+        ("enable_hw_monitor: maybe", "'enable_hw_monitor' must be true or false"),
+        ("enable_hw_monitor: true\nsidecar: off", "give one of them"),
         ("learning_rate: [1]", "learning_rate"),
         ("recipes: 3", "recipes"),
         ("recipe: a\nrecipes: {a: 3}", "recipe"),

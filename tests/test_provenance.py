@@ -108,7 +108,7 @@ def test_no_code_is_taken_for_a_comment(path):
     source = path.read_bytes()
     tokens = tokenize.generate_tokens(io.StringIO(source.decode()).readline)
     comments = [token.string for token in tokens if token.type == tokenize.COMMENT]
-    found = [match[0].decode() for match in provenance._STRING_OR_COMMENT.finditer(source)]
+    found = [match[0].decode() for match in provenance.STRING_OR_COMMENT.finditer(source)]
     assert [text for text in found if text.startswith("#")] == comments
 
 
@@ -131,7 +131,6 @@ def made(folder: Path, modules: dict[str, str]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     (folder / "script.py").write_text("from made import start\n")
-    provenance._scanned.cache_clear()
     return package
 
 

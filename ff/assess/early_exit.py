@@ -327,7 +327,9 @@ _TIME_COLUMNS = (
 
 def _row(path: AnswerPath, split: str, seen: Readings, layers: Sequence[int]) -> dict[str, Any]:
     # The probability rule has one threshold for all layers; those of the other follow from mu, sigma and k.
-    threshold = 1 - tolerated_error(path.k, seen.logits.shape[-1]) if path.rule == "probability" else None
+    threshold = None
+    if path.rule == "probability" and path.k is not None:
+        threshold = 1 - tolerated_error(path.k, seen.logits.shape[-1])
     row = {"rule": path.rule, "k": path.k, "depth": path.depth, "threshold": threshold, "split": split}
     row |= curve_point(seen.logits, seen.labels, path.exits, layers, path.depth)
     return row | {f"time_ms_batch_{size}": None for size in TIMED_BATCHES}

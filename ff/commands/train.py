@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from ff.arguments import add_config, add_settings, execution_of, settings_of
+from ff.arguments import add_config, add_monitor_switch, add_settings, execution_of, settings_of
 from ff.learn.recipes import RecipeSettings, make_run_config
 from ff.settings import ExecutionConfig, RunConfig
 
@@ -13,7 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `ff train`: every setting of a run, of its execution and of recipes."""
     add_config(parser)
     add_settings(parser.add_argument_group("run"), RunConfig)
-    add_settings(parser.add_argument_group("execution"), ExecutionConfig)
+    execution = parser.add_argument_group("execution")
+    add_settings(execution, ExecutionConfig)
+    add_monitor_switch(execution)
     add_settings(parser.add_argument_group("recipe (overrides of the named recipe)"), RecipeSettings)
     parser.add_argument("--no-wandb", action="store_true", help="do not mirror this run to Weights & Biases")
     parser.add_argument(

@@ -34,7 +34,7 @@ def save(path: str | os.PathLike, network: Network, seed_index: int, config: Run
         tensors[f"heads.{layer + 1}.weight"] = network.heads[seed_index, layer, :, :count]
         tensors[f"heads.{layer + 1}.bias"] = network.head_biases[seed_index, layer]
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    meta = {
+    meta: dict[str, Any] = {
         "format": FORMAT,
         "ff": __version__,
         "torch": torch.__version__,

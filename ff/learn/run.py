@@ -59,7 +59,6 @@ def train(
     say: Say = lambda text: None,
     on_epoch: OnEpoch = lambda epoch, total: None,
     hardware_log: str | os.PathLike | None = None,
-    inline_monitor: bool | None = None,
     summarise: bool = True,
     overwrite: bool = False,
     started_s: float | None = None,
@@ -68,17 +67,17 @@ def train(
 
     A run that was interrupted goes on from its last epoch. A finished result of the same settings is left as it is; one
     of other settings, or any with `overwrite`, is replaced once the new one is complete, which needs `overwrite`.
-    `hardware_log` is where the hardware samples are, or (`inline_monitor`, by default the setting enable_hw_monitor)
-    are written by this process, which then makes hardware.csv and hardware.json of them unless `summarise` is off (the
-    DAG has a rule for that). `started_s`: when the work began on the monotonic clock, for a process that was started
-    for this training alone; the time until now counts as `import`.
+    `hardware_log` is where the hardware samples are, or, with `sidecar` inline, are written by this process, which then
+    makes hardware.csv and hardware.json of them unless `summarise` is off (the DAG has a rule for that). `started_s`:
+    when the work began on the monotonic clock, for a process that was started for this training alone; the time until
+    now counts as `import`.
     Raises FFError when the folder holds a finished result of other settings, the data cannot be had, the loss stops
     being finite, or a file cannot be written.
     """
     configs = [replace(config, seed=seed) for seed in (seeds or [config.seed])]
     folders = [run_folder(one, execution.out) for one in configs]
     started_s = time.monotonic() if started_s is None else started_s
-    inline = execution.enable_hw_monitor if inline_monitor is None else inline_monitor
+    inline = execution.sidecar == "inline"
     if execution.threads:
         torch.set_num_threads(execution.threads)
     device = choose_device(execution)
@@ -113,7 +112,7 @@ def train(
             stack.enter_context(record(log, execution.hw_interval_ms))
         try:
             # Idle power is of use only where somebody records power.
-            idle_s = execution.idle_s if inline or hardware_log else 0.0
+            idle_s = 0.0 if execution.sidecar == "off" else execution.idle_s
             _train_locked(configs, folders, execution, device, list(warnings), say, on_epoch, started_s, idle_s)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):

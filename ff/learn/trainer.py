@@ -92,11 +92,13 @@ class Trainer:
             trained = time.perf_counter()
             with self._mark("validation"):
                 accuracy = self._validate(phase)
+            positive, negative = goodness.tolist() or [[[] for _ in self.seeds]] * 2
             row = Epoch(
                 name,
                 epoch,
                 losses.mean(1).tolist(),
-                *([part.tolist() for part in goodness] or [[[] for _ in self.seeds]] * 2),
+                positive,
+                negative,
                 accuracy,
                 phase.readout.name,
                 learning_rate,

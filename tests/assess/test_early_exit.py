@@ -438,7 +438,7 @@ class CountedWork:
 
     def __init__(self, monkeypatch):
         self.now, self.calls, self.pixels = 0.0, Counter(), {}
-        layer, head, answer = Inference._layer, Inference.head, Inference.answer
+        layer, head, answer = Inference.layer, Inference.head, Inference.answer
 
         def counted_layer(inference, index, x):
             self.now += 1e-9 * len(x) * inference.weights[index].numel()
@@ -457,7 +457,7 @@ class CountedWork:
             self.calls[key] += 1
             return answer(inference, pixels, exits, depth)
 
-        monkeypatch.setattr(Inference, "_layer", counted_layer)
+        monkeypatch.setattr(Inference, "layer", counted_layer)
         monkeypatch.setattr(Inference, "head", counted_head)
         monkeypatch.setattr(Inference, "answer", counted_answer)
 

@@ -26,7 +26,7 @@ def small(**values) -> RunConfig:
 
 @pytest.fixture
 def execution(prepared_dir, tmp_path) -> ExecutionConfig:
-    return ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path / "out"), enable_hw_monitor=False)
+    return ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path / "out"), sidecar="off")
 
 
 def interrupted(*_: object) -> None:

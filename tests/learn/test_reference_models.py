@@ -70,7 +70,7 @@ def arithmetic() -> str:
 
 def models(prepared: Path, out: Path) -> list[str]:
     """Hashes of the models of all configs, and of a group of seeds."""
-    execution = {"prepared_dir": str(prepared), "enable_hw_monitor": False, "threads": 1}
+    execution = {"prepared_dir": str(prepared), "sidecar": "off", "threads": 1}
     folders = []
     for number, changes in enumerate(CONFIGS):
         config = make_run_config(BASE | changes)[0]

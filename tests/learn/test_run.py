@@ -41,7 +41,7 @@ def run(prepared_dir, tmp_path):
 
     def start(*, seeds=None, execution=None, say=lambda text: None, overwrite=True, **values) -> Path:
         config = small(**values)
-        options = {"prepared_dir": str(prepared_dir), "out": str(tmp_path / "out"), "enable_hw_monitor": False}
+        options = {"prepared_dir": str(prepared_dir), "out": str(tmp_path / "out"), "sidecar": "off"}
         # A test that trains a folder twice means the second time.
         options |= execution or {}
         return train(config, ExecutionConfig(**options), seeds, say=say, overwrite=overwrite)[0]
@@ -56,7 +56,7 @@ def small(**values):
 
 @pytest.mark.parametrize("recipe", list(RECIPES))
 def test_a_run_folder_holds_these_files_and_metrics_fit_their_schema(run, recipe):
-    folder = run(recipe=recipe, execution={"enable_hw_monitor": True})
+    folder = run(recipe=recipe, execution={"sidecar": "inline"})
     assert {path.name for path in folder.iterdir()} == FILES
     metrics = read_json(folder / "metrics.json")
     assert schema_errors(metrics, "metrics") == []
@@ -252,10 +252,10 @@ def test_a_phase_without_epochs_has_no_rate_and_no_epochs_at_all_are_refused(run
 def test_a_run_that_diverges_writes_no_result_and_leaves_the_one_before_it(run, recipe):
     with pytest.raises(FFError, match="epoch 1"):
         run(recipe=recipe, learning_rate=1e30)
-    folder = run(recipe=recipe, execution={"enable_hw_monitor": True})
+    folder = run(recipe=recipe, execution={"sidecar": "inline"})
     before = contents(folder)
     with pytest.raises(FFError, match="epoch 1"):
-        run(recipe=recipe, learning_rate=1e30, execution={"enable_hw_monitor": True})
+        run(recipe=recipe, learning_rate=1e30, execution={"sidecar": "inline"})
     assert contents(folder) == before
 
 
@@ -292,7 +292,7 @@ def test_other_code_or_data_is_another_run_to_the_resume(run, digits, tmp_path, 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    execution = ExecutionConfig(out=str(tmp_path / "out"), enable_hw_monitor=False)
+    execution = ExecutionConfig(out=str(tmp_path / "out"), sidecar="off")
     for change in ("code", "data"):
         monkeypatch.setattr(ff.learn.run, "open_or_prepare", lambda *_: digits)
         with pytest.raises(KeyboardInterrupt):
@@ -309,7 +309,7 @@ def test_other_code_or_data_is_another_run_to_the_resume(run, digits, tmp_path, 
 
 def test_epochs_are_reported_as_they_end(prepared_dir, tmp_path):
     seen: list[tuple[Epoch, int]] = []
-    execution = ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path), enable_hw_monitor=False)
+    execution = ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path), sidecar="off")
     train(small(), execution, on_epoch=lambda epoch, total: seen.append((epoch, total)))
     assert [(epoch.phase, epoch.epoch, total) for epoch, total in seen] == [
         ("representation", 1, 4),
@@ -322,7 +322,7 @@ def test_epochs_are_reported_as_they_end(prepared_dir, tmp_path):
 def test_a_second_training_starts_its_hardware_log_anew(run):
     lengths = []
     for _ in range(2):
-        folder = run(execution={"enable_hw_monitor": True, "hw_interval_ms": 10})
+        folder = run(execution={"sidecar": "inline", "hw_interval_ms": 10})
         lengths.append([json.loads(line) for line in (folder / "hardware.jsonl").read_text().splitlines()])
     first, second = lengths
     assert first[0] not in second
@@ -379,8 +379,8 @@ def test_idle_power_has_windows_of_its_own_before_and_after_the_training(run, mo
     import ff.hardware.idle
 
     monkeypatch.setattr(ff.hardware.idle, "open_power_source", lambda root: PowerSensor())
-    monkeypatch.setattr(ff.hardware.idle, "_SETTLE_S", 0.02)
-    folder = run(execution={"enable_hw_monitor": True, "idle_s": 0.1})
+    monkeypatch.setattr(ff.hardware.idle, "SETTLE_S", 0.02)
+    folder = run(execution={"sidecar": "inline", "idle_s": 0.1})
     marks = read_phases(folder / "phases.csv")
     names = [mark.name for mark in marks]
     assert names[:4] == ["import", "load", "idle_before", "representation"]
@@ -392,7 +392,7 @@ def test_idle_power_has_windows_of_its_own_before_and_after_the_training(run, mo
     assert seconds["total"] == pytest.approx(sum(value for name, value in seconds.items() if name != "total"))
 
 
-@pytest.mark.parametrize("execution", [{"enable_hw_monitor": False}, {"enable_hw_monitor": True, "idle_s": 0}])
+@pytest.mark.parametrize("execution", [{"sidecar": "off"}, {"sidecar": "inline", "idle_s": 0}])
 def test_nobody_waits_for_idle_power_that_is_not_recorded_or_not_wanted(run, monkeypatch, execution):
     import ff.hardware.idle
 

@@ -83,7 +83,7 @@ def run(clock, prepared_dir, tmp_path):
     """Train both seeds; gives their folders."""
 
     def start(on_epoch=lambda *_: None):
-        execution = ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path), enable_hw_monitor=False)
+        execution = ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path), sidecar="off")
         started = clock.now
         clock.now += IMPORT_S
         return train(

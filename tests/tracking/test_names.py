@@ -106,7 +106,7 @@ def test_published_names_of_timings():
 def test_a_metric_of_a_sweep_is_one_that_runs_log(prepared_dir, tmp_path, recipe):
     values = {"dataset": "DIGITS", "layers": "784,8,6", "rep_epochs": 1, "softmax_epochs": 1, "val_size": 200}
     config, _ = make_run_config(values | {"recipe": recipe}, {"control": {"base": "bp"}})
-    execution = ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path), enable_hw_monitor=False)
+    execution = ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path), sidecar="off")
     (folder,) = train(config, execution)
     rows = [names.epoch_row(row) for row in read_csv(folder / "history.csv")]
     summary = names.training_summary(read_json(folder / "metrics.json"))

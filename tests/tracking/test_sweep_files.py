@@ -100,8 +100,16 @@ def test_examples_are_sound(path):
 
 def test_enable_hw_monitor_is_passed_on():
     sweep = read_sweep(of(enable_hw_monitor={"value": False}, no_cuda={"value": True}, hw_interval_ms={"value": 100}))
-    assert sweep.execution == {"enable_hw_monitor": False, "hw_interval_ms": 100, "no_cuda": True}
+    assert sweep.execution == {"sidecar": "off", "hw_interval_ms": 100, "no_cuda": True}
     assert workflow_keys(sweep.execution) == {"device": "cpu", "sidecar": "off", "hw_interval_ms": 100}
+    assert read_sweep(of(sidecar={"value": "off"})).execution == {"sidecar": "off"}
+    recorded = read_sweep(of(enable_hw_monitor={"value": True}))
+    assert recorded.execution == {"sidecar": "inline"}
+    assert workflow_keys(recorded.execution) == {}, "who records is for the configuration to say"
+
+
+def test_a_value_that_is_no_switch_is_a_problem():
+    assert "'enable_hw_monitor' must be true or false" in check(of(enable_hw_monitor={"value": 3})).problems[0]
 
 
 # ---------------------------------------------------------------- values
@@ -490,7 +498,7 @@ def test_run_agent_starts_an_agent_that_finds_ff(monkeypatch):
         return 3
 
     monkeypatch.setattr(command, "create", lambda *_: ("abc", "team/p/abc"))
-    monkeypatch.setattr(command, "_done", record)
+    monkeypatch.setattr(command, "wait_for", record)
     assert command_line(of(seed={"value": 1}), "--run-agent", "--count", 2) == 3
     ((words, environment),) = started
     assert words == [sys.executable, "-m", "wandb", "agent", "--count", "2", "team/p/abc"]

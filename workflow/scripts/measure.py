@@ -1,5 +1,6 @@
 """Rule measure: checkpoint -> variance/*: times and energy on each device, agreement of the devices."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from ff.data.prepared import open_prepared
@@ -14,7 +15,8 @@ measure = snakemake.params.measure
 run = "{dataset}/{layers}/{recipe}/seed{seed}".format(**dict(snakemake.wildcards.items()))
 log = hardware_log(snakemake.config["results"], run, "measure")
 inline = snakemake.config["sidecar"] == "inline"
-with job(snakemake.log[0]), record(log, snakemake.config["hw_interval_ms"], enabled=inline):
+recording = record(log, snakemake.config["hw_interval_ms"]) if inline else nullcontext()
+with job(snakemake.log[0]), recording:
     prepared = open_prepared(snakemake.input.data, snakemake.config["verify"])
     run_measurement(
         folder,

@@ -23,7 +23,8 @@ execution = ExecutionConfig(
     verify=settings["verify"],
     download=False,
     hw_interval_ms=settings["hw_interval_ms"],
-    idle_s=0 if settings["sidecar"] == "off" else settings["idle_s"],
+    idle_s=settings["idle_s"],
+    sidecar=settings["sidecar"],
 )
 log = hardware_log(settings["results"], replace(run, seed=seeds[0]).name, "train")
 with job(snakemake.log[0]), one_gpu(settings["device"]), Progress(run.name) as progress:
@@ -32,7 +33,6 @@ with job(snakemake.log[0]), one_gpu(settings["device"]), Progress(run.name) as p
         say=progress.say,
         on_epoch=progress.epoch,
         hardware_log=log,
-        inline_monitor=settings["sidecar"] == "inline",
         summarise=False,
         overwrite=True,
         started_s=process_start_s(),

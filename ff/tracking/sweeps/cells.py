@@ -110,7 +110,7 @@ def _variant_name(recipe: str, changes: Mapping[str, Any], taken: dict[str, str]
 
 
 # What the DAG has a key of its own for.
-_WORKFLOW_KEYS = ("device", "threads", "data_dir", "verify", "hw_interval_ms", "idle_s")
+_WORKFLOW_KEYS = ("device", "threads", "data_dir", "verify", "sidecar", "hw_interval_ms", "idle_s")
 
 
 def _shared_places(places: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[str]]:
@@ -118,7 +118,7 @@ def _shared_places(places: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any],
     shared, warnings = {}, []
     for name in sorted({name for place in places for name in place}):
         values = {place.get(name) for place in places}
-        if name not in (*_WORKFLOW_KEYS, "no_cuda", "enable_hw_monitor"):
+        if name not in (*_WORKFLOW_KEYS, "no_cuda"):
             warnings.append(f"setting {name!r} of the sweep has no effect here: the workflow decides it")
         elif len(values) == 1:
             shared[name] = values.pop()
@@ -133,10 +133,11 @@ def _shared_places(places: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any],
 def workflow_keys(execution: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of the DAG's configuration that say the same as `execution`."""
     keys = {name: execution[name] for name in _WORKFLOW_KEYS if name in execution}
+    if keys.get("sidecar") == "inline":
+        # That the hardware is recorded; who does it is for the configuration to say.
+        del keys["sidecar"]
     if execution.get("no_cuda"):
         keys["device"] = "cpu"
-    if execution.get("enable_hw_monitor") is False:
-        keys["sidecar"] = "off"
     return keys
 
 
@@ -151,11 +152,11 @@ def in_place_of_the_grid(configuration: Mapping[str, Any]) -> tuple[Sweep, dict[
     sweep = read_sweep(
         configuration["sweep"], configuration.get("sweep_count"), configuration.get("sweep_seed", 0), own
     )
-    keys = {"train": sweep.train, "train_by_dataset": {}, "train_by_recipe": sweep.train_by_recipe}
+    keys: dict[str, Any] = {"train": sweep.train, "train_by_dataset": {}, "train_by_recipe": sweep.train_by_recipe}
     keys |= {"recipes": {**own, **sweep.recipes}, **workflow_keys(sweep.execution)}
     default = Path(str(configuration["results"]), "sweeps", folder_name(configuration["sweep"], sweep))
     keys["results"] = os.path.normpath(configuration.get("sweep_out") or default)
-    seeds = {}
+    seeds: dict[str, set[int]] = {}
     for run in sweep.runs:
         seeds.setdefault(run.name.rpartition("/")[0], set()).add(run.seed)
     if configuration.get("group_seeds") and len({frozenset(found) for found in seeds.values()}) > 1:

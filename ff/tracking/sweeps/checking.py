@@ -10,7 +10,7 @@ from typing import Any
 
 from ff.errors import FFError
 from ff.learn.recipes import RecipeSettings, make_run_config, resolve_recipe
-from ff.settings import ExecutionConfig, RunConfig, checked, parse_layers, resolve_layers
+from ff.settings import ExecutionConfig, RunConfig, checked, parse_layers, resolve_layers, with_present_names
 from ff.tracking.names import GPU_METRICS, conditional_metrics, logged_metrics
 from ff.tracking.sweeps.files import kind_of, load, parameters, program_note, schema_problems, without_malformed
 from ff.tracking.sweeps.values import (
@@ -41,7 +41,8 @@ def check(
 ) -> Check:
     """Hold a sweep file against W&B's schema and against what `ff train` takes and logs."""
     sweep = load(path)
-    problems, warnings = schema_problems(sweep), []
+    problems = schema_problems(sweep)
+    warnings: list[str] = []
     sweep = without_malformed(sweep)
     entries: dict[str, dict[str, Any]] = {}
     try:
@@ -118,7 +119,8 @@ def _accepted(name: str, value: Any, recipes: Mapping[str, Any] | None) -> Any:
         (ExecutionConfig, EXECUTION_SETTINGS),
     ):
         if name in names:
-            return checked(kind, {name: value}, "sweep")[name]
+            [accepted] = checked(kind, with_present_names({name: value}), "sweep").values()
+            return accepted
     return value
 
 
@@ -157,4 +159,4 @@ def _methods(entries: Mapping[str, Any], recipes: Mapping[str, Any] | None) -> s
     for name in named:
         with contextlib.suppress(FFError):
             found.add(resolve_recipe(str(name), None, recipes).method)
-    return found or {RecipeSettings.method}
+    return found or {resolve_recipe(RunConfig.recipe).method}

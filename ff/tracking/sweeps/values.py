@@ -16,12 +16,13 @@ from typing import Any
 
 from ff.errors import FFError
 from ff.learn.recipes import RecipeSettings
-from ff.settings import ExecutionConfig, RunConfig
+from ff.settings import ExecutionConfig, RunConfig, with_present_names
 from ff.tracking.sweeps.files import kind_of, load, parameters, schema_problems
 
 RUN_SETTINGS = {f.name for f in dataclasses.fields(RunConfig) if f.name != "settings"}
 RECIPE_SETTINGS = {f.name for f in dataclasses.fields(RecipeSettings)}
-EXECUTION_SETTINGS = {f.name for f in dataclasses.fields(ExecutionConfig)}
+# With the published name of `sidecar`.
+EXECUTION_SETTINGS = {f.name for f in dataclasses.fields(ExecutionConfig)} | {"enable_hw_monitor"}
 _QUANTISED = {"q_uniform", "q_log_uniform_values", "q_normal", "q_log_normal", "q_beta"}
 # More values of one parameter than anybody waits for; W&B's server has a limit too.
 _MOST_VALUES = 100_000
@@ -130,12 +131,13 @@ def expand(path: str | os.PathLike, count: int | None = None, seed: int = 0) -> 
     if method == "grid":
         axes = [grid_values(name, entry) for name, entry in entries.items()]
         product = (dict(zip(entries, values, strict=True)) for values in itertools.product(*axes))
-        return list(itertools.islice(product, limit))
+        return [with_present_names(values) for values in itertools.islice(product, limit)]
     if method == "random":
         if limit is None:
             raise FFError(f"sweep file {path} has method random, which has no end; say how many runs with --count N")
         source = random.Random(seed)
-        return [{name: quantile(entry, source.random()) for name, entry in entries.items()} for _ in range(limit)]
+        draws = ({name: quantile(entry, source.random()) for name, entry in entries.items()} for _ in range(limit))
+        return [with_present_names(values) for values in draws]
     raise FFError(
         f"method {method} of {path} is steered by W&B's server; run it with `ff sweep {path} --run-agent`, "
         "or locally with method random"
