@@ -26,13 +26,15 @@ from ff.hardware.rapl import Rapl
 from ff.hardware.sharing import Presence, Watch
 from ff.hardware.tegrastats import Tegrastats
 
-SENSORS = (Host, Tegrastats, Ina3221, Nvml, Rapl)
-"""All that ff can read."""
 FIRST_LINE_S = 2.0
 """How long a program that prints is waited for; tegrastats prints its first line after one interval."""
 _FIRST_LINES = 3
 _COUNTING_S = 0.05
 _MEASURING_MS = 100
+
+
+# Every kind of source there is, as `ff doctor` lists them.
+SOURCES = (Host, Tegrastats, Ina3221, Nvml, Rapl)
 
 
 class Choice(NamedTuple):

@@ -358,8 +358,8 @@ def test_the_curve_is_what_it_says():
 
 def test_every_sensor_that_a_machine_gets_is_listed(tmp_path):
     files = {path.stem for path in Path(sources.__file__).parent.glob("*.py") if "    title = " in path.read_text()}
-    assert {sensor.__module__.rpartition(".")[2] for sensor in sources.SENSORS} == files
+    assert {sensor.__module__.rpartition(".")[2] for sensor in sources.SOURCES} == files
     FakeTree(tmp_path, "Orin Nano")
     for root in ("/", tmp_path):
         chosen = [source for group in choose(root=root) for source in group]
-        assert {type(source) for source in chosen} <= set(sources.SENSORS)
+        assert {type(source) for source in chosen} <= set(sources.SOURCES)
