@@ -342,6 +342,8 @@ EARLY_EXIT = KEYS + _columns(
     "time_saved_share_vs_cut_batch_1 time_saved_share_vs_cut_batch_32 time_saved_share_vs_cut_batch_512 "
     "time_saved_share_vs_full_batch_1 time_saved_share_vs_full_batch_32 time_saved_share_vs_full_batch_512"
 )
+EXIT_BATCHES = (1, 32, 512)
+"""Batch sizes at which early exit is timed (`ff.assess.early_exit.TIMED_BATCHES`, whose import would bring torch)."""
 OPERATING_POINTS = KEYS + _columns(
     "rule k choice cut_depth val_accuracy val_cut_accuracy val_full_accuracy test_accuracy test_cut_accuracy "
     "test_full_accuracy change_points_vs_cut change_points_vs_full test_macro_f1 mean_layers macs_total "
