@@ -32,7 +32,13 @@ def test_the_core_starts_with_torch_and_numpy_alone():
 
 @pytest.mark.parametrize(
     ("package", "rooms"),
-    [("wandb", {"tracking"}), ("matplotlib", {"summary"}), ("pandas", {"summary"}), ("tqdm", {"progress"})],
+    [
+        ("wandb", {"tracking"}),
+        ("matplotlib", {"summary"}),
+        ("pandas", {"summary"}),
+        ("jinja2", {"summary"}),
+        ("tqdm", {"progress"}),
+    ],
 )
 def test_a_package_is_used_in_one_room(package, rooms):
     assert architecture.users(package) == rooms
