@@ -278,11 +278,6 @@ def test_a_folder_without_runs_is_an_error_for_people(tmp_path):
         report.write_everything(tmp_path)
 
 
-def test_an_unknown_figure_is_an_error_for_people(written):
-    with pytest.raises(FFError, match="no figure called 'x'"):
-        report.write_report(written, written / "summary", written / "figures", written / "r.html", figures=["x"])
-
-
 def test_the_same_results_give_the_same_page(written, tmp_path):
     pages = [tmp_path / "one.html", tmp_path / "two.html"]
     for page in pages:

@@ -13,6 +13,7 @@ import pandas as pd
 from ff.errors import FFError
 from ff.files import read_json
 from ff.layout import RunKey
+from ff.learn.readouts import at_full_depth
 from ff.stamps import model_of, stamp_of, why_stale
 from ff.summary.figures.style import main_recipe
 from ff.summary.tables import read_table
@@ -52,42 +53,38 @@ def best_cells(summary_dir: Path) -> list[list[RunKey]]:
     return cells
 
 
-def confusion(summary_dir: Path, results_root: Path, readout: str = "head", split: str = "test") -> pd.DataFrame:
-    """Counts summed over seeds at full depth: dataset, layers, recipe, seeds, readout, true, predicted,
-    count."""
+def confusion(summary_dir: Path, results_root: Path) -> pd.DataFrame:
+    """Counts of the heads on test at full depth, summed over seeds: dataset, layers, recipe, seeds, readout, true,
+    predicted, count."""
     rows = []
     for cell in best_cells(summary_dir):
         total, seeds = None, 0
         names: list[Any] = []
         for run in cell:
             content = _evaluation(run, results_root)
-            found = [
-                part["confusion"]
-                for part in content.get("readouts", [])
-                if (part["split"], part["readout"], part["depth"]) == (split, readout, run.depth)
-            ]
-            if not found:
+            found = at_full_depth(content.get("readouts", [])).get(("test", "head"))
+            if found is None:
                 continue
-            counts = pd.DataFrame(found[0])
+            counts = pd.DataFrame(found["confusion"])
             total = counts if total is None else total + counts
             names = content.get("classes") or list(range(len(counts)))
             seeds += 1
         if total is not None:
-            base = (*cell[0][:3], seeds, readout)
+            base = (*cell[0][:3], seeds, "head")
             for i, true in enumerate(names):
                 rows += [(*base, str(true), str(names[j]), int(total.iat[i, j])) for j in range(len(names))]
     columns = ["dataset", "layers", "recipe", "seeds", "readout", "true", "predicted", "count"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def distributions(summary_dir: Path, results_root: Path, split: str = "test") -> pd.DataFrame:
-    """distributions.csv of the first seed of each dataset's best network, one split, with the run's keys."""
+def distributions(summary_dir: Path, results_root: Path) -> pd.DataFrame:
+    """distributions.csv on test of the first seed of each dataset's best network, with the run's keys."""
     frames = []
     for cell in best_cells(summary_dir):
         for run in cell:
             frame = run_csv(run, results_root, "distributions.csv")
             if frame is not None:
-                frame = frame[frame["split"] == split]
+                frame = frame[frame["split"] == "test"]
                 frames.append(_with_keys(frame, run))
                 break
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*KEYS, "kind"])

@@ -6,20 +6,27 @@ Python gives sentences, tables and images as data; report.html.j2 writes them as
 """
 
 import datetime
-from collections.abc import Iterable
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ff.errors import FFError
 from ff.files import write_text
-from ff.layout import TABLES, RunKey, find_runs
-from ff.summary.figures import FIGURES
+from ff.layout import TABLES, find_runs
+from ff.summary.figures import FIGURES, build, save
 from ff.summary.recipe_order import controls_of
 from ff.summary.report.images import image
 from ff.summary.report.sections import FAMILIES, missing, provenance
 from ff.summary.report.sentences import key_results
 from ff.summary.tables import read_table, write_all
+
+_PAGE = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+).get_template("report.html.j2")
 
 DEFAULT_QUESTION = "How well do networks trained with the Forward-Forward algorithm do, and at what cost?"
 
@@ -30,37 +37,23 @@ def write_report(
     figures_dir: str | Path,
     out_path: str | Path,
     question: str = DEFAULT_QUESTION,
-    title: str = "Forward-Forward experiments",
-    figures: Iterable[str] | None = None,
     written_at: str | None = None,
 ) -> Path:
     """Write the report and return its path.
 
-    `figures`: names to show (default: all of `ff.summary.figures.FIGURES`); each is looked for as
-    `figures_dir/NAME.svg` and `.png`, and one that is not there is named in the page. `written_at`: the
-    date shown (default: now, UTC). Raises FFError when a summary table or a name is missing.
+    A figure of `ff.summary.figures.FIGURES` is looked for as `figures_dir/NAME.svg` and `.png`; the page says where one
+    is not there. `written_at`: the date shown (default: now, UTC). Raises FFError when a summary table is missing.
     """
     tables = {name: read_table(summary_dir, name) for name in TABLES}
-    names = list(FIGURES) if figures is None else list(figures)
-    unknown = [name for name in names if name not in FIGURES]
-    if unknown:
-        raise FFError(f"there is no figure called {unknown[0]!r}; the figures are: {', '.join(FIGURES)}")
     written_at = written_at or datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    drawn = {family: [name for name in names if FIGURES[name].family == family] for family in FAMILIES}
     with controls_of(tables["runs"]):
-        page = _template().render(
-            title=title,
+        page = _PAGE.render(
             question=question,
             sentences=key_results(tables),
+            figures=[(name, spec, image(Path(figures_dir) / name)) for name, spec in FIGURES.items()],
             families=[
-                {
-                    "anchor": name,
-                    "title": family.title,
-                    "figures": [(figure, FIGURES[figure], image(Path(figures_dir) / figure)) for figure in drawn[name]],
-                    "blocks": family.blocks(tables) if family.blocks else [],
-                }
+                (name, family.title, family.blocks(tables) if family.blocks else [])
                 for name, family in FAMILIES.items()
-                if family.blocks or drawn[name]
             ],
             missing=missing(tables["missing"]),
             provenance=provenance(tables["runs"], Path(results_root), written_at),
@@ -70,32 +63,14 @@ def write_report(
     return Path(out_path)
 
 
-def _template():
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("report.html.j2")
-
-
-def write_everything(
-    results_root: str | Path,
-    runs: Iterable[RunKey] | None = None,
-    question: str = DEFAULT_QUESTION,
-    train_log: str | None = None,
-) -> Path:
-    """Tables, all figures and the report of a results folder, where the workflow puts them; returns the
-    page's path.
-
-    `runs`: what is expected (default: every run folder that is there).
-    """
-    from ff.summary.figures import build, save
-
+def write_everything(results_root: str | Path) -> Path:
+    """Tables, all figures and the report of the runs of a results folder, where the workflow puts them; returns the
+    report's path."""
     root = Path(results_root)
-    runs = find_runs(root) if runs is None else list(runs)
+    runs = find_runs(root)
     if not runs:
         raise FFError(f"there is no run folder below {root}; train a network first or name another folder")
-    write_all(root, runs, root / "summary", train_log=train_log)
+    write_all(root, runs, root / "summary")
     for name in FIGURES:
         save(build(name, root / "summary", root), root / "figures" / name)
-    return write_report(root, root / "summary", root / "figures", root / "report.html", question)
+    return write_report(root, root / "summary", root / "figures", root / "report.html")
