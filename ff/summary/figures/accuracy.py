@@ -12,7 +12,8 @@ from ff.summary.figures import style
 
 @style.styled
 def accuracy(frame: pd.DataFrame) -> Figure:
-    """Test accuracy of the heads at full depth by network, one colour and marker a recipe, one panel a dataset.
+    """Test accuracy of the heads at full depth by network, one colour and marker per recipe, one panel per
+    dataset.
 
     `frame`: the table accuracy. Small hollow marks are seeds; the filled mark is their mean with its interval over
     seeds (bar with ends) and over seeds and images (longer, thin line).
@@ -78,7 +79,7 @@ def _bars_text(methods: list[str]) -> str:
 
 @style.styled
 def accuracy_depth(frame: pd.DataFrame) -> Figure:
-    """Accuracy of both readouts when only layers 1..k answer, one panel a dataset, main recipe, largest
+    """Accuracy of both readouts when only layers 1..k answer, one panel per dataset, main recipe, largest
     network."""
     title = "Test accuracy by depth"
     frame = frame[frame["split"] == "test"].dropna(subset=["accuracy"])
@@ -123,10 +124,9 @@ def accuracy_depth(frame: pd.DataFrame) -> Figure:
 
 @style.styled
 def confusion(frame: pd.DataFrame) -> Figure:
-    """Confusion matrix in per cent of each true class, one panel a dataset.
+    """Confusion matrix in per cent of each true class, one panel per dataset.
 
-    `frame`: dataset, layers, recipe, seeds, readout, true, predicted (class names), count (summed over
-    seeds).
+    `frame`: dataset, layers, recipe, seeds, readout, true, predicted (class names), count (summed over seeds).
     """
     title = "Confusion on test"
     if frame.empty:

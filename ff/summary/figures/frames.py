@@ -1,6 +1,6 @@
 """The data frames that figures take: summary tables, and raw samples of the runs that a figure shows.
 
-Where a figure has room for one network a dataset, it is the one that is best on validation (mean over seeds
+Where a figure has room for one network per dataset, it is the one that is best on validation (mean over seeds
 of the main recipe): nothing is chosen on the test set.
 """
 
@@ -112,8 +112,7 @@ def latency_samples(summary_dir: Path, results_root: Path) -> pd.DataFrame:
 
 
 def _traced(summary_dir: Path, results_root: Path) -> RunKey | None:
-    """The run whose hardware log is shown: of those with power readings, else of all, the one with most
-    samples."""
+    """The run whose hardware log is shown: of those with power readings, else of all, the one with most samples."""
     logs = {run: run.folder(results_root) / "hardware.csv" for run in runs_of(summary_dir)}
     found = []
     for run, path in logs.items():

@@ -1,4 +1,4 @@
-"""Run folders in, tidy data frames out: one function a table, called as its file, and `write_all` for them all.
+"""Run folders in, tidy data frames out: one function per table, called as its file, and `write_all`.
 
 Every function takes the results folder and an explicit list of runs, or tables made before. A run that is missing,
 failed or unreadable gives no rows and never stops the others; `missing` lists each file that is not there, with the

@@ -31,11 +31,10 @@ TRAINING = (
 def training(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
     """One row per finished run: seconds per phase, samples/s, peak memory (MB), MACs, energy (mJ, all phases).
 
-    Energy is that of the whole run (`ff.hardware.attribution`), and missing where one of its phases was not
-    measured; `energy_seconds` says how long they lasted. `shared` is 1 where something else ran on the device. Seeds
-    that were trained as one group share its seconds and its energy in equal parts (`shared_by_seeds` says how many
-    they are). Memory is not shared out: it is the group's peak. Neither is samples/s: the group's samples in the
-    group's seconds.
+    Energy is that of the whole run (`ff.hardware.attribution`), and missing where one of its phases was not measured;
+    `energy_seconds` says how long they lasted. `shared` is 1 where something else ran on the device. Seeds that were
+    trained as one group share its seconds and its energy in equal parts (`shared_by_seeds` says how many they are).
+    Memory is not shared out: it is the group's peak. Neither is samples/s: the group's samples in the group's seconds.
     """
     rows = Rows(TRAINING)
     for run in runs:
