@@ -2,7 +2,7 @@
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
 
 from ff.data.raw_files import data_folder
@@ -25,10 +25,10 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"ff: {message}; see: {self.prog} --help\n")
 
 
-def add_settings(parser: argparse._ActionsContainer, kind: type) -> None:
-    """One option for each field of a settings dataclass; without it on the command line, no value is set."""
+def add_settings(parser: argparse._ActionsContainer, kind: type, names: Collection[str] | None = None) -> None:
+    """One option for each field of a settings dataclass, or those `names`; without it, no value is set."""
     for setting in dataclasses.fields(kind):
-        if not setting.metadata:
+        if not setting.metadata or (names is not None and setting.name not in names):
             continue
         default = setting.default
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
@@ -95,12 +95,9 @@ def settings_of(args: argparse.Namespace, kinds: Sequence[type]) -> tuple[dict[s
     return {name: value for name, value in values.items() if name in names} | given, recipes
 
 
-def execution_of(values: dict[str, Any]) -> ExecutionConfig:
-    """The execution settings among `values`, checked."""
-    names = {field.name for field in dataclasses.fields(ExecutionConfig)}
-    return ExecutionConfig(
-        **checked(ExecutionConfig, {key: value for key, value in values.items() if key in names}, "run")
-    )
+def execution_of(args: argparse.Namespace) -> ExecutionConfig:
+    """The execution settings given in --config and on the command line, checked."""
+    return ExecutionConfig(**checked(ExecutionConfig, settings_of(args, (ExecutionConfig,))[0], "run"))
 
 
 def add_config(parser: argparse._ActionsContainer, more: str = "") -> None:

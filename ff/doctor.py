@@ -35,7 +35,7 @@ class Row(NamedTuple):
     advice: str = ""
 
 
-# ---------------------------------------------------------------- software
+# -- software ----
 
 
 def _installed(package: str) -> str | None:
@@ -104,17 +104,17 @@ def check_snakemake() -> list[Row]:
     return [Row("Snakemake", "ok", found)]
 
 
-# ---------------------------------------------------------------- devices
+# -- devices ----
 
 
-def check_cuda() -> list[Row]:
-    """The CUDA devices, each with a small product held against the CPU's."""
+def check_cuda(root: str | os.PathLike = "/") -> list[Row]:
+    """One row per CUDA device, each with a small product held against the CPU's."""
     try:
         import torch
     except ImportError:
         return []
     if not torch.cuda.is_available():
-        if torch.version.cuda is None and _has_nvidia_device():
+        if torch.version.cuda is None and _has_nvidia_device(root):
             advice = "install a torch built for CUDA (on a Jetson NVIDIA's own wheel, see the README)"
             return [Row("CUDA", "warn", "this machine has an NVIDIA GPU, but torch is built for the CPU", advice)]
         return [Row("CUDA", "ok", "no device; ff runs on the CPU")]
@@ -152,7 +152,7 @@ def kernel_difference(device: str) -> float:
     return difference if difference == difference else float("inf")
 
 
-def _has_nvidia_device(root: str | os.PathLike = "/") -> bool:
+def _has_nvidia_device(root: str | os.PathLike) -> bool:
     from ff.hardware.sources import is_jetson
 
     return (Path(root) / "dev/nvidia0").exists() or is_jetson(root)
@@ -171,30 +171,27 @@ def check_memory() -> list[Row]:
     return [Row("memory", "ok", text)]
 
 
-# ---------------------------------------------------------------- sensors
-
-
-_SENSORS = {"psutil": "psutil", "tegrastats": "tegrastats", "ina3221": "INA3221", "nvml": "NVML", "rapl": "RAPL"}
+# -- sensors ----
 
 
 def check_sensors(root: str | os.PathLike = "/") -> list[Row]:
-    """The sources that a training or a measurement here would read, each read once as this user; and which of them
-    gives the power."""
-    from ff.hardware.sources import choose, is_board
+    """One row per sensor, each that a training or a measurement here would read being read once as this user; and one
+    that says which of them gives the power."""
+    from ff.hardware.sources import SOURCES, choose, is_board
 
     rows: dict[str, Row] = {}
     measured: dict[str, list[str]] = {}
     board = is_board(root)
     for group in choose(200, root):
         if measured:
-            rows |= {s.name: _unused(s.name, f"{' and '.join(measured)} reads the power") for s in group}
+            rows |= {source.name: _unused(source, f"{' and '.join(measured)} reads the power") for source in group}
             continue
         for source in group:
             rows[source.name], rails = sensor_row(source)
             if rails:
                 measured[source.name] = rails
     why = "tegrastats and power monitors see the whole board" if board else "only Jetson boards have it"
-    found = [rows.get(name) or _unused(name, why) for name in _SENSORS]
+    found = [rows.get(source.name) or _unused(source, why) for source in SOURCES]
     if measured:
         by_sensor = "; ".join(f"{name}: {', '.join(rails)}" for name, rails in measured.items())
         found.append(Row("power", "ok", f"measured by {by_sensor}"))
@@ -203,8 +200,8 @@ def check_sensors(root: str | os.PathLike = "/") -> list[Row]:
     return found
 
 
-def _unused(name: str, why: str) -> Row:
-    return Row(_SENSORS[name], "ok", f"not used: {why}")
+def _unused(source: Any, why: str) -> Row:
+    return Row(source.title, "ok", f"not used: {why}")
 
 
 def sensor_row(source: Any) -> tuple[Row, list[str]]:
@@ -212,7 +209,7 @@ def sensor_row(source: Any) -> tuple[Row, list[str]]:
     from ff.hardware import SensorMissing
     from ff.hardware.sources import first_readings, power_rails
 
-    name = _SENSORS[source.name]
+    name = source.title
     try:
         source.open()
         readings = first_readings(source)
@@ -233,7 +230,7 @@ def sensor_row(source: Any) -> tuple[Row, list[str]]:
     return Row(name, "ok", f"reads {', '.join(fields)}" + (f"; {source.method}" if rails else "")), rails
 
 
-# ---------------------------------------------------------------- data, disk, W&B, profile
+# -- data, disk, W&B, profile ----
 
 
 def check_dataset(name: str, data_dir: str | None = None) -> list[Row]:
@@ -312,7 +309,7 @@ def check_profile(root: str | os.PathLike = "/") -> list[Row]:
     return [Row("profile", "ok", "default", "snakemake --cores 1 all")]
 
 
-# ---------------------------------------------------------------- all of it
+# -- all of it ----
 
 
 def checks(data_dir: str | None = None) -> list[tuple[str, Callable[[], list[Row]]]]:

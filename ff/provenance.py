@@ -18,7 +18,7 @@ BESIDE = ("ff.progress", "ff.hardware.recorder", "ff.workflow.gpus")
 # `ff train` summarises the samples at its end; in the workflow that is a rule of its own. Whether a power sensor can be
 # read decides whether a training keeps still for a while before and after, and nothing of its numbers.
 NOT_TRAINING = ("ff.hardware.summary", "ff.hardware.sources")
-DATA_SUFFIXES = (".css", ".csv", ".html", ".js", ".json", ".rst", ".svg")
+DATA_SUFFIXES = (".css", ".csv", ".html", ".j2", ".js", ".json", ".rst", ".svg")
 PACKAGES = (
     "torch",
     "torchvision",

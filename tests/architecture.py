@@ -1,7 +1,8 @@
 """The rooms of ff/ and what they import: `python tests/architecture.py` draws them into docs/architecture.md.
 
 A room is a module or a package directly in ff/. Rooms stand on floors; a room may import from its own floor and from
-those below. Imports inside functions count, those for type checkers alone do not.
+those below. Imports inside functions count, and so do modules that `import_module` is given by their names; imports for
+type checkers alone do not.
 """
 
 import ast
@@ -73,7 +74,15 @@ def room(module: str) -> str:
 def imports(root: Path = ROOT) -> dict[str, frozenset[Import]]:
     """{module: what it imports}."""
     known = modules(root)
-    return {name: frozenset(_imports(ast.parse(path.read_text()), known)) for name, path in known.items()}
+    found = {}
+    for name, path in known.items():
+        text = path.read_text()
+        tree = ast.parse(text)
+        found[name] = frozenset(_imports(tree, known))
+        if "import_module" in text:
+            strings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+            found[name] |= {Import(module, late=True) for module in known.keys() & strings}
+    return found
 
 
 def _imports(node: ast.AST, known: Mapping[str, Path], late: bool = False) -> Iterator[Import]:

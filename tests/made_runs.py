@@ -3,10 +3,9 @@
 `make_run` writes one folder, `make_grid` many. The numbers follow simple laws, so that a test can say what a
 table or a figure must hold:
 
-- Accuracy of the head at full depth: `ACCURACY[recipe]` + 0.001 times (index of the seed - 1); edgeff has
-0.0005
-  more at the third seed, so that paired differences vary. The goodness readout has 0.002 less, each layer
-  less than full depth costs 0.02; val = test + 0.003, train = test + 0.01.
+- Accuracy of the head at full depth: `ACCURACY[recipe]` + 0.001 times (index of the seed - 1); edgeff has 0.0005 more
+  at the third seed, so that paired differences vary. The goodness readout has 0.002 less, each layer less than full
+  depth costs 0.02; val = test + 0.003, train = test + 0.01.
 - Latency: CPU 0.05 ms + batch size * parameters * 1e-7 ms with one thread, half of that with four (`THREADS`); CUDA
   0.2 ms + a hundredth of the second term. Queued throughput is twice the synchronised one.
 - Power: rail VDD_IN 5000 mW when idle, `BUSY_MW` in a phase; VDD_CPU 1000 mW + half of what is above idle.

@@ -284,11 +284,12 @@ def scored(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     asked: list[tuple] = []
 
-    def opened(args, _):
-        asked.append([str(folder) for folder in args.runs])
+    def opened(folders, _):
+        asked.append([str(folder) for folder in folders])
         return []
 
-    monkeypatch.setattr(cli, "_opened_runs", opened)
+    for command in ("evaluate", "measure"):
+        monkeypatch.setattr(f"ff.commands.{command}.opened_runs", opened)
     monkeypatch.setattr("ff.summary.report.write_everything", lambda results: asked.append(str(results)))
 
     def call(*arguments: object):
@@ -353,11 +354,12 @@ def test_options_in_a_config_file_are_those_of_the_command_line(monkeypatch, tmp
     Path("run.yaml").write_text(ONE_FILE)
     given = []
 
-    def remember(args, _):
+    def remember(args):
         given.append(args)
         return []
 
-    monkeypatch.setattr(cli, "_opened_runs", remember)
+    for command in ("evaluate", "measure"):
+        monkeypatch.setattr(f"ff.commands.{command}.named_runs", remember)
     assert cli.main(["measure", "--config", "run.yaml"]) == 0
     assert cli.main(["measure", "--config", "run.yaml", "--repeats", "7", "--batch-sizes", "4"]) == 0
     assert cli.main(["evaluate", "--config=run.yaml"]) == 0
@@ -544,6 +546,25 @@ def test_every_command_has_help(capsys):
             cli.main([name, "--help"])
         assert leaving.value.code == 0, name
         assert f"ff {name}" in capsys.readouterr().out
+
+
+def test_a_called_command_alone_is_imported_and_its_help_without_what_takes_time():
+    code = """
+import os, sys
+from ff.cli import COMMANDS, main
+for name in COMMANDS:
+    if os.fork() == 0:
+        try:
+            main([name, "--help"])
+        except SystemExit:
+            others = {f"ff.commands.{other}" for other in COMMANDS} & set(sys.modules) - {COMMANDS[name][1]}
+            heavy = {"torch", "numpy", "pandas", "wandb", "yaml"} & set(sys.modules)
+            print(name, sorted(others | heavy), file=sys.stderr)
+            os._exit(0)
+    os.wait()
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=ff_environment(), capture_output=True, text=True)
+    assert done.stderr.splitlines() == [f"{name} []" for name in cli.COMMANDS]
 
 
 def test_the_datasets_of_the_help_are_those_there_are(capsys):

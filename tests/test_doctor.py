@@ -141,7 +141,7 @@ def test_torchvision_is_reported_either_way(monkeypatch):
     assert doctor.check_torchvision()[0].state == "warn"
 
 
-# ---------------------------------------------------------------- devices
+# -- devices ----
 
 
 def test_the_kernel_check_sees_a_right_and_a_wrong_device(monkeypatch):
@@ -155,7 +155,10 @@ def test_the_kernel_check_sees_a_right_and_a_wrong_device(monkeypatch):
 def test_a_cuda_device_that_computes_wrongly_stops_training(monkeypatch, difference, state):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**30, 2**31))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
-    row = doctor._cuda_row(0, difference)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(doctor, "kernel_difference", lambda _: difference)
+    [row] = doctor.check_cuda()
     assert row.state == state
     assert "1024 of 2048 MB" in row.detail
     assert (state == "ok") or "--no-cuda" in row.advice
@@ -177,13 +180,12 @@ def test_the_cuda_device_computes_what_the_cpu_does():
     assert all(row.state == "ok" for row in doctor.check_cuda())
 
 
-def test_a_gpu_behind_a_cpu_build_is_pointed_out(monkeypatch):
+def test_a_gpu_behind_a_cpu_build_is_pointed_out(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", None)
-    monkeypatch.setattr(doctor, "_has_nvidia_device", lambda: True)
-    assert doctor.check_cuda()[0].state == "warn"
-    monkeypatch.setattr(doctor, "_has_nvidia_device", lambda: False)
-    assert doctor.check_cuda()[0].state == "ok"
+    assert doctor.check_cuda(tmp_path)[0].state == "ok"
+    write_text(tmp_path / "dev/nvidia0", "")
+    assert doctor.check_cuda(tmp_path)[0].state == "warn"
 
 
 def test_little_memory_is_pointed_out(monkeypatch):
@@ -194,14 +196,14 @@ def test_little_memory_is_pointed_out(monkeypatch):
     assert (row.state, "256 of 4096 MB" in row.detail) == ("warn", True)
 
 
-# ---------------------------------------------------------------- sensors
+# -- sensors ----
 
 
 class Sensor:
     fd, method = None, "energy counter"
 
-    def __init__(self, name="rapl", fault=None, readings=({"power_mw": {"package": 5.0}},)):
-        self.name, self.fault, self.readings, self.closed = name, fault, list(readings), False
+    def __init__(self, name="RAPL", fault=None, readings=({"power_mw": {"package": 5.0}},)):
+        self.name, self.title, self.fault, self.readings, self.closed = name.lower(), name, fault, list(readings), False
 
     def open(self):
         if self.fault:
@@ -269,7 +271,7 @@ def test_no_power_sensor_is_said_to_be_missing(tmp_path, monkeypatch):
     assert "missing, not 0" in rows["power"].detail
 
 
-# ---------------------------------------------------------------- data, disk, W&B, profile
+# -- data, disk, W&B, profile ----
 
 
 def test_absent_data_sets_name_the_command(tmp_path):

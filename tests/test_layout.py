@@ -82,7 +82,7 @@ def test_files_of_a_run_are_those_of_its_stages():
     assert len(files) == len(set(files))
     assert {"model.safetensors", "hardware.json", "evaluation.json", "early_exit.csv"} <= set(files)
     assert [file for file in files if file.startswith("variance/")] == [
-        *("variance/cpu.csv", "variance/cpu.json", "variance/cuda_1.csv", "variance/cuda_1.json"),
+        *("variance/cpu.csv", "variance/cuda_1.csv", "variance/cpu.json", "variance/cuda_1.json"),
         *("variance/phases.csv", "variance/agreement.json", "variance/hardware.csv", "variance/hardware.json"),
     ]
 

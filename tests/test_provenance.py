@@ -30,24 +30,24 @@ def reached(*entries, **options):
             "learn/run learn/trainer learn/network data/labels learn/recipes learn/scores data/prepared data/images "
             "data/registry learn/checkpoint phases learn/resume files errors provenance settings "
             "learn/devices data/torchvision_ops job_log hardware/machine __init__ hardware/__init__",
-            "cli doctor summary/tables statistics summary/report assess/evaluation assess/early_exit learn/inference "
-            "workflow/grid workflow/failures progress workflow/gpus hardware/recorder hardware/summary "
+            "cli doctor summary/tables/__init__ statistics summary/report/__init__ assess/evaluation assess/early_exit "
+            "learn/inference workflow/grid workflow/failures progress workflow/gpus hardware/recorder hardware/summary "
             "hardware/sources summary/figures/__init__",
         ),
         (
             "evaluate",
             "assess/evaluation assess/readings learn/network learn/checkpoint data/prepared learn/devices",
-            "learn/run learn/trainer assess/early_exit summary/tables learn/inference",
+            "learn/run learn/trainer assess/early_exit summary/tables/__init__ learn/inference",
         ),
         (
             "early_exit",
             "assess/early_exit learn/inference assess/readings learn/checkpoint",
-            "learn/run assess/evaluation summary/tables",
+            "learn/run assess/evaluation summary/tables/__init__",
         ),
         (
             "hardware",
             "hardware/summary phases files",
-            "learn/run learn/trainer summary/tables hardware/recorder hardware/tegrastats",
+            "learn/run learn/trainer summary/tables/__init__ hardware/recorder hardware/tegrastats",
         ),
         (
             "prepare",
@@ -56,17 +56,17 @@ def reached(*entries, **options):
         ),
         (
             "tables",
-            "summary/tables statistics stamps job_log",
-            "learn/trainer summary/report summary/figures/accuracy learn/run workflow/failures",
+            "summary/tables/__init__ statistics stamps job_log",
+            "learn/trainer summary/report/__init__ summary/figures/accuracy learn/run workflow/failures",
         ),
         (
             "figures",
             "summary/figures/__init__ summary/figures/style summary/figures/frames",
-            "learn/trainer summary/report summary/figures/accuracy",
+            "learn/trainer summary/report/__init__ summary/figures/accuracy",
         ),
         (
             "report",
-            "summary/report summary/tables statistics summary/figures/__init__",
+            "summary/report/__init__ summary/tables/__init__ statistics summary/figures/__init__",
             "learn/trainer learn/run summary/figures/accuracy",
         ),
     ],

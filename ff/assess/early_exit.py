@@ -1,13 +1,12 @@
 """Early exit: what samples that leave at an early head save, beside what a shallower network saves.
 
-Two adaptive rules (`ff.assess.exit_rules`), their thresholds swept, stand beside the static cuts: the network cut
-after layer d, for d = 1..L, which answers every sample with head d and knows no other head. The cut at L is
-full depth. All of them are scored on the same logits and timed in the same passes, so that they differ in
-the rule alone.
+Two adaptive rules (`ff.assess.exit_rules`), their thresholds swept, stand beside the static cuts: the network cut after
+layer d, for d = 1..L, which answers every sample with head d and knows no other head. The cut at L is full depth. All
+of them are scored on the same logits and timed in the same passes, so that they differ in the rule alone.
 
-An exit that costs more than a network of fewer layers saves nothing. So savings are given against two
-bases: full depth, and the *reference cut*, the cheapest cut that is as accurate on validation as the
-operating point must be (at most 0.1 points below full depth).
+An exit that costs more than a network of fewer layers saves nothing. So savings are given against two bases: full
+depth, and the *reference cut*, the cheapest cut that is as accurate on validation as the operating point must be (at
+most 0.1 points below full depth).
 
 MACs are those of the matrix products: a sample that leaves at layer l pays layers 1..l and all heads it was
 shown to; a cut at d pays layers 1..d and head d only.
@@ -109,17 +108,17 @@ def cut_macs(layers: Sequence[int], classes: int) -> list[int]:
 
 
 def choose(points: Sequence[dict[str, Any]], full: dict[str, Any]) -> int | None:
-    """Which of validation points (`curve_point`) takes the fewest MACs while it is right on at most 0.1
-    points fewer samples than full depth; None where full depth itself is cheapest. Of equal ones the more
-    accurate, then the first."""
+    """Which of validation points (`curve_point`) takes the fewest MACs while it is right on at most 0.1 points fewer
+    samples than full depth; None where full depth itself is cheapest. Of equal ones the more accurate, then the first.
+    """
     fit = [i for i, point in enumerate(points) if _as_accurate(point, full)]
     fit = [i for i in fit if points[i]["macs_total"] < full["macs_total"]]
     return min(fit, key=lambda i: (points[i]["macs_total"], -points[i]["accuracy"]), default=None)
 
 
 def reference_cut(cuts: Sequence[dict[str, Any]]) -> int:
-    """Which of the validation points of the cuts after layer 1..L is the cheapest that may stand for full
-    depth, the last of them: the same tolerance as in `choose`."""
+    """Which of the validation points of the cuts after layer 1..L is the cheapest that may stand for full depth, the
+    last of them: the same tolerance as in `choose`."""
     cheaper = choose(cuts, cuts[-1])
     return len(cuts) - 1 if cheaper is None else cheaper
 
@@ -129,8 +128,8 @@ def _as_accurate(point: dict[str, Any], full: dict[str, Any]) -> bool:
 
 
 def add_savings(rows: Iterable[dict[str, Any]], full: dict[str, Any], cut: dict[str, Any]) -> None:
-    """Fill in what each row saves against full depth and against the reference cut, rows of the same split:
-    a share of MACs and, where both were timed, of time."""
+    """Fill in what each row saves against full depth and against the reference cut, rows of the same split: a share of
+    MACs and, where both were timed, of time."""
     for row in rows:
         row["is_reference_cut"] = int(row is cut)
         for name, base in (("cut", cut), ("full", full)):
@@ -147,9 +146,8 @@ def add_savings(rows: Iterable[dict[str, Any]], full: dict[str, Any], cut: dict[
 def timed_rows(first_logits: Tensor, count: int, seed: int) -> Tensor:
     """`count` rows of the test split [count] for timing, in a random order.
 
-    They are spread evenly over the samples as ordered by the largest logit of the first head ([n, C]), so
-    that a small sample leaves early as often as the whole split does. With fewer samples than `count` rows
-    repeat.
+    They are spread evenly over the samples as ordered by the largest logit of the first head ([n, C]), so that a small
+    sample leaves early as often as the whole split does. With fewer samples than `count` rows repeat.
     """
     n = len(first_logits)
     ordered = first_logits.amax(-1).argsort()
@@ -178,11 +176,11 @@ def time_paths(
     """Milliseconds per sample, {batch size: [paths][repeats][batches]}, of answering `batches` {size: [pixels
     [size, D]]}.
 
-    One timed pass answers all batches of a size, each timed alone (latency): the device has finished before
-    the clock is read, before and after each. An exit rule has to wait for the device at every layer where
-    somebody may leave; a path that does not would otherwise have its batches queued, and look faster than
-    it answers. Every pass is done once untimed first, on the same batches; then the passes of all paths and
-    sizes follow in a new random order in each repeat.
+    One timed pass answers all batches of a size, each timed alone (latency): the device has finished before the clock
+    is read, before and after each. An exit rule has to wait for the device at every layer where somebody may leave; a
+    path that does not would otherwise have its batches queued, and look faster than it answers. Every pass is done once
+    untimed first, on the same batches; then the passes of all paths and sizes follow in a new random order in each
+    repeat.
     """
     wait = synchronise or synchroniser(inference.device)
     order = [(size, index) for size in batches for index in range(len(paths))]
@@ -231,8 +229,8 @@ def run_early_exit(
 ) -> None:
     """Write early_exit.csv and early_exit.json of the run whose model.safetensors lies in `run_folder`.
 
-    Without a validation split nothing can be calibrated or compared: the table is empty and the JSON says
-    why. `clock` gives seconds.
+    Without a validation split nothing can be calibrated or compared: the table is empty and the JSON says why. `clock`
+    gives seconds.
     """
     folder = Path(run_folder)
     network, meta = checkpoint.load(folder / "model.safetensors", device)
@@ -260,8 +258,8 @@ def evaluate_early_exit(
     ks: Sequence[float] = KS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> EarlyExit:
-    """Score and time static cuts and exit rules of a network (S = 1) that was trained with `config`, which
-    leaves a validation split. Raises FFError when the data set is not the one `config` names."""
+    """Score and time static cuts and exit rules of a network (S = 1) that was trained with `config`, which leaves a
+    validation split. Raises FFError when the data set is not the one `config` names."""
     splits = split_of(config, prepared)
     seen = {
         split: read(network, *splits[split], prepared.facts, batch_size, goodness=False) for split in ("val", "test")
@@ -345,8 +343,8 @@ def _add_times(
     seed: int,
     clock: Callable[[], float],
 ) -> None:
-    """Measure the paths and fill in the times of their rows; those whose index is in `often` are timed four
-    times as often as the others."""
+    """Measure the paths and fill in the times of their rows; those whose index is in `often` are timed four times as
+    often as the others."""
     times = [index for index in range(len(rows)) for _ in range(OFTEN if index in often else 1)]
     measured = time_paths(inference, batches, [paths[index] for index in times], repeats, seed, clock)
     for size, by_path in measured.items():

@@ -57,8 +57,8 @@ def evaluate_run(
 
     `model` is its stamp.
 
-    Negatives of the goodness distributions are the test images under a wrong label each, drawn evenly from
-    the nine wrong ones with the run's seed. Raises FFError when the data set is not the one `config` names.
+    Negatives of the goodness distributions are the test images under a wrong label each, drawn evenly from the nine
+    wrong ones with the run's seed. Raises FFError when the data set is not the one `config` names.
     """
     goodness = GOODNESS in rule_of(config).READOUTS
     readings = {
@@ -127,9 +127,8 @@ def _readouts(split: str, seen: Readings, classes: Sequence[str]) -> list[dict[s
 
 
 def class_scores(counts: Tensor, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """n, precision, recall and F1 of each class of a confusion matrix [C, C]; None where undefined:
-    precision of a class that was never predicted, recall of one that does not occur, F1 of one that does
-    neither."""
+    """n, precision, recall and F1 of each class of a confusion matrix [C, C]; None where undefined: precision of a
+    class that was never predicted, recall of one that does not occur, F1 of one that does neither."""
     right, true, said = counts.diagonal().tolist(), counts.sum(1).tolist(), counts.sum(0).tolist()
     return [
         {
@@ -186,8 +185,8 @@ def _layers(
 
 
 def separation(positive: Tensor, negative: Tensor) -> float | None:
-    """Share of pairs (one of `positive` [n], one of `negative` [m]) in which the positive is larger, ties
-    counted half: the area under the ROC curve (Mann & Whitney 1947). None where one of them is empty."""
+    """Share of pairs (one of `positive` [n], one of `negative` [m]) in which the positive is larger, ties counted half:
+    the area under the ROC curve (Mann & Whitney 1947). None where one of them is empty."""
     if len(positive) == 0 or len(negative) == 0:
         return None
     ordered = negative.sort().values

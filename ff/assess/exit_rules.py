@@ -4,10 +4,10 @@
 the class's logit, averaged over classes: mu_l, sigma_l. A sample leaves at the first l whose largest logit
 > mu_l - k sigma_l.
 
-*probability*: head l's logits are divided by a temperature T_l that minimises the validation cross-entropy
-(Guo et al. 2017, arXiv 1706.04599, section 4.2). A sample leaves at the first l whose largest probability
-is above 1 - e(k), with the tolerated error e(k) = 0.001 * 500^(k/4): 0.1 % at k = 0, 50 % at k = 4. So k
-means more exits for both rules, but equal k of the two are not equal in any other way.
+*probability*: head l's logits are divided by a temperature T_l that minimises the validation cross-entropy (Guo et al.
+2017, arXiv 1706.04599, section 4.2). A sample leaves at the first l whose largest probability is above 1 - e(k), with
+the tolerated error e(k) = 0.001 * 500^(k/4): 0.1 % at k = 0, 50 % at k = 4. So k means more exits for both rules, but
+equal k of the two are not equal in any other way.
 
 The last layer always answers.
 """
@@ -45,8 +45,8 @@ class Calibration(NamedTuple):
 def calibrate(logits: Tensor, labels: Tensor) -> Calibration:
     """Calibrate head 1..L on validation logits [n, L, C] and labels [n].
 
-    A class counts for mu and sigma (n - 1 in the denominator) of a head that gets two of its samples right,
-    at least; without such a class both are None.
+    A class counts for mu and sigma (n - 1 in the denominator) of a head that gets two of its samples right, at least;
+    without such a class both are None.
     """
     classes = logits.shape[-1]
     mu, sigma, used = [], [], []
@@ -68,9 +68,9 @@ def calibrate(logits: Tensor, labels: Tensor) -> Calibration:
 def temperatures(logits: Tensor, labels: Tensor) -> list[float | None]:
     """The temperature of each head that minimises the mean cross-entropy of logits [n, L, C] / T.
 
-    The cross-entropy is convex in b = 1/T with slope mean(E_p[z] - z_true), so its sign is bisected (on log
-    b), for all heads at once. Where no minimum lies within the limits 0.02 and 50 (every sample right, or
-    hopeless) the limit is taken. None without samples.
+    The cross-entropy is convex in b = 1/T with slope mean(E_p[z] - z_true), so its sign is bisected (on log b), for all
+    heads at once. Where no minimum lies within the limits 0.02 and 50 (every sample right, or hopeless) the limit is
+    taken. None without samples.
     """
     n, depth = logits.shape[:2]
     if n == 0:

@@ -58,15 +58,16 @@ def open_prepared(path: str | os.PathLike, verify: bool = True) -> Prepared:
     try:
         with safe_open(path, framework="pt") as file:
             meta = json.loads((file.metadata() or {})["ff"])
-            parts = [Part(file.get_tensor(f"{p}_images"), file.get_tensor(f"{p}_labels")) for p in ("train", "test")]
+            train = Part(file.get_tensor("train_images"), file.get_tensor("train_labels"))
+            test = Part(file.get_tensor("test_images"), file.get_tensor("test_labels"))
         name, content, verified, warnings = (meta[key] for key in ("dataset", "content", "verified", "warnings"))
-        for part in parts:
+        for part in (train, test):
             _check_part(name, part)
     except FileNotFoundError:
         raise FFError(f"{path} does not exist; make it with: ff prepare {Path(path).stem}") from None
     except (SafetensorError, FFError, KeyError, TypeError, ValueError, OSError) as error:
         raise FFError(f"{path} is not a prepared data set ({error}); delete it and run: ff prepare") from error
-    prepared = Prepared(name, *parts, content, verified, warnings)
+    prepared = Prepared(name, train, test, content, verified, warnings)
     _check_prepared(path, prepared, name, verify)
     return prepared
 

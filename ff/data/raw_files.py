@@ -71,7 +71,7 @@ def describe(name: str, folder: Path, known: dict[str, Any] | None = None) -> di
     """
     place = str(folder.resolve())
     earlier = known.get("source_files", {}) if known and known.get("source_folder") == place else {}
-    files = {}
+    files: dict[str, dict[str, Any]] = {}
     for file in DATASETS[name].files:
         path = find(folder, file)
         if path is None:

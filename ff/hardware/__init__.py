@@ -4,6 +4,7 @@ Nothing here imports torch, pandas or Snakemake, so that the recorder starts in 
 process of its own. A source of readings is any object with
 
     name       what the log calls it
+    title      what people call it
     method     how it reads power, in words; None where it reads none
     period_s   how often the sensor itself has something new, in seconds
     open()     get ready, or raise SensorMissing with the reason and what would help

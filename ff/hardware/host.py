@@ -15,6 +15,7 @@ class Host:
     """Load and clock per core, memory, swap, temperatures; one reading per call."""
 
     name = "psutil"
+    title = "psutil"
     fd = None
     method = None
     period_s = 0.1

@@ -31,6 +31,7 @@ class Ina3221:
     """All connected channels of all power monitors, one reading {rail: mW} per call."""
 
     name = "ina3221"
+    title = "INA3221"
     fd = None
     method = "power monitor chips"
     period_s = 0.5

@@ -46,6 +46,7 @@ class Nvml:
     """
 
     name = "nvml"
+    title = "NVML"
     fd = None
 
     def __init__(self):

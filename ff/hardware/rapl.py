@@ -22,6 +22,7 @@ class Rapl:
     """
 
     name = "rapl"
+    title = "RAPL"
     fd = None
     method = "energy counter"
     period_s = 0.05  # the counters are renewed each millisecond; shorter windows are dominated by that jitter

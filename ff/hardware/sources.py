@@ -33,6 +33,10 @@ _COUNTING_S = 0.05
 _MEASURING_MS = 100
 
 
+# Every kind of source there is, as `ff doctor` lists them.
+SOURCES = (Host, Tegrastats, Ina3221, Nvml, Rapl)
+
+
 class Choice(NamedTuple):
     """`first` are tried from the start; `instead` only while no source of `first` delivers power."""
 

@@ -245,6 +245,7 @@ class Tegrastats:
     """
 
     name = "tegrastats"
+    title = "tegrastats"
     method = "power as printed"
 
     def __init__(self, interval_ms: int = 500, root: str | os.PathLike = "/"):

@@ -20,9 +20,9 @@ from ff.learn.network import Network
 class Exits(NamedTuple):
     """When a sample leaves: at the first layer whose head is surer than the layer's threshold.
 
-    `thresholds` has an entry for layer 1..L-1 (None: nobody leaves there, its head is not even computed);
-    the last layer always answers. They hold for the largest logit, or, where `temperatures` (1..L-1) are
-    given, for the largest softmax probability of logits / temperature. No label enters.
+    `thresholds` has an entry for layer 1..L-1 (None: nobody leaves there, its head is not even computed); the last
+    layer always answers. They hold for the largest logit, or, where `temperatures` (1..L-1) are given, for the largest
+    softmax probability of logits / temperature. No label enters.
     """
 
     thresholds: tuple[float | None, ...]
@@ -70,8 +70,7 @@ class Inference:
         return enumerate(self.network.feature_counts())
 
     def pixels(self, images: Tensor) -> Tensor:
-        """Standardised pixels [B, D] on the device, label pixels 0, of uint8 images [B, C, H, W]
-        (anywhere)."""
+        """Standardised pixels [B, D] on the device, label pixels 0, of uint8 images [B, C, H, W] (anywhere)."""
         pixels = images.to(self.device).to(self.dtype).flatten(2)
         flat = pixels.mul_(self.factor).sub_(self.shift).flatten(1)
         return clear_label_pixels(flat, self.network.channels, self.network.classes)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ff.learn.network import Network, head_macs, layer_macs
 
@@ -43,6 +43,11 @@ HEAD = Readout("head", _head_scores, _head_macs)
 """One pass on the neutral input: the class with the largest logit of head k."""
 GOODNESS = Readout("goodness", _goodness_scores, _goodness_macs)
 """One pass for each label: the label with the largest goodness, summed over layers 1..k (Hinton 2022, section 3.3)."""
+
+
+def at_full_depth(results: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """Of scores by split, readout and depth (`results` of metrics.json) those at full depth, by split and readout."""
+    return {(row["split"], row["readout"]): row for row in sorted(results, key=lambda row: row["depth"])}
 
 
 def score_name(score: str, readout: str) -> str:

@@ -23,7 +23,7 @@ from ff.hardware.idle import idle_window
 from ff.learn import checkpoint
 from ff.learn.devices import choose_device
 from ff.learn.draws import effective_val_size
-from ff.learn.readouts import score_name
+from ff.learn.readouts import at_full_depth, score_name
 from ff.learn.recipes import rule_of
 from ff.learn.resume import discard_state, has_state, load_state, run_lock, save_state
 from ff.learn.rules import READOUTS
@@ -70,9 +70,8 @@ def train(
     `hardware_log` is where the hardware samples are, or, with `sidecar` inline, are written by this process, which then
     makes hardware.csv and hardware.json of them unless `summarise` is off (the DAG has a rule for that). `started_s`:
     when the work began on the monotonic clock, for a process that was started for this training alone; the time until
-    now counts as `import`.
-    Raises FFError when the folder holds a finished result of other settings, the data cannot be had, the loss stops
-    being finite, or a file cannot be written.
+    now counts as `import`. Raises FFError when the folder holds a finished result of other settings, the data cannot be
+    had, the loss stops being finite, or a file cannot be written.
     """
     configs = [replace(config, seed=seed) for seed in (seeds or [config.seed])]
     folders = [run_folder(one, execution.out) for one in configs]
@@ -240,12 +239,10 @@ def metrics(
     config: RunConfig, model: str, results: list[dict[str, Any]], trainer: Trainer, common: dict[str, Any]
 ) -> dict[str, Any]:
     """The content of metrics.json for one run (workflow/schemas/metrics.schema.json); `model` is its stamp."""
-    at_full_depth = {
-        (row["split"], row["readout"]): row for row in results if row["depth"] == trainer.state.network.depth
-    }
+    last = at_full_depth(results)
 
     def accuracy(split: str, readout: str) -> float | None:
-        return at_full_depth.get((split, readout), {}).get("accuracy")
+        return last.get((split, readout), {}).get("accuracy")
 
     seconds, count = common["seconds"], trainer.split.train.shape[1] * len(trainer.seeds)
     rule = rule_of(config)

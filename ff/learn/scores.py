@@ -20,8 +20,8 @@ class Predictions(NamedTuple):
 
 
 def blocks(images: Images, rows: Tensor | None, seeds: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Pixels [S, B, D], their squares [S, B] and labels [S, B] of `rows` [S, n] (None: all images), B at
-    most the batch size. Images and labels always come from one index."""
+    """Pixels [S, B, D], their squares [S, B] and labels [S, B] of `rows` [S, n] (None: all images), B at most the batch
+    size. Images and labels always come from one index."""
     count = len(images.labels) if rows is None else rows.shape[1]
     for start in range(0, count, batch_size):
         part = slice(start, start + batch_size)

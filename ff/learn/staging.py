@@ -1,8 +1,8 @@
 """The files of a finished run, put in the place of an older result together: all of them or none.
 
 They are written into a hidden folder, which is renamed once it holds all of them: from then on the new result counts.
-Its files then move to where they belong; a move that a crash cut short is carried on by the next
-process that works on the run. Whoever reads in between sees files of two models, and can tell by their stamps.
+Its files then move to where they belong; a move that a crash cut short is carried on by the next process that works on
+the run. Whoever reads in between sees files of two models, and can tell by their stamps.
 """
 
 import os

@@ -36,8 +36,7 @@ def parse_spec(spec: str) -> tuple[str, str, str, str]:
 
 
 def fetch_models(spec: str, directory: str | os.PathLike, api: Any = None) -> list[Path]:
-    """Fetch the models of a sweep into `directory`/<dataset>/<layers>/<recipe>/seed<seed>/; gives those
-    folders.
+    """Fetch the models of a sweep into `directory`/<dataset>/<layers>/<recipe>/seed<seed>/; returns those folders.
 
     Runs without a usable model are passed over with a line on stderr. A folder that holds the very same model is left
     alone; a model whose folder holds another one, since their settings or devices differed, goes below

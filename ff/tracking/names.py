@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ff.layout import RunKey
-from ff.learn.readouts import score_name
-from ff.learn.rules import READOUTS, RULES
+from ff.learn.readouts import at_full_depth, score_name
+from ff.learn.rules import RULES
 
 HARDWARE_STEP = "hardware_seconds"
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
@@ -62,8 +62,8 @@ def present(values: Mapping[str, Any]) -> dict[str, Any]:
 def epoch_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of history.csv (text or numbers) as a row of W&B history.
 
-    `phase`, `epoch`, `loss`, `learning_rate` keep their names, `validation_accuracy` is
-    `sample_val_accuracy`, `seconds` is `epoch_seconds`, `goodness_positive_2` is `goodness/positive_2`.
+    `phase`, `epoch`, `loss`, `learning_rate` keep their names, `validation_accuracy` is `sample_val_accuracy`,
+    `seconds` is `epoch_seconds`, `goodness_positive_2` is `goodness/positive_2`.
     """
     out = {}
     for column, cell in row.items():
@@ -73,8 +73,7 @@ def epoch_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flattened(sample: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values as one level with dots: {"power_mw": {"VDD_IN": 1}} -> {"power_mw.VDD_IN": 1}, lists
-    likewise."""
+    """Nested values as one level with dots: {"power_mw": {"VDD_IN": 1}} -> {"power_mw.VDD_IN": 1}, lists likewise."""
     out: dict[str, Any] = {}
     for name, value in sample.items():
         if isinstance(value, Mapping):
@@ -87,11 +86,9 @@ def flattened(sample: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def hardware_row(sample: Mapping[str, Any], start_s: float) -> dict[str, Any]:
-    """A hardware sample (row of hardware.csv or of the sidecar's log) as a row of W&B history; {} if it has
-    no time.
+    """A hardware sample (row of hardware.csv or of the sidecar's log) as a row of W&B history; {} if it has no time.
 
-    `hardware_seconds` counts from `start_s` on the sample's monotonic clock and is the step of all its
-    metrics.
+    `hardware_seconds` counts from `start_s` on the sample's monotonic clock and is the step of all its metrics.
     """
     from ff.hardware.summary import flat_row
 
@@ -122,8 +119,7 @@ def hardware_row(sample: Mapping[str, Any], start_s: float) -> dict[str, Any]:
 
 
 def _board_temperature(temperatures: Mapping[str, float]) -> float:
-    # The published code reads the first sensor called *temp or Tdiode; boards without one get their hottest
-    # sensor.
+    # The published code reads the first sensor called *temp or Tdiode; boards without one get their hottest sensor.
     for name, value in temperatures.items():
         if name.lower().endswith(("temp", "tdiode")):
             return value
@@ -201,13 +197,10 @@ def training_summary(metrics: Mapping[str, Any]) -> dict[str, Any]:
 def split_scores(readouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """`test/accuracy`, `validation/f1_score`, ... of the deepest head, and `test/goodness_accuracy`, ..."""
     out: dict[str, Any] = {}
-    for readout in READOUTS:
-        rows = [row for row in readouts if row["readout"] == readout]
-        depth = max((row["depth"] for row in rows), default=None)
-        for row in rows:
-            if row["depth"] == depth and row["split"] in SPLITS:
-                for source, target in _SCORES.items():
-                    out[f"{SPLITS[row['split']]}/{score_name(target, readout)}"] = row.get(source)
+    for (split, readout), row in at_full_depth(readouts).items():
+        if split in SPLITS:
+            for source, target in _SCORES.items():
+                out[f"{SPLITS[split]}/{score_name(target, readout)}"] = row.get(source)
     return present(out)
 
 
@@ -317,8 +310,7 @@ def evaluation_summary(evaluation: Mapping[str, Any], early_exit: Mapping[str, A
 def timing_rows(samples: Iterable[Mapping[str, Any]], width: int) -> list[dict[str, Any]]:
     """One row per timed repeat (a row of variance/<device>.csv), under the published names.
 
-    `latency_per_sample_ms` and `throughput_samples_sec` are the batch's latency and size put the published
-    way.
+    `latency_per_sample_ms` and `throughput_samples_sec` are the batch's latency and size put the published way.
     """
     out = []
     for row in samples:
@@ -368,7 +360,7 @@ def timing_statistics(devices: Mapping[str, Mapping[str, Any]], width: int) -> l
     return out
 
 
-def variance_summary(devices: Mapping[str, Mapping[str, Any]], agreement: Mapping[str, Any]) -> dict[str, Any]:
+def measurement_summary(devices: Mapping[str, Mapping[str, Any]], agreement: Mapping[str, Any]) -> dict[str, Any]:
     """`agreement/...` from variance/agreement.json, and for each device whether it was there."""
     wanted = ("available", "n", "same_predictions_share", "max_logit_difference")
     out = {f"agreement/{name}": agreement.get(name) for name in wanted}

@@ -10,6 +10,7 @@ from typing import Any
 
 from ff.errors import FFError
 from ff.files import read_csv, read_json, write_json
+from ff.layout import MEASURE_FOLDER
 from ff.tracking import log, names
 from ff.tracking.parts import Part, find_parts, is_mirrored, note_of
 from ff.tracking.session import MODES, Access, open_run, redacted, resolve_access, unreachable, used_environment
@@ -158,17 +159,17 @@ def _mirror_evaluation(run: Any, metrics: Mapping[str, Any], part: Part) -> None
     run.summary.update(names.evaluation_summary(evaluation, early_exit))
 
 
-def _mirror_variance(run: Any, metrics: Mapping[str, Any], part: Part) -> None:
+def _mirror_measurement(run: Any, metrics: Mapping[str, Any], part: Part) -> None:
     width = names.run_config(metrics).get("width", 0)
     stems = sorted({path.stem for path in part.files if path.stem not in ("agreement", "hardware", "phases")})
     for stem in stems:
-        for row in names.timing_rows(part.rows(f"variance/{stem}.csv"), width):
+        for row in names.timing_rows(part.rows(f"{MEASURE_FOLDER}{stem}.csv"), width):
             run.log(row)
-    devices = {stem: part.document(f"variance/{stem}.json") or {} for stem in stems}
+    devices = {stem: part.document(f"{MEASURE_FOLDER}{stem}.json") or {} for stem in stems}
     statistics = names.timing_statistics(devices, width)
     if statistics:
         log.tables(run, {"latency_stats_table": names.table(statistics)})
-    run.summary.update(names.variance_summary(devices, part.document("variance/agreement.json") or {}))
+    run.summary.update(names.measurement_summary(devices, part.document(MEASURE_FOLDER + "agreement.json") or {}))
 
 
 def _mirror_figures(run: Any, metrics: Mapping[str, Any], part: Part) -> None:
@@ -184,7 +185,7 @@ def _mirror_figures(run: Any, metrics: Mapping[str, Any], part: Part) -> None:
 _MIRRORS = {
     "train": _mirror_train,
     "evaluation": _mirror_evaluation,
-    "variance": _mirror_variance,
+    "variance": _mirror_measurement,
     "figures": _mirror_figures,
 }
 

@@ -59,10 +59,10 @@ def explained(failed: Iterable[tuple[str, str]]) -> list[str]:
 def after_failure(results: str, collections: Mapping[str, Sequence[RunKey]], grouped: bool = False) -> list[str]:
     """Write what can be written after jobs failed: hardware summaries of their logs, and the summary tables.
 
-    `collections` maps the start of a summary folder ("" or "demo/") to its runs; `missing.csv` says
-    which of them are not there and why. Collections of which no run has a folder get no tables. Gives the paths of
-    the tables; they count as older than anything, since the workflow did not make them and its next call shall.
-    Never raises: the error that matters is the one that the workflow has just reported.
+    `collections` maps the start of a summary folder ("" or "demo/") to its runs; `missing.csv` says which of them are
+    not there and why. Collections of which no run has a folder get no tables. Gives the paths of the tables; they count
+    as older than anything, since the workflow did not make them and its next call shall. Never raises: the error that
+    matters is the one that the workflow has just reported.
     """
     written = []
     try:

@@ -80,7 +80,7 @@ class Plan:
         tables = dict.fromkeys(table for spec in specs for table in spec.tables)
         files = dict.fromkeys(file for spec in specs for file in spec.run_files)
         measured = layout.sample_files(self.devices)
-        files = [name for file in files for name in (measured if file == "variance" else [file])]
+        files = [name for file in files for name in (measured if file == layout.MEASURE_FOLDER else [file])]
         return layout.tables(self.results, collection, tables) + self.of_runs(files, collection)
 
     def finished(self, collection: str) -> list[str]:

@@ -29,10 +29,10 @@ def test_missing_files_give_one_sentence_with_all_that_helps(name, verify, tmp_p
 def test_one_missing_file_is_named_alone(tmp_path, official, verify):
     paths = write_raw(tmp_path, "MNIST")
     official("MNIST", paths)
-    paths[3].unlink()
+    paths[1].unlink()
     with pytest.raises(FFError) as raised:
         prepare("MNIST", str(tmp_path), tmp_path / "prepared", verify=verify, download=False)
-    assert f"MNIST: MNIST/raw/{paths[3].name} not found in" in str(raised.value)
+    assert f"MNIST: MNIST/raw/{paths[1].name} not found in" in str(raised.value)
     assert paths[2].name not in str(raised.value)
 
 

@@ -10,7 +10,7 @@ from fake_boards import BOARDS, FakeTree, curve_mw, follow_curve, install_fake_t
 from fake_nvml import FakeNvml, Gpu
 
 from ff import doctor
-from ff.hardware import SensorMissing
+from ff.hardware import SensorMissing, sources
 from ff.hardware.host import Host
 from ff.hardware.ina3221 import Ina3221
 from ff.hardware.log import read_log
@@ -354,3 +354,12 @@ def test_tegrastats_ends_with_close(tmp_path):
 def test_the_curve_is_what_it_says():
     assert curve_mw(0.0) == pytest.approx(6400)
     assert curve_mw(0.4) == pytest.approx(9600)
+
+
+def test_every_sensor_that_a_machine_gets_is_listed(tmp_path):
+    files = {path.stem for path in Path(sources.__file__).parent.glob("*.py") if "    title = " in path.read_text()}
+    assert {sensor.__module__.rpartition(".")[2] for sensor in sources.SOURCES} == files
+    FakeTree(tmp_path, "Orin Nano")
+    for root in ("/", tmp_path):
+        chosen = [source for group in choose(root=root) for source in group]
+        assert {type(source) for source in chosen} <= set(sources.SOURCES)

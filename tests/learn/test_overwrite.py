@@ -19,6 +19,7 @@ from ff.learn.resume import STATE_NAME
 from ff.stamps import model_of, stamp_of, stamp_of_rows
 from ff.summary import tables
 from ff.summary.report import write_everything
+from ff.summary.tables.run_files import run_csv
 
 SETTINGS = ("--dataset", "DIGITS", "--layers", "784,24,16", "--val-size", 200, "--train-batch-size", 64, "--no-wandb")
 OLD = (*SETTINGS, "--rep-epochs", 1, "--softmax-epochs", 1)
@@ -154,7 +155,7 @@ def test_metrics_of_another_model_than_the_weights_are_no_result(tmp_path):
     config = made_config(layers=run.layers, seed=1)
     checkpoint.save(run.folder(tmp_path) / "model.safetensors", made_network(config), 0, config)
     assert set(tables.accuracy(tmp_path, [run, other])["seed"]) == {2}
-    assert list(tables.provenance(tmp_path, [run, other])["finished"]) == [0, 1]
+    assert list(tables.runs(tmp_path, [run, other])["finished"]) == [0, 1]
     [row] = tables.missing(tmp_path, [run]).to_dict("records")
     assert row["file"] == "metrics.json"
     assert row["reason"].startswith("stale")
@@ -163,10 +164,10 @@ def test_metrics_of_another_model_than_the_weights_are_no_result(tmp_path):
 @pytest.mark.parametrize("name", ["early_exit.csv", "history.csv", "variance/cpu.csv", "hardware.csv"])
 def test_rows_of_another_model_are_left_out(tmp_path, name):
     [run] = make_grid(tmp_path, seeds=(1,), recipes=("ff",))
-    assert tables.read_run_csv(run.folder(tmp_path), name) is not None
+    assert run_csv(run, tmp_path, name) is not None
     path = run.folder(tmp_path) / name
     path.write_text(path.read_text().replace(model_of(run.folder(tmp_path)), "f" * 16))
-    assert tables.read_run_csv(run.folder(tmp_path), name) is None
+    assert run_csv(run, tmp_path, name) is None
 
 
 def test_a_process_that_a_large_one_started_reports_its_own_memory(prepared_dir, tmp_path):

@@ -370,7 +370,7 @@ def test_rule_08_devices_and_thread_counts_never_share_a_statistic(tmp_path):
     for row in table.itertuples():
         assert row.median_ms == pytest.approx(subjects[row.device, row.threads].true_ms(row.path, row.batch_size))
     # A GPU is compared with each number of CPU threads, and the row says with which.
-    speedup = tables.speedup(tmp_path, [cell], table)
+    speedup = tables.speedup(tmp_path, table)
     assert len(speedup) == 2 * 2 * 2
     for row in speedup.itertuples():
         cpu, gpu = subjects["cpu", row.cpu_threads], subjects["cuda", 1]

@@ -279,7 +279,7 @@ def test_a_run_that_diverges_takes_no_other_down_and_is_named(finished):
 
 
 def test_an_error_in_the_hook_does_not_hide_the_error_before(finished):
-    finished.write("ff/summary/tables.py", "raise RuntimeError('broken tables')\n")
+    finished.write("ff/summary/tables/__init__.py", "raise RuntimeError('broken tables')\n")
     name = overlay(finished, "wild.yaml", recipes={"wild": {"learning_rate": 1e30}})
     target = "results/DIGITS/784-20/wild/seed0/metrics.json"
     text = finished.snakemake(target, "--cores", "1", overlay=name, ok=False)

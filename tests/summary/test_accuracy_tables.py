@@ -13,8 +13,10 @@ from scipy import stats
 from ff import statistics
 from ff.files import write_json
 from ff.layout import RunKey
-from ff.summary import report, tables
+from ff.summary import tables
 from ff.summary.figures.accuracy import accuracy as accuracy_figure
+from ff.summary.report import sections, sentences
+from ff.summary.report.numbers import percent
 
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
@@ -91,7 +93,7 @@ def test_two_seeds_far_apart_leave_neither_0_nor_1(tmp_path):
         write_json(run.folder(tmp_path) / "metrics.json", {"results": [row]})
     (row,) = tables.accuracy_summary(tables.accuracy(tmp_path, runs)).itertuples()
     assert 0 < row.total_low < row.low < 0.95 and row.high < row.total_high < 1
-    (text,) = report._accuracy_sentences(
+    (text,) = sentences.accuracy_sentences(
         {"accuracy_summary": pd.concat([pd.DataFrame([row]), pd.DataFrame([row._replace(split="val")])])}
     )
     shown = [float(number) for number in re.findall(rf"([\d.]+){NBSP}%", text)]
@@ -159,18 +161,17 @@ def best_of(truth, dataset):
 
 
 def test_sentences_give_the_test_accuracy_of_what_is_best_on_validation(made, found):
-    sentences = report._accuracy_sentences(found)
-    assert len(sentences) == 2
-    for dataset, sentence in zip(("MNIST", "SVHN"), sentences, strict=True):
+    said = sentences.accuracy_sentences(found)
+    assert len(said) == 2
+    for dataset, sentence in zip(("MNIST", "SVHN"), said, strict=True):
         layers, recipe = best_of(made[2], dataset)
         shares = list(at_full_depth(made[2])[dataset, layers, recipe, "test", "head"].values())
         seeds, total = statistics.share_interval(shares), statistics.share_total_interval(shares, 400)
-        show = report._percent
         assert sentence == (
             f"{dataset}: the Forward-Forward network that is best on validation, {layers} with recipe {recipe}, "
-            f"reaches a test accuracy of {show(np.mean(shares))} (95 % interval {show(seeds.low)} to "
-            f"{show(seeds.high)}, Wilson with Student t, {len(shares)} seeds; over seeds and test images "
-            f"{show(total.low)} to {show(total.high)}, 400 images)."
+            f"reaches a test accuracy of {percent(np.mean(shares))} (95 % interval {percent(seeds.low)} to "
+            f"{percent(seeds.high)}, Wilson with Student t, {len(shares)} seeds; over seeds and test images "
+            f"{percent(total.low)} to {percent(total.high)}, 400 images)."
         )
 
 
@@ -178,12 +179,12 @@ def test_the_best_is_the_best_head_even_where_a_goodness_readout_is_better():
     rows = [("784-10", "head", 0.96), ("784-20", "head", 0.95), ("784-20", "goodness", 0.99)]
     frame = pd.DataFrame([("MNIST", layers, "ff", "val", readout, mean) for layers, readout, mean in rows])
     frame.columns = ["dataset", "layers", "recipe", "split", "readout", "mean"]
-    assert report.best_on_validation(frame, "MNIST")["layers"] == "784-10"
+    assert sentences.best_on_validation(frame, "MNIST")["layers"] == "784-10"
 
 
 def test_sentences_compare_the_best_recipe_with_the_others_whichever_way_the_table_has_them(made, found):
-    sentences = report._recipe_sentences(found)
-    assert len(sentences) == 4
+    said = sentences.recipe_sentences(found)
+    assert len(said) == 4
     flipped = 0
     for dataset in ("MNIST", "SVHN"):
         layers, recipe = best_of(made[2], dataset)
@@ -202,7 +203,7 @@ def test_sentences_compare_the_best_recipe_with_the_others_whichever_way_the_tab
                 f"{dataset}, {layers}: recipe {recipe} is {abs(interval.estimate):.2f} points {word} {other} on test "
                 f"(paired over seeds; 95 % interval {signed(interval.low)} to {signed(interval.high)}, Student t, "
                 f"{interval.n} pairs).{unclear}"
-            ) in sentences
+            ) in said
     assert flipped
 
 
@@ -211,17 +212,16 @@ def signed(value):
 
 
 def test_the_table_of_the_page_shows_test_accuracies_with_both_intervals(made, found):
-    text = report._accuracy_tables(found)
+    shown, _ = sections.accuracy(found)
+    texts = {text for row in shown.rows for text in row}
     for (_, _, _, split, _), cell in at_full_depth(made[2]).items():
         shares = list(cell.values())
         total = statistics.share_total_interval(shares, IMAGES[split])
-        shown = f"<td class=n>{100 * total.low:.2f} to {100 * total.high:.2f}</td>"
-        assert (shown in text) == (split == "test")
+        assert (f"{100 * total.low:.2f} to {100 * total.high:.2f}" in texts) == (split == "test")
         if split == "test":
             seeds = statistics.share_interval(shares)
-            assert f"<td class=n>{100 * seeds.low:.2f} to {100 * seeds.high:.2f}</td>" in text
-            assert f"<td class=n>{100 * np.mean(shares):.2f}</td>" in text
-    assert "<td class=n>400</td>" in text
+            assert {f"{100 * seeds.low:.2f} to {100 * seeds.high:.2f}", f"{100 * np.mean(shares):.2f}"} <= texts
+    assert "400" in texts
 
 
 def test_the_figure_draws_both_intervals_of_each_network_and_recipe(made):

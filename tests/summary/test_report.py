@@ -1,7 +1,9 @@
 """The report: its sentences, its safety as a page, and how it looks to a real browser."""
 
 import re
+import tomllib
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,8 +13,11 @@ from made_runs import latency_ms, make_grid
 from ff.errors import FFError
 from ff.files import read_json, write_json
 from ff.layout import TABLES, RunKey
+from ff.provenance import PACKAGE, code_files
 from ff.summary import report, tables
 from ff.summary.figures import FIGURES, build, save
+from ff.summary.report import sections, sentences
+from ff.summary.tables.accuracy import RECIPES
 
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
@@ -66,7 +71,7 @@ def test_the_page_is_well_formed_and_loads_nothing_from_anywhere(written):
     assert "url(" not in text and "@import" not in text
     policy = next(attrs["content"] for attrs in outline.all("meta") if "http-equiv" in attrs)
     assert "default-src 'none'" in policy
-    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;" in text
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;" in text
 
 
 def test_every_figure_has_its_picture_alternative_text_and_caption(written):
@@ -74,7 +79,7 @@ def test_every_figure_has_its_picture_alternative_text_and_caption(written):
     outline = Outline(text)
     assert len(outline.all("img")) == len(outline.all("figure")) == len(FIGURES)
     assert [attrs["alt"] for attrs in outline.all("img")] == [
-        spec.alt for family in report.FAMILY_TITLES for spec in FIGURES.values() if spec.family == family
+        spec.alt for family in sections.FAMILIES for spec in FIGURES.values() if spec.family == family
     ]
     for name, spec in FIGURES.items():
         assert f"id='figure-{name}'" in text
@@ -99,17 +104,17 @@ def test_the_page_names_machine_commit_packages_date_and_what_is_missing(written
 
 def test_result_sentences_carry_their_numbers_and_intervals(written):
     found = {name: tables.read_table(written / "summary", name) for name in TABLES}
-    sentences = report.key_results(found)
-    assert sentences[0].startswith("9 of 10 expected runs finished; the section Missing")
+    said = sentences.key_results(found)
+    assert said[0].startswith("9 of 10 expected runs finished; the section Missing")
     assert (
         "MNIST: the Forward-Forward network that is best on validation, 784-200-200-10 with recipe ff, "
         f"reaches a test accuracy of 97.80{NBSP}% (95 % interval 97.54{NBSP}% to 98.04{NBSP}%, Wilson with Student t, "
         f"3 seeds; over seeds and test images 97.39{NBSP}% to 98.15{NBSP}%, 10,000 images)."
-    ) in sentences
-    paired = next(sentence for sentence in sentences if "above edgeff" in sentence)
+    ) in said
+    paired = next(sentence for sentence in said if "above edgeff" in sentence)
     assert "recipe ff is 5.28 points above edgeff on test (paired over seeds; 95 % interval +5.21 to +5.36" in paired
-    assert any("ff is 0.20 points below bp" in sentence for sentence in sentences)
-    early = next(sentence for sentence in sentences if "early exit" in sentence)
+    assert any("ff is 0.20 points below bp" in sentence for sentence in said)
+    early = next(sentence for sentence in said if "early exit" in sentence)
     # The made cut after layer 2 costs hardly less than full depth and the rule a tenth of it less.
     against_cut, against_full = early.split("; against full depth it ")
     assert "saves MACs over a network cut after layer 2, the cheapest that is as accurate on validation" in against_cut
@@ -122,15 +127,15 @@ def test_result_sentences_carry_their_numbers_and_intervals(written):
             latency_ms("cpu", 512, sizes, threads) / latency_ms("cuda", 512, sizes)
             for sizes in {tuple(map(int, layers.split("-"))) for layers in found["latency"]["layers"]}
         )
-        [fastest] = [text for text in sentences if f"speed-up of cuda over {name} of the CPU is" in text]
+        [fastest] = [text for text in said if f"speed-up of cuda over {name} of the CPU is" in text]
         assert f"is {size:.1f} times" in fastest
-        assert any(f"The GPU is faster than {name} of the CPU for certain" in text for text in sentences)
+        assert any(f"The GPU is faster than {name} of the CPU for certain" in text for text in said)
     rates = found["latency"]
     rates = rates[rates["path"] == "deploy"]
     for kind, how in (("queued", "batches queued"), ("synchronised", "each batch waited for")):
         best = f"with {how} is {rates[f'throughput_{kind}_per_s'].max():,.0f} samples/s on cuda"
-        assert any(best in text for text in sentences)
-    assert any("a training run takes" in sentence and "J gross" in sentence for sentence in sentences)
+        assert any(best in text for text in said)
+    assert any("a training run takes" in sentence and "J gross" in sentence for sentence in said)
 
 
 def exit_sentence(macs: list[float], times: list[float], depths: list[int]) -> str:
@@ -145,7 +150,7 @@ def exit_sentence(macs: list[float], times: list[float], depths: list[int]) -> s
         frame[f"time_saved_share_vs_cut_batch_{batch}"] = times
         frame[f"time_saved_share_vs_full_batch_{batch}"] = 0.3
     frame = frame.assign(change_points_vs_cut=0.01, change_points_vs_full=-0.05)
-    (sentence,) = report._early_exit_sentences({"operating_points": frame, "accuracy_summary": summary})
+    (sentence,) = sentences.early_exit_sentences({"operating_points": frame, "accuracy_summary": summary})
     return sentence
 
 
@@ -198,8 +203,8 @@ def test_a_difference_whose_interval_holds_zero_is_called_unclear():
         columns=["dataset", "layers", "recipe", "split", "readout", "n_seeds", "mean"],
     )
     row = ("MNIST", "784-10", "head", "ff", "bp", 3, 0.1, -0.2, 0.4, "Student t", 0)
-    frame = pd.DataFrame([row], columns=list(tables.RECIPES))
-    (sentence,) = report._recipe_sentences({"recipes": frame, "accuracy_summary": summary})
+    frame = pd.DataFrame([row], columns=list(RECIPES))
+    (sentence,) = sentences.recipe_sentences({"recipes": frame, "accuracy_summary": summary})
     assert sentence.endswith("The interval holds 0: the difference is not clear.")
     assert f"95 % interval {MINUS}0.20 to +0.40" in sentence
 
@@ -213,7 +218,7 @@ def test_rule_13_best_is_best_on_validation_not_on_test():
         ("MNIST", "784-20", "bp", "val", "head", 0.99),
     ]
     frame = pd.DataFrame(rows, columns=["dataset", "layers", "recipe", "split", "readout", "mean"])
-    best = report.best_on_validation(frame, "MNIST")
+    best = sentences.best_on_validation(frame, "MNIST")
     assert (best["layers"], best["recipe"]) == ("784-20", "ff")
 
 
@@ -273,16 +278,19 @@ def test_a_folder_without_runs_is_an_error_for_people(tmp_path):
         report.write_everything(tmp_path)
 
 
-def test_an_unknown_figure_is_an_error_for_people(written):
-    with pytest.raises(FFError, match="no figure called 'x'"):
-        report.write_report(written, written / "summary", written / "figures", written / "r.html", figures=["x"])
-
-
 def test_the_same_results_give_the_same_page(written, tmp_path):
     pages = [tmp_path / "one.html", tmp_path / "two.html"]
     for page in pages:
         report.write_report(written, written / "summary", written / "figures", page, written_at="2026-01-01")
     assert pages[0].read_bytes() == pages[1].read_bytes()
+
+
+def test_template_and_style_sheet_are_installed_and_count_as_code_of_the_page():
+    beside = {path.name for path in Path(report.__file__).parent.iterdir() if path.suffix in (".j2", ".css")}
+    assert len(beside) == 2
+    assert beside <= {path.name for path in code_files("workflow/scripts/report.py")}
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())
+    assert set(project["tool"]["setuptools"]["package-data"][report.__name__]) == beside
 
 
 @pytest.mark.skipif(chromium() is None, reason="no Chromium here (Debian: apt-get install chromium)")

@@ -1,13 +1,13 @@
 """Seeds that were trained as one group share its seconds and energy in equal parts; nothing else is divided."""
 
-import re
-
 import pandas as pd
 import pytest
 from made_runs import make_grid, parameters, phases
 
 from ff.files import read_json, write_json
-from ff.summary import report, tables
+from ff.summary import tables
+from ff.summary.report import sections
+from ff.summary.report.sentences import energy_sentences
 
 SIZES = [784, 50, 10]
 BUSY_MW = {"load": 6000.0, "representation": 9000.0, "softmax": 7500.0, "evaluation": 8000.0}
@@ -82,9 +82,9 @@ def test_the_page_gives_mean_costs_over_seeds_in_seconds_and_joules(tmp_path):
         document = read_json(run.folder(tmp_path) / "hardware.json")
         document["run_energy"]["total"] |= {"gross_mj": 8e6 * times, "net_mj": 2e6 * times}
         write_json(run.folder(tmp_path) / "hardware.json", document)
-    text = report._training_tables({"training": tables.training(tmp_path, runs)})
-    shown = re.findall(r"<td class=n>([^<]*)</td>", text)
-    assert shown == ["3", "1", f"{parameters(SIZES):,}", "300.0", "25,000", "300", "24,000.0", "6,000.0"]
+    (shown,) = sections.training({"training": tables.training(tmp_path, runs)})
+    numbers = [text for column, text in zip(shown.columns, shown.rows[0], strict=True) if column.is_number]
+    assert numbers == ["3", "1", f"{parameters(SIZES):,}", "300.0", "25,000", "300", "24,000.0", "6,000.0"]
 
 
 def test_energy_above_idle_is_unknown_where_idle_was_not_measured(tmp_path):
@@ -105,20 +105,19 @@ def test_backprop_has_its_own_phase_in_the_table_and_its_speed_in_the_page(tmp_p
     assert {part: frame[f"seconds_{part}"].item() for part in seconds} == seconds
     assert frame["seconds_representation"].isna().all()
     assert frame["samples_per_s_backprop"].item() == 12_345.0
-    assert "<td class=n>12,345</td>" in report._training_tables({"training": frame})
+    (shown,) = sections.training({"training": frame})
+    assert "12,345" in shown.rows[0]
 
 
 def test_the_page_says_how_many_seeds_shared_a_cost(group):
     _, _, written = group
-    text = report._training_tables(written)
-    assert "<th scope='col' class=n>trained together</th>" in text
+    (shown,) = sections.training(written)
+    cells = dict(zip((column.header for column in shown.columns), shown.rows[0], strict=True))
     total = phases(SIZES)[-1][2]
-    cells = (
-        f"<td class=n>3</td><td class=n>3</td><td class=n>{parameters(SIZES):,}</td><td class=n>{total / 3:,.1f}</td>"
-    )
-    assert cells in text
-    assert "<td class=n>812</td>" in text
-    (sentence,) = report._energy_sentences(written)
+    assert (cells["seeds"], cells["trained together"]) == ("3", "3")
+    assert (cells["parameters"], cells["time (s)"]) == (f"{parameters(SIZES):,}", f"{total / 3:,.1f}")
+    assert cells["peak memory (MB)"] == "812"
+    (sentence,) = energy_sentences(written)
     gross = sum(BUSY_MW[name] * (end - start) for name, start, end in phases(SIZES)) / 1000
     assert f"a training run takes {gross / 3:,.0f} J gross" in sentence
     assert sentence.endswith("its equal part of what the 3 seeds trained together took.")

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -10,9 +11,14 @@ import pytest
 from made_runs import BATCHES, KS, SEEDS, final_accuracy, latency_ms, make_grid, make_run, parameters, phases
 
 from ff import statistics
+from ff.assess.early_exit import TIMED_BATCHES
 from ff.errors import FFError
 from ff.layout import TABLES, RunKey, find_runs
 from ff.summary import tables
+from ff.summary.tables.accuracy import ACCURACY
+from ff.summary.tables.early_exit import EXIT_BATCHES
+from ff.summary.tables.rows import KEYS
+from ff.summary.tables.runs import machine_name
 
 
 @pytest.fixture(scope="module")
@@ -34,32 +40,22 @@ def test_every_table_is_written_and_reads_back_the_same(grid):
     )
 
 
-def test_columns_are_those_of_the_documentation(grid):
-    written = grid[2]
-    for name in (
-        "accuracy",
-        "accuracy_summary",
-        "recipes",
-        "training",
-        "layers",
-        "latency",
-        "inference_energy",
-        "devices",
-        "speedup",
-        "gpu_wins",
-        "operating_points",
-    ):
-        assert tuple(written[name].columns) == getattr(tables, name.upper())
+def test_columns_stand_beside_the_function_and_in_the_documentation(grid):
     text = (Path(__file__).parents[2] / "docs" / "tables.md").read_text()
-    for name, frame in written.items():
+    for name, frame in grid[2].items():
+        columns = getattr(sys.modules[getattr(tables, name).__module__], name.upper())
+        further = frame.columns[len(columns) :]
+        assert tuple(frame.columns) == (*columns, *further)
+        assert all(column.startswith(("goodness_", "share_exit_")) for column in further), name
         assert f"## {name}.csv" in text
         section = text.split(f"## {name}.csv")[1].split("\n## ")[0]
         for column in frame.columns:
             stem = column.rstrip("0123456789")
-            assert f"`{column}`" in section or f"`{stem}*`" in section or column in tables.KEYS, (
-                name,
-                column,
-            )
+            assert f"`{column}`" in section or f"`{stem}*`" in section or column in KEYS, (name, column)
+
+
+def test_early_exit_is_timed_at_the_batch_sizes_that_have_columns():
+    assert tuple(TIMED_BATCHES) == EXIT_BATCHES
 
 
 def test_accuracy_of_each_run_split_readout_and_depth(grid):
@@ -295,7 +291,7 @@ def test_speedup_and_where_the_gpu_starts_to_win_against_each_number_of_threads(
 
 def test_speedup_of_a_single_seed_is_a_bootstrap_over_repeats(tmp_path):
     runs = make_grid(tmp_path, hidden=[(50, 10)], recipes=["ff"], seeds=[42])
-    frame = tables.speedup(tmp_path, runs, tables.latency(tmp_path, runs))
+    frame = tables.speedup(tmp_path, tables.latency(tmp_path, runs))
     frame = frame[(frame["path"] == "deploy") & (frame["batch_size"] == 128)].set_index("cpu_threads")
     for threads, row in frame.iterrows():
         assert row["method"] == "bootstrap percentile over repeats of one seed"
@@ -389,7 +385,7 @@ def test_damaged_files_are_named_and_do_not_stop_the_tables(tmp_path, damage):
 def test_no_run_at_all_gives_empty_tables_with_their_columns(tmp_path):
     written = tables.write_all(tmp_path, [], tmp_path / "summary")
     assert all(frame.empty for frame in written.values())
-    assert list(tables.read_table(tmp_path / "summary", "accuracy").columns) == list(tables.ACCURACY)
+    assert list(tables.read_table(tmp_path / "summary", "accuracy").columns) == list(ACCURACY)
 
 
 def test_find_runs_sorts_by_size_and_ignores_other_folders(tmp_path):
@@ -415,5 +411,5 @@ def test_reading_a_table_that_is_not_there_says_which(tmp_path):
 
 def test_machine_names_come_from_board_cpu_and_gpus():
     machine = json.loads('{"model": null, "cpu": {"model": "Some CPU"}, "gpus": [{"name": "A"}, {"name": "A"}]}')
-    assert tables.machine_name(machine) == "Some CPU, A, A"
-    assert tables.machine_name({"cpu": None, "gpus": []}) is None
+    assert machine_name(machine) == "Some CPU, A, A"
+    assert machine_name({"cpu": None, "gpus": []}) is None

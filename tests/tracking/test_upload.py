@@ -308,9 +308,15 @@ def run_rule(mode):
     """The target `track` on results/ with a workflow of nothing else; gives the finished process."""
     for path in ("rules/tracking.smk", "workflow/scripts/track.py"):
         write_text(path, (ROOT / path).read_text())
-    write_text("envs/cpu.yaml", "channels: [conda-forge]\n")
-    given = f'RESULTS, LOGS = "results", "logs"\nfinished = lambda collection: "results/{RUN["name"]}/metrics.json"\n'
-    write_text("Snakefile", f'{given}include: "rules/tracking.smk"\n')
+    write_text("envs/ff.yaml", "channels: [conda-forge]\n")
+    write_text(
+        "Snakefile",
+        f"""from types import SimpleNamespace
+RESULTS, LOGS = "results", "logs"
+PLAN = SimpleNamespace(finished=lambda collection: "results/{RUN["name"]}/metrics.json")
+include: "rules/tracking.smk"
+""",
+    )
     command = [sys.executable, "-m", "snakemake", "track", "--cores", "1", "--config", f"wandb={{mode: {mode}}}"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)

@@ -1,4 +1,4 @@
-"""Rule page: summary tables and figures -> {collection}report.html."""
+"""Rule report_page: summary tables and figures -> {collection}report.html."""
 
 from pathlib import Path
 

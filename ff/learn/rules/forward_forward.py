@@ -1,7 +1,7 @@
 """Forward-Forward: each layer learns by itself to tell images under their own label from images under a wrong one.
 
-Source: Hinton 2022, arXiv 2212.13345. The label lies in the first pixels of the image (section 3.3); a layer
-h = ReLU(W norm(x) + b) has the goodness g = mean(h^2). For a positive (true label, g+) and a negative (wrong one, g-):
+Source: Hinton 2022, arXiv 2212.13345. The label lies in the first pixels of the image (section 3.3); a layer h = ReLU(W
+norm(x) + b) has the goodness g = mean(h^2). For a positive (true label, g+) and a negative (wrong one, g-):
 
     symba      L = softplus(-alpha (g+ - g-))                       Lee & Song 2023, arXiv 2303.08418, equation 2
     threshold  L = (softplus(theta - g+) + softplus(g- - theta)) / 2      Hinton 2022, section 2

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ff.errors import FFError
+from ff.layout import MEASURE_FOLDER
 from ff.summary.figures import captions
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class FigureSpec(NamedTuple):
     """One figure. `function` is `module:name` below ff.summary.figures; `frames` are its arguments in order.
 
     A frame is the name of a summary table, or `raw:NAME`, read from the run folders by `ff.summary.figures.frames`;
-    `run_files` names the files that such a frame reads, below each run folder.
+    `run_files` names the files that such a frame reads, below each run folder; MEASURE_FOLDER: the timing samples.
     """
 
     name: str
@@ -134,7 +135,7 @@ _SPECS = (
         "latency",
         "latency:latency_violins",
         ("raw:latency_samples", "devices"),
-        ("variance",),
+        (MEASURE_FOLDER,),
         "Latency of one batch by network",
         "Violin plots of latency in milliseconds by network, one column a device, one row a batch size.",
     ),
@@ -143,7 +144,7 @@ _SPECS = (
         "latency",
         "latency:latency_histogram",
         ("raw:latency_samples", "devices"),
-        ("variance",),
+        (MEASURE_FOLDER,),
         "Latency of single samples",
         "Histograms of latency in milliseconds at batch size 1, one column a network, one row a device.",
     ),

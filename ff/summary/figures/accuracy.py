@@ -11,17 +11,18 @@ from ff.summary.figures import style
 
 
 @style.styled
-def accuracy(frame: pd.DataFrame, readout: str = "head", split: str = "test") -> Figure:
-    """Accuracy at full depth by network, one colour and marker a recipe, one panel a dataset.
+def accuracy(frame: pd.DataFrame) -> Figure:
+    """Test accuracy of the heads at full depth by network, one colour and marker per recipe, one panel per
+    dataset.
 
     `frame`: the table accuracy. Small hollow marks are seeds; the filled mark is their mean with its interval over
     seeds (bar with ends) and over seeds and images (longer, thin line).
     """
-    title = f"{split.capitalize()} accuracy by network and recipe ({readout} readout)"
-    frame = frame[(frame["is_last"] == 1) & (frame["split"] == split) & (frame["readout"] == readout)]
+    title = "Test accuracy by network and recipe (head readout)"
+    frame = frame[(frame["is_last"] == 1) & (frame["split"] == "test") & (frame["readout"] == "head")]
     frame = frame.dropna(subset=["accuracy"])
     if frame.empty:
-        return style.empty(title, f"no finished run has a {split} accuracy of the {readout} readout yet")
+        return style.empty(title, "no finished run has a test accuracy of the head readout yet")
     datasets, recipes = style.unique(frame["dataset"]), style.recipe_looks(frame["recipe"])
     nets = style.networks(frame["layers"])
     # Two or three recipes stand side by side in a third of the distance between networks, more in up to 0.7.
@@ -55,7 +56,7 @@ def accuracy(frame: pd.DataFrame, readout: str = "head", split: str = "test") ->
             # At least two points high, so that a single value or close seeds do not look like a cliff.
             low, high = (low + high) / 2 - 1, (low + high) / 2 + 1
         ax.set_ylim(max(low, 0), min(high, 100))
-        ax.set(title=dataset, ylabel=f"{split} accuracy (%)")
+        ax.set(title=dataset, ylabel="test accuracy (%)")
         style.category_axis(ax, nets.order, nets.axis)
     legend = [
         Line2D([], [], color=look.colour, marker=look.marker, linestyle="none", label=recipe)
@@ -77,13 +78,13 @@ def _bars_text(methods: list[str]) -> str:
 
 
 @style.styled
-def accuracy_depth(frame: pd.DataFrame, split: str = "test") -> Figure:
-    """Accuracy of both readouts when only layers 1..k answer, one panel a dataset, main recipe, largest
+def accuracy_depth(frame: pd.DataFrame) -> Figure:
+    """Accuracy of both readouts when only layers 1..k answer, one panel per dataset, main recipe, largest
     network."""
-    title = f"{split.capitalize()} accuracy by depth"
-    frame = frame[frame["split"] == split].dropna(subset=["accuracy"])
+    title = "Test accuracy by depth"
+    frame = frame[frame["split"] == "test"].dropna(subset=["accuracy"])
     if frame.empty:
-        return style.empty(title, f"no finished run has a {split} accuracy yet")
+        return style.empty(title, "no finished run has a test accuracy yet")
     recipe = style.main_recipe(frame["recipe"])
     frame = frame[frame["recipe"] == recipe]
     nets = style.networks(frame["layers"])
@@ -111,7 +112,7 @@ def accuracy_depth(frame: pd.DataFrame, split: str = "test") -> Figure:
             ax.set_xticks(range(1, int(cell["depth"].max()) + 1))
             ax.set_title(f"{dataset}, {label}")
             ax.set_xlabel("layers used")
-        row[0].set_ylabel(f"{split} accuracy (%)")
+        row[0].set_ylabel("test accuracy (%)")
     legend = [
         Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.line, label=f"{readout} readout")
         for readout, look in readouts.items()
@@ -123,10 +124,9 @@ def accuracy_depth(frame: pd.DataFrame, split: str = "test") -> Figure:
 
 @style.styled
 def confusion(frame: pd.DataFrame) -> Figure:
-    """Confusion matrix in per cent of each true class, one panel a dataset.
+    """Confusion matrix in per cent of each true class, one panel per dataset.
 
-    `frame`: dataset, layers, recipe, seeds, readout, true, predicted (class names), count (summed over
-    seeds).
+    `frame`: dataset, layers, recipe, seeds, readout, true, predicted (class names), count (summed over seeds).
     """
     title = "Confusion on test"
     if frame.empty:

@@ -43,7 +43,7 @@ def confidence_logit(frame: pd.DataFrame) -> Figure:
 
 @style.styled
 def distribution(frame: pd.DataFrame, kind: str) -> Figure:
-    """Histograms, a row a layer, a column a dataset; each group's bars sum to 100 %.
+    """Histograms, one row per layer, one column per dataset; each group's bars sum to 100 %.
 
     `frame`: dataset, layers, recipe, seed and the columns of distributions.csv, one run a dataset, one split.
     """
@@ -109,8 +109,7 @@ def _steps(ax, bars: pd.DataFrame, look: style.Look, merge: int) -> None:
 
 
 def _merge(cell: pd.DataFrame, low: float, high: float) -> int:
-    """How many neighbouring bins to draw as one: about as many bars in sight as the root of the sample
-    count."""
+    """How many neighbouring bins to draw as one: about as many bars in sight as the root of the sample count."""
     sizes = cell.groupby("group")["count"].sum()
     in_sight = cell[(cell["bin_high"] > low) & (cell["bin_low"] < high)].groupby("group").size().max()
     wanted = min(60.0, max(12.0, float(np.sqrt(sizes[sizes > 0].median()))))
@@ -118,8 +117,7 @@ def _merge(cell: pd.DataFrame, low: float, high: float) -> int:
 
 
 def _range(cell: pd.DataFrame) -> tuple[float, float]:
-    """From the first to the last bin that holds at least 0.1 % of its group, so that a far tail hides
-    nothing else."""
+    """From the first to the last bin that holds at least 0.1 % of its group, so that a far tail hides nothing else."""
     total = cell.groupby("group")["count"].transform("sum")
     full = cell[cell["count"] >= 0.001 * total.where(total > 0)]
     full = full if len(full) else cell

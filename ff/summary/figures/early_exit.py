@@ -25,7 +25,7 @@ MOST_COST = 200
 
 @style.styled
 def trade_off(frame: pd.DataFrame) -> Figure:
-    """Test accuracy against MACs and against measured time, k swept, a row a dataset and network.
+    """Test accuracy against MACs and against measured time, k swept, one row per dataset and network.
 
     `frame`: the table early_exit. Points are means over seeds at one k; bands reach from the smallest to
     the largest seed; rings mark k = 1, the published choice. Squares are the network cut after layer 1..L;

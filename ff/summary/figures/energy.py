@@ -27,8 +27,8 @@ MOST_NETWORKS = 4
 
 @style.styled
 def rails(frame: pd.DataFrame, missing: pd.DataFrame) -> Figure:
-    """Gross energy of training per rail, stacked by phase, a column a network (at most four), a row a
-    dataset.
+    """Gross energy of training per rail, stacked by phase, one column per network (at most four), one
+    row per dataset.
 
     `frame`: the table energy; `missing`: the table missing, for the reason where there is no sensor. A rail of a run
     counts where all phases of the run were measured on it.
@@ -121,7 +121,8 @@ def _joule(by_rail: pd.DataFrame, rail: str, phase: str, seeds: pd.Series) -> fl
 
 @style.styled
 def energy_accuracy(training: pd.DataFrame, accuracy: pd.DataFrame, missing: pd.DataFrame) -> Figure:
-    """Test accuracy against the energy of training, a mark a network and recipe, a panel a dataset.
+    """Test accuracy against the energy of training, one mark per network and recipe, one panel per
+    dataset.
 
     `training`, `accuracy`: the tables of that name. Small hollow marks are seeds, filled ones their means; a cross is a
     seed whose device was shared.

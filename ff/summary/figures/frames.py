@@ -1,6 +1,6 @@
 """The data frames that figures take: summary tables, and raw samples of the runs that a figure shows.
 
-Where a figure has room for one network a dataset, it is the one that is best on validation (mean over seeds
+Where a figure has room for one network per dataset, it is the one that is best on validation (mean over seeds
 of the main recipe): nothing is chosen on the test set.
 """
 
@@ -12,10 +12,13 @@ import pandas as pd
 
 from ff.errors import FFError
 from ff.files import read_json
-from ff.layout import RunKey
+from ff.layout import MEASURE_FOLDER, RunKey
+from ff.learn.readouts import at_full_depth
 from ff.stamps import model_of, stamp_of, why_stale
 from ff.summary.figures.style import main_recipe
-from ff.summary.tables import KEYS, read_run_csv, read_table
+from ff.summary.tables import read_table
+from ff.summary.tables.rows import KEYS
+from ff.summary.tables.run_files import run_csv
 
 MOST_SEEDS = 3
 """Raw latency samples are drawn from at most this many seeds of a cell: violins gain nothing from more."""
@@ -50,42 +53,38 @@ def best_cells(summary_dir: Path) -> list[list[RunKey]]:
     return cells
 
 
-def confusion(summary_dir: Path, results_root: Path, readout: str = "head", split: str = "test") -> pd.DataFrame:
-    """Counts summed over seeds at full depth: dataset, layers, recipe, seeds, readout, true, predicted,
-    count."""
+def confusion(summary_dir: Path, results_root: Path) -> pd.DataFrame:
+    """Counts of the heads on test at full depth, summed over seeds: dataset, layers, recipe, seeds, readout, true,
+    predicted, count."""
     rows = []
     for cell in best_cells(summary_dir):
         total, seeds = None, 0
         names: list[Any] = []
         for run in cell:
             content = _evaluation(run, results_root)
-            found = [
-                part["confusion"]
-                for part in content.get("readouts", [])
-                if (part["split"], part["readout"], part["depth"]) == (split, readout, run.depth)
-            ]
-            if not found:
+            found = at_full_depth(content.get("readouts", [])).get(("test", "head"))
+            if found is None:
                 continue
-            counts = pd.DataFrame(found[0])
+            counts = pd.DataFrame(found["confusion"])
             total = counts if total is None else total + counts
             names = content.get("classes") or list(range(len(counts)))
             seeds += 1
         if total is not None:
-            base = (*cell[0][:3], seeds, readout)
+            base = (*cell[0][:3], seeds, "head")
             for i, true in enumerate(names):
                 rows += [(*base, str(true), str(names[j]), int(total.iat[i, j])) for j in range(len(names))]
     columns = ["dataset", "layers", "recipe", "seeds", "readout", "true", "predicted", "count"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def distributions(summary_dir: Path, results_root: Path, split: str = "test") -> pd.DataFrame:
-    """distributions.csv of the first seed of each dataset's best network, one split, with the run's keys."""
+def distributions(summary_dir: Path, results_root: Path) -> pd.DataFrame:
+    """distributions.csv on test of the first seed of each dataset's best network, with the run's keys."""
     frames = []
     for cell in best_cells(summary_dir):
         for run in cell:
-            frame = read_run_csv(run.folder(results_root), "distributions.csv")
+            frame = run_csv(run, results_root, "distributions.csv")
             if frame is not None:
-                frame = frame[frame["split"] == split]
+                frame = frame[frame["split"] == "test"]
                 frames.append(_with_keys(frame, run))
                 break
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*KEYS, "kind"])
@@ -93,7 +92,7 @@ def distributions(summary_dir: Path, results_root: Path, split: str = "test") ->
 
 def latency_samples(summary_dir: Path, results_root: Path) -> pd.DataFrame:
     """Raw repeats of the first dataset and main recipe: keys and the columns of variance/{device}.csv."""
-    runs = [run for run in runs_of(summary_dir) if (run.folder(results_root) / "variance").is_dir()]
+    runs = [run for run in runs_of(summary_dir) if (run.folder(results_root) / MEASURE_FOLDER).is_dir()]
     if not runs:
         return pd.DataFrame(columns=[*KEYS, "device", "path", "batch_size", "latency_ms"])
     recipe = main_recipe(run.recipe for run in runs if run.dataset == runs[0].dataset)
@@ -103,8 +102,8 @@ def latency_samples(summary_dir: Path, results_root: Path) -> pd.DataFrame:
         if run.dataset != runs[0].dataset or run.recipe != recipe or taken.get(run.layers, 0) >= MOST_SEEDS:
             continue
         taken[run.layers] = taken.get(run.layers, 0) + 1
-        for path in sorted((run.folder(results_root) / "variance").glob("*.csv")):
-            frame = read_run_csv(run.folder(results_root), f"variance/{path.name}")
+        for path in sorted((run.folder(results_root) / MEASURE_FOLDER).glob("*.csv")):
+            frame = run_csv(run, results_root, MEASURE_FOLDER + path.name)
             if frame is not None and "latency_ms" in frame:
                 frames.append(_with_keys(frame, run))
     if not frames:
@@ -113,8 +112,7 @@ def latency_samples(summary_dir: Path, results_root: Path) -> pd.DataFrame:
 
 
 def _traced(summary_dir: Path, results_root: Path) -> RunKey | None:
-    """The run whose hardware log is shown: of those with power readings, else of all, the one with most
-    samples."""
+    """The run whose hardware log is shown: of those with power readings, else of all, the one with most samples."""
     logs = {run: run.folder(results_root) / "hardware.csv" for run in runs_of(summary_dir)}
     found = []
     for run, path in logs.items():
@@ -127,7 +125,7 @@ def _traced(summary_dir: Path, results_root: Path) -> RunKey | None:
 def hardware_samples(summary_dir: Path, results_root: Path) -> pd.DataFrame:
     """hardware.csv of the run that is shown; empty where no run has one."""
     run = _traced(summary_dir, results_root)
-    frame = read_run_csv(run.folder(results_root), "hardware.csv") if run else None
+    frame = run_csv(run, results_root, "hardware.csv") if run else None
     return frame if frame is not None else pd.DataFrame()
 
 
@@ -138,7 +136,7 @@ def hardware_phases(summary_dir: Path, results_root: Path) -> pd.DataFrame:
     """
     run = _traced(summary_dir, results_root)
     columns = ["phase", "start_monotonic_s", "end_monotonic_s"]
-    frame = read_run_csv(run.folder(results_root), "phases.csv") if run else None
+    frame = run_csv(run, results_root, "phases.csv") if run else None
     if frame is None:
         return pd.DataFrame(columns=columns)
     if "boot_id" in frame and frame["boot_id"].notna().any():

@@ -39,7 +39,7 @@ def trace(samples: pd.DataFrame, phases: pd.DataFrame, name: str = "") -> Figure
     title = "Hardware trace of a job" + (f": {name}" if name else "")
     if samples.empty:
         return style.empty(title, "no job has a hardware log: it was switched off, or hardware.csv is missing")
-    # The machine's total and its parts come from several sources: one line a column, empty cells left out.
+    # The machine's total and its parts come from several sources: one line per column, empty cells left out.
     samples = samples.sort_values("monotonic_s")
     starts = [samples["monotonic_s"].min(), *(phases["start_monotonic_s"] if len(phases) else [])]
     zero = min(starts)
@@ -112,8 +112,7 @@ def trace(samples: pd.DataFrame, phases: pd.DataFrame, name: str = "") -> Figure
 
 
 def _thinned(samples: pd.DataFrame, column: str) -> tuple[pd.DataFrame, int]:
-    """Means of consecutive readings, so that a day's log stays a small file; how many readings make a
-    point."""
+    """Means of consecutive readings, so that a day's log stays a small file; how many readings make a point."""
     line = samples[["monotonic_s", column]].dropna()
     each = -(-len(line) // MOST_POINTS)
     if each <= 1:

@@ -24,7 +24,7 @@ from ff.summary.figures.places import (
 
 @style.styled
 def speedup(frame: pd.DataFrame, devices: pd.DataFrame) -> Figure:
-    """CPU time divided by GPU time by network and batch size, a panel a dataset and number of CPU threads; hatched
+    """CPU time divided by GPU time by network and batch size, one panel per dataset and number of CPU threads; hatched
     where the CPU is faster.
 
     `frame`: the table speedup. Bold numbers have an interval that leaves out 1.
@@ -92,8 +92,8 @@ def power_heatmap(energy: pd.DataFrame, devices: pd.DataFrame) -> Figure:
 
 @style.styled
 def heatmap(table: pd.DataFrame, devices: pd.DataFrame, column: str, title: str, unit: str) -> Figure:
-    """`column` of a table (latency, inference_energy) by network and batch size, a column a place, a row a dataset
-    (mean over seeds)."""
+    """`column` of a table (latency, inference_energy) by network and batch size, one column per place, one row per
+    dataset (mean over seeds)."""
     frame = deployed(table).dropna(subset=[column])
     if frame.empty and not (len(devices) and devices["available"].any()):
         return style.empty(title, why_unmeasured(devices))

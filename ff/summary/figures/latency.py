@@ -16,7 +16,7 @@ MOST_NETWORKS = 4
 
 @style.styled
 def latency_violins(samples: pd.DataFrame, devices: pd.DataFrame) -> Figure:
-    """Latency of one batch by network as violins, one column a place (device and CPU threads), one row a batch
+    """Latency of one batch by network as violins, one column per place (device and CPU threads), one row per batch
     size (smallest, largest).
 
     `samples`: dataset, layers, recipe, seed and the columns of variance/{device}.csv; `devices`: the table
@@ -74,7 +74,7 @@ def _violin(ax, x: float, values: np.ndarray, look: style.Look) -> None:
 
 @style.styled
 def latency_histogram(samples: pd.DataFrame, devices: pd.DataFrame) -> Figure:
-    """Latency of single samples (batch 1), a column a network (at most four), a row a place."""
+    """Latency of single samples (batch 1), one column per network (at most four), one row per place."""
     title = "Latency of single samples (batch 1)"
     if len(samples):
         samples = samples[(samples["batch_size"] == 1) & (samples["path"] == "deploy")].dropna(subset=["latency_ms"])
@@ -120,7 +120,7 @@ def latency_histogram(samples: pd.DataFrame, devices: pd.DataFrame) -> Figure:
 
 @style.styled
 def throughput(latency: pd.DataFrame, devices: pd.DataFrame) -> Figure:
-    """Samples per second against batch size, a column a place, a row a dataset, a line a network.
+    """Samples per second against batch size, one column per place, one row per dataset, one line per network.
 
     `latency`: the table latency. Drawn is queued throughput: medians over windows (mean over seeds), bars their 95 %
     intervals.

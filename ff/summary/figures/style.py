@@ -1,8 +1,8 @@
 """One look for all figures: colours, markers, sizes, labels, legends, notes, empty figures, saving.
 
-Readable in grey and for colour-blind eyes: the Okabe-Ito colours (Okabe & Ito 2008, jfly.uni-
-koeln.de/color) are never the only difference - each comes with its own marker, line style and hatch - and
-heat maps use cividis, whose lightness rises steadily, with the number written in each cell.
+Readable in grey and for colour-blind eyes: the Okabe-Ito colours (Okabe & Ito 2008, jfly.uni-koeln.de/color) are never
+the only difference - each comes with its own marker, line style and hatch - and heat maps use cividis, whose lightness
+rises steadily, with the number written in each cell.
 
 Figures are made without pyplot: no global state, no display, and a shorter import. The style is applied in a
 context, so that importing this package changes nothing for a user's own plots.
@@ -135,8 +135,7 @@ def networks(layers: Iterable[str]) -> Networks:
 
 
 def pick(order: Sequence[str], limit: int) -> list[str]:
-    """At most `limit` of the ordered names, spread evenly, first and last among them; the last where limit
-    is 1."""
+    """At most `limit` of the ordered names, spread evenly, first and last among them; the last where limit is 1."""
     if len(order) <= limit:
         return list(order)
     if limit == 1:
@@ -160,8 +159,7 @@ def unique(values: Iterable) -> list:
 def panels(
     rows: int, columns: int, width: float = 3.6, height: float = 2.6, minimum: float = 6.4, **kwargs
 ) -> tuple[Figure, list[list]]:
-    """A figure of `rows` x `columns` axes, each about `width` x `height` inches; returns it and
-    axes[row][column]."""
+    """A figure of `rows` x `columns` axes, each about `width` x `height` inches; returns it and axes[row][column]."""
     figure = Figure(figsize=(max(columns * width, minimum), rows * height + 1.0), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **kwargs)
     return figure, [list(row) for row in axes]

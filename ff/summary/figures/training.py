@@ -13,7 +13,7 @@ MOST_ROWS = 4
 
 @style.styled
 def goodness_gap(frame: pd.DataFrame) -> Figure:
-    """Goodness of positives minus goodness of negatives by epoch, a line a layer, a panel a dataset and
+    """Goodness of positives minus goodness of negatives by epoch, one line per layer, one panel per dataset and
     network.
 
     `frame`: the table history. Lines are means over seeds, bands reach from the smallest to the largest seed.
@@ -65,7 +65,7 @@ def goodness_gap(frame: pd.DataFrame) -> Figure:
 
 @style.styled
 def validation_accuracy(frame: pd.DataFrame) -> Figure:
-    """Validation accuracy by epoch over both phases, a line a recipe, a panel a dataset and network.
+    """Validation accuracy by epoch over both phases, one line per recipe, one panel per dataset and network.
 
     `frame`: the table history. The heads' phase follows the layers' phase; a dotted line marks the change.
     """

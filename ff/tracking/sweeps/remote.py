@@ -27,8 +27,8 @@ def create(
 ) -> tuple[str, str]:
     """Create the sweep on W&B: (its id, the path PROJECT/ID or ENTITY/PROJECT/ID that an agent takes).
 
-    `client` stands for the module wandb. Raises FFError when the file is wrong, when there is no key, and
-    when W&B cannot be reached, each within seconds.
+    `client` stands for the module wandb. Raises FFError when the file is wrong, when there is no key, and when W&B
+    cannot be reached, each within seconds.
     """
     found = check(path)
     if found.problems:

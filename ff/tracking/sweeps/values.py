@@ -111,8 +111,7 @@ def grid_values(name: str, entry: Mapping[str, Any]) -> list[Any]:
 
 
 def expand(path: str | os.PathLike, count: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
-    """W&B's runs of the sweep file, each as {setting of `ff train`: value}; settings not named keep their
-    default.
+    """W&B's runs of the sweep file, each as {setting of `ff train`: value}; settings not named keep their default.
 
     Grid: the whole product in W&B's order, or the first `count` of it. Random: `count` draws, which `seed`
     fixes. Raises FFError for what W&B would refuse, for settings unknown to `ff train`, and for method bayes,

@@ -15,6 +15,7 @@ from ff.errors import FFError
 from ff.layout import TABLES, RunKey
 from ff.summary import tables
 from ff.summary.figures import CAPTIONS, FAMILIES, FIGURES, accuracy, build, energy, hardware, latency, save, style
+from ff.summary.tables.accuracy import ACCURACY
 
 UNITS = (
     "(%)",
@@ -409,7 +410,7 @@ def test_rule_13_the_shown_network_is_best_on_validation(tmp_path):
     for layers, val, test in (("784-10", 0.9, 0.99), ("784-20", 0.95, 0.5)):
         for split, value in (("val", val), ("test", test)):
             rows.append(("MNIST", layers, "ff", 1, split, "head", 1, 1, 10, value, None, None, None, value, 1 - value))
-    tables.write_table(pd.DataFrame(rows, columns=list(tables.ACCURACY)), tmp_path / "accuracy.csv")
+    tables.write_table(pd.DataFrame(rows, columns=list(ACCURACY)), tmp_path / "accuracy.csv")
     assert best_cells(tmp_path) == [[RunKey("MNIST", "784-20", "ff", 1)]]
 
 

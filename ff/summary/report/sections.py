@@ -1,0 +1,377 @@
+"""The sections of the page below the results: their tables, what is missing, and where the results come from."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from ff import statistics
+from ff.errors import FFError
+from ff.files import read_json
+from ff.layout import RunKey, sizes
+from ff.summary.recipe_order import place
+from ff.summary.report.blocks import Absent, Block, Column, Facts, interval, table, words
+from ff.summary.report.numbers import decimals, plural, points
+from ff.summary.tables.early_exit import EXIT_BATCHES
+from ff.summary.tables.rows import KEYS
+from ff.summary.tables.runs import machine_name
+
+MOST_MACHINES = 5
+MOST_NAMES = 6
+CELL = ["dataset", "layers", "recipe"]
+
+Tables = Mapping[str, pd.DataFrame]
+
+
+def in_order(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows by dataset as they came, then by network size, then in the order of recipes."""
+    if frame.empty:
+        return frame
+    datasets = {name: place for place, name in enumerate(frame["dataset"].drop_duplicates())}
+    keys = {"_d": frame["dataset"].map(datasets), "_l": frame["layers"].map(sizes)}
+    by = ["_d", "_l"]
+    if "recipe" in frame:
+        keys["_r"] = frame["recipe"].map(place)
+        by.append("_r")
+    return frame.assign(**keys).sort_values(by, kind="stable").drop(columns=by)
+
+
+# -- accuracy ----
+
+
+def accuracy(tables: Tables) -> list[Block]:
+    """Test accuracy at full depth, and recipes compared."""
+    return [_test_accuracy(in_order(tables["accuracy_summary"])), _recipes(in_order(tables["recipes"]))]
+
+
+def _test_accuracy(summary: pd.DataFrame) -> Block:
+    test = summary[summary["split"] == "test"]
+    rows = [
+        (
+            *(r.dataset, r.layers, r.recipe, r.readout, r.n_seeds, r.n_images, r.mean),
+            *((r.low, r.high), r.method, (r.total_low, r.total_high), r.total_method),
+        )
+        for r in test.itertuples()
+    ]
+    shares = decimals(".2f", 100)
+    columns = [
+        *words("dataset", "network", "recipe", "readout"),
+        Column("seeds"),
+        Column("test images", decimals(",.0f")),
+        Column("test accuracy (%)", shares),
+        interval("95 % interval over seeds (%)", shares),
+        *words("method"),
+        interval("95 % interval over seeds and images (%)", shares),
+        *words("method"),
+    ]
+    note = (
+        "Means over seeds. Over seeds: on these very images; over seeds and images: what a new seed on new images may "
+        "give, with one seed over images alone."
+    )
+    return table("Test accuracy at full depth", columns, rows, note, "no finished run")
+
+
+def _recipes(pairs: pd.DataFrame) -> Block:
+    rows = [
+        (
+            *(r.dataset, r.layers, r.readout, f"{r.recipe_a} minus {r.recipe_b}", r.n_pairs),
+            *(r.difference_points, (r.low, r.high), r.method),
+        )
+        for r in pairs.itertuples()
+    ]
+    columns = [
+        *words("dataset", "network", "readout", "recipes"),
+        Column("pairs"),
+        Column("difference (points)", points),
+        interval("95 % interval (points)", points),
+        *words("method"),
+    ]
+    note = (
+        "On test, only seeds that both recipes have; an interval without 0 is a clear difference. It is over seeds, on "
+        "these very images."
+    )
+    return table("Recipes compared, paired over seeds", columns, rows, note, "fewer than two recipes")
+
+
+# -- training ----
+
+
+def training(tables: Tables) -> list[Block]:
+    """What training cost."""
+    rows = []
+    for key, cell in in_order(tables["training"]).groupby(CELL, sort=False):
+        means = cell.mean(numeric_only=True)
+        together = ", ".join(f"{count:.0f}" for count in sorted(cell["shared_by_seeds"].unique()))
+        # Backprop has one phase; the recipes of Forward-Forward train their layers in the first of two.
+        speed = means[["samples_per_s_representation", "samples_per_s_backprop"]].max()
+        costs = means[["peak_memory_mb", "energy_gross_mj", "energy_net_mj"]]
+        about = (*key, len(cell), together, means["parameters"], means["seconds_total"])
+        rows.append((*about, speed, *costs, _runs_that_shared(cell["shared"])))
+    columns = [
+        *words("dataset", "network", "recipe"),
+        Column("seeds"),
+        Column("trained together"),
+        Column("parameters", decimals(",.0f")),
+        Column("time (s)", decimals(",.1f")),
+        Column("training (samples/s)", decimals(",.0f")),
+        Column("peak memory (MB)", decimals(",.0f")),
+        Column("gross energy (J)", decimals(",.1f", 1e-3)),
+        Column("net energy (J)", decimals(",.1f", 1e-3)),
+        *words("device shared"),
+    ]
+    note = (
+        "Means over seeds; – was not measured. Net energy is above idle; intervals are in training.csv. Seeds that "
+        "were trained together share time and energy in equal parts; peak memory and samples/s are those of all. "
+        "Energy of a device that was shared is that of all who shared it."
+    )
+    return [table("Cost of training", columns, rows, note, "no finished run")]
+
+
+def _runs_that_shared(shared: pd.Series) -> str | None:
+    known = shared.dropna()
+    return f"{int((known == 1).sum())} of {len(known)} runs" if len(known) else None
+
+
+# -- early exit ----
+
+CUT_NOTE = (
+    "The cut is the cheapest network of fewer layers, with one head, that is as accurate on validation as the point "
+    "must be. What early exit does not save against it, it does not save at all."
+)
+
+
+def early_exit(tables: Tables) -> list[Block]:
+    """Early exit against the reference cut and against full depth, and every cut."""
+    frame = in_order(tables["operating_points"])
+    if frame.empty:
+        return [Absent("Early-exit operating points", "no run has an operating point")]
+    choice = frame["choice"].iloc[0]
+    chosen = f"Rule and k chosen on validation ({choice}), reported on test; means over seeds; negative: costs more."
+    return [
+        _exit_against(frame, "cut", "Early exit against a network cut", f"{CUT_NOTE} {chosen}"),
+        _exit_against(frame, "full", "Early exit against full depth", chosen),
+        _cuts(tables["early_exit"]),
+    ]
+
+
+def _exit_against(frame: pd.DataFrame, base: str, caption: str, note: str) -> Block:
+    rows = []
+    for key, cell in frame.groupby(CELL, sort=False):
+        change = statistics.mean_interval(cell[f"change_points_vs_{base}"])
+        macs = statistics.mean_interval(cell[f"macs_saved_share_vs_{base}"])
+        times = [cell[f"time_saved_share_vs_{base}_batch_{batch}"].mean() for batch in EXIT_BATCHES]
+        ks = ", ".join(dict.fromkeys(_rule(row.rule, row.k) for row in cell.itertuples()))
+        depths = ", ".join(str(depth) for depth in sorted(set(cell["cut_depth"])))
+        accuracies = [cell["test_accuracy"].mean(), cell[f"test_{base}_accuracy"].mean()]
+        row = [*key, len(cell), ks, *[depths] * (base == "cut"), *accuracies, change.estimate, change[2:4]]
+        rows.append([*row, macs.estimate, macs[2:4], *times])
+    name, shares = {"cut": "cut", "full": "full depth"}[base], decimals(".2f", 100)
+    columns = [
+        *words("dataset", "network", "recipe"),
+        Column("seeds"),
+        *words("rule, k"),
+        *words("cut after layer") * (base == "cut"),
+        *(Column(f"{what}: test accuracy (%)", shares) for what in ("exit", name)),
+        Column("change (points)", points),
+        interval("95 % interval", points),
+        Column("MACs saved (%)", shares),
+        interval("95 % interval", shares),
+        *(Column(f"time saved, batch {batch} (%)", decimals(".1f", 100)) for batch in EXIT_BATCHES),
+    ]
+    return table(caption, columns, rows, note)
+
+
+def _rule(rule: str, k: float) -> str:
+    return "no early exit" if pd.isna(k) else f"{rule} {k:g}"
+
+
+def _cuts(frame: pd.DataFrame) -> Block:
+    """Every network cut, so that the reader can choose another reference."""
+    rows = []
+    cuts = in_order(frame[frame["rule"] == "static"])
+    costs = ["macs_saved_share_vs_full", *(f"time_saved_share_vs_full_batch_{batch}" for batch in EXIT_BATCHES)]
+    for key, cell in cuts.groupby([*CELL, "depth"], sort=False):
+        val, test = (cell[cell["split"] == split] for split in ("val", "test"))
+        row = [*key[:3], f"{key[3]:.0f}", len(test), val["accuracy"].mean(), test["accuracy"].mean()]
+        rows.append([*row, int(test["is_reference_cut"].sum()), *(1 - test[column].mean() for column in costs)])
+    times = (f"time, batch {batch}" for batch in EXIT_BATCHES)
+    columns = [
+        *words("dataset", "network", "recipe"),
+        Column("cut after layer"),
+        Column("seeds"),
+        *(Column(f"{split} accuracy (%)", decimals(".2f", 100)) for split in ("validation", "test")),
+        Column("seeds that take it as the cut"),
+        *(Column(f"{what} (% of full depth)", decimals(".1f", 100)) for what in ("MACs", *times)),
+    ]
+    return table("Network cuts", columns, rows, "Layers 1 to d answer by head d alone; the last is full depth.")
+
+
+# -- inference: time and energy ----
+
+
+def latency(tables: Tables) -> list[Block]:
+    """Time of inference, devices that could not be measured, and where the GPU starts to win."""
+    rows = []
+    times = ["median_ms", "p5_ms", "p95_ms"]
+    rates = ["throughput_synchronised_per_s", "throughput_queued_per_s"]
+    for key, cell in in_order(tables["latency"]).groupby([*CELL, "device", "threads", "path"], sort=False):
+        for batch in sorted({cell["batch_size"].min(), cell["batch_size"].max()}):
+            part = cell[cell["batch_size"] == batch]
+            ends = (part["low_ms"].min(), part["high_ms"].max())
+            rows.append((*key, batch, *part[times].mean(), ends, *part[rates].mean(), len(part)))
+    columns = [
+        *words("dataset", "network", "recipe", "device"),
+        Column("CPU threads"),
+        *words("path"),
+        Column("batch size"),
+        *(Column(f"{name} (ms)", decimals(".4g")) for name in ("median", "p5", "p95")),
+        interval("95 % interval of the median (ms)", decimals(".4g")),
+        Column("samples/s, each batch waited for", decimals(",.0f")),
+        Column("samples/s, queued", decimals(",.0f")),
+        Column("seeds"),
+    ]
+    note = (
+        "Latency of a whole batch, smallest and largest batch size (all are in latency.csv). Means over "
+        "seeds; the interval is the widest bootstrap interval of a seed's median. deploy: inputs already on "
+        "the device; end_to_end: with their transfer. Queued: batches handed over back to back, one wait at the end; "
+        "a path that ends in host memory waits for each batch and has none."
+    )
+    blocks: list[Block] = [table("Inference time", columns, rows, note, "no run has been measured")]
+    gone = tables["devices"][tables["devices"]["available"] == 0].drop_duplicates("device")
+    blocks += [Absent(f"{row.device} was not measured", row.reason) for row in gone.itertuples()]
+    wins = in_order(tables["gpu_wins"].dropna(subset=["batch_size"]))
+    if len(wins):
+        rows = list(wins[[*CELL, "device", "path", "cpu_threads", "batch_size"]].itertuples(index=False, name=None))
+        columns = [
+            *words("dataset", "network", "recipe", "device", "path"),
+            Column("against CPU threads", decimals(".0f")),
+            Column("faster than the CPU from batch size", decimals(".0f")),
+        ]
+        note = "The interval of the speed-up lies above 1 at this batch size and at every larger one."
+        blocks.append(table("Where the GPU starts to win", columns, rows, note))
+    agreement = tables["agreement"][tables["agreement"]["available"] == 1]
+    if len(agreement):
+        blocks.append(
+            f"CPU and GPU give the same prediction for {100 * agreement['same_predictions_share'].min():.3f} % or more "
+            f"of the test samples ({len(agreement)} runs); the largest difference of a logit is "
+            f"{agreement['max_logit_difference'].max():.2g}."
+        )
+    return blocks
+
+
+def energy(tables: Tables) -> list[Block]:
+    """Energy of inference."""
+    frame = in_order(tables["inference_energy"].dropna(subset=["gross_mj_per_sample"]))
+    rows = []
+    for key, cell in frame[frame["is_total"] == 1].groupby([*CELL, "device", "threads", "rail"], sort=False):
+        for batch in sorted({cell["batch_size"].min(), cell["batch_size"].max()}):
+            part = cell[cell["batch_size"] == batch]
+            power, idle, gross, net = part[["power_mw", "idle_mw", "gross_mj_per_sample", "net_mj_per_sample"]].mean()
+            ends = [(part[f"{kind}_low"].min(), part[f"{kind}_high"].max()) for kind in ("gross", "net")]
+            windows = int(part["n_windows"].min())
+            rows.append((*key[:5], batch, key[5], power, idle, gross, ends[0], net, ends[1], windows, len(part)))
+    columns = [
+        *words("dataset", "network", "recipe", "device"),
+        Column("CPU threads"),
+        Column("batch size"),
+        *words("rail"),
+        Column("power (W)", decimals(".2f", 1e-3)),
+        Column("idle (W)", decimals(".2f", 1e-3)),
+        Column("gross (mJ/sample)", decimals(".3g")),
+        interval("95 % interval", decimals(".3g")),
+        Column("net (mJ/sample)", decimals(".3g")),
+        interval("95 % interval", decimals(".3g")),
+        Column("windows"),
+        Column("seeds"),
+    ]
+    note = (
+        "Net is above idle, which has windows of its own; smallest and largest batch size. Means over seeds; the "
+        "interval is the widest of a seed's (Student t over its windows). Each rail is in inference_energy.csv."
+    )
+    return [table("Energy of inference", columns, rows, note, "no power sensor could be read")]
+
+
+class Family(NamedTuple):
+    """The section of a family of figures: its title, and what stands below the figures."""
+
+    title: str
+    blocks: Callable[[Tables], list[Block]] | None = None
+
+
+FAMILIES = {
+    "accuracy": Family("Accuracy", accuracy),
+    "training": Family("Training", training),
+    "distributions": Family("Goodness and confidence"),
+    "early_exit": Family("Early exit", early_exit),
+    "latency": Family("Inference time and memory", latency),
+    "energy": Family("Energy", energy),
+    "hardware": Family("Hardware"),
+}
+
+# -- what is missing, and provenance ----
+
+
+def missing(frame: pd.DataFrame) -> list[Block]:
+    """The files that are not there, by file and reason."""
+    if frame.empty:
+        return ["Nothing: every run that was asked for has all its files."]
+    rows = []
+    for (file, reason), part in frame.groupby(["file", "reason"], sort=False):
+        names = [RunKey(*key).name for key in part[list(KEYS)].itertuples(index=False, name=None)]
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        rows.append((file, reason, len(names), ", ".join(names[:MOST_NAMES]) + more))
+    columns = [*words("file", "reason"), Column("runs"), *words("which")]
+    return [table("Missing files", columns, rows, "One row a run and file is in missing.csv.")]
+
+
+def provenance(runs: pd.DataFrame, results_root: Path, written_at: str) -> list[Block]:
+    """Commits, dates and warnings of the finished runs, and the machines that made them."""
+    finished = runs[runs["finished"] == 1]
+    if finished.empty:
+        return [f"No run has finished. Page written {written_at}."]
+    dirty = int(finished["git_dirty"].fillna(0).sum())
+    commits = finished["git_commit"].fillna("unknown").value_counts(sort=False)
+    started = finished["started_at"].dropna()
+    warnings = finished["warnings"].dropna().value_counts(sort=False)
+    facts = [
+        ("git commit", ", ".join(f"{commit} ({plural(n, 'run')})" for commit, n in commits.items())),
+        ("uncommitted changes", f"in {dirty} of {len(finished)} runs" if dirty else "none"),
+        ("runs started", f"{started.min()} to {started.max()}" if len(started) else "unknown"),
+        ("page written", written_at),
+        *(("warning", f"{text} ({plural(n, 'run')})") for text, n in warnings.items()),
+    ]
+    return [Facts(None, facts), *_machines(finished, results_root)]
+
+
+def _machines(finished: pd.DataFrame, results_root: Path) -> list[Block]:
+    """The different machines, with Python and packages, of the first runs."""
+    found: dict[str, Block] = {}
+    for row in finished[list(KEYS)].itertuples(index=False, name=None):
+        if len(found) == MOST_MACHINES:
+            break
+        try:
+            facts = read_json(RunKey(*row).folder(results_root) / "metrics.json").get("provenance") or {}
+        except FFError:
+            continue
+        machine, packages, python = facts.get("machine") or {}, facts.get("packages") or {}, facts.get("python")
+        name = machine_name(machine)
+        identity = json.dumps([name, packages, python], sort_keys=True, default=str)
+        pairs = [*_known(machine), ("python", python), ("packages", packages)]
+        found.setdefault(identity, Facts(name or "Machine", [(key, _flat(value)) for key, value in pairs]))
+    return list(found.values())
+
+
+def _known(facts: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [(key, value) for key, value in facts.items() if value is not None and value != [] and value != {}]
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_flat(part)}" for key, part in _known(value)) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_flat(part) for part in value) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "unknown" if value is None else str(value)
