@@ -78,9 +78,9 @@ class Plan:
         """The tables that a family's figures need, and the run files that they read themselves."""
         specs = [spec for spec in FIGURES.values() if spec.family == family]
         tables = dict.fromkeys(table for spec in specs for table in spec.tables)
-        files = dict.fromkeys(file for spec in specs for file in spec.run_files)
+        read = dict.fromkeys(file for spec in specs for file in spec.run_files)
         measured = layout.sample_files(self.devices)
-        files = [name for file in files for name in (measured if file == layout.MEASURE_FOLDER else [file])]
+        files = [name for file in read for name in (measured if file == layout.MEASURE_FOLDER else [file])]
         return layout.tables(self.results, collection, tables) + self.of_runs(files, collection)
 
     def finished(self, collection: str) -> list[str]:
@@ -142,8 +142,7 @@ def read_plan(configuration: Mapping[str, Any], project: Path, data_dir: str | N
     machine. Raises FFError for a configuration that cannot be.
     """
     # --config KEY=false comes as a word.
-    words = {"true": True, "false": False}
-    keys = {key: words.get(value, value) if isinstance(value, str) else value for key, value in configuration.items()}
+    keys = {key: value == "true" if value in ("true", "false") else value for key, value in configuration.items()}
     check_config(keys, project / "workflow/schemas/config.schema.json")
     keys["data_dir"] = str(data_folder(data_dir, keys["data_dir"]))
     if keys["sidecar"] == "auto":
