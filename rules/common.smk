@@ -79,7 +79,6 @@ wildcard_constraints:
     seed=layout.SEED,
     collection=r"(demo/)?",
     job="|".join(layout.WATCHED),
-    family="|".join(FAMILIES),
 
 
 def run_settings(wildcards):

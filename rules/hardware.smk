@@ -60,11 +60,11 @@ rule hardware_of_training:
 
 rule hardware_of_measurement:
     input:
-        f"{RUN}/variance/agreement.json",
-        phases=f"{RUN}/variance/phases.csv",
+        f"{RUN}/{layout.MEASURE_FOLDER}agreement.json",
+        phases=f"{RUN}/{layout.MEASURE_FOLDER}phases.csv",
     output:
-        csv=f"{RUN}/variance/hardware.csv",
-        json=f"{RUN}/variance/hardware.json",
+        csv=f"{RUN}/{layout.MEASURE_FOLDER}hardware.csv",
+        json=f"{RUN}/{layout.MEASURE_FOLDER}hardware.json",
     log:
         f"{LOGS}/hardware-summary/{NAME}/measure.log",
     benchmark:
