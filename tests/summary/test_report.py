@@ -13,7 +13,7 @@ from made_runs import latency_ms, make_grid
 from ff.errors import FFError
 from ff.files import read_json, write_json
 from ff.layout import TABLES, RunKey
-from ff.provenance import PACKAGE, code_files
+from ff.provenance import PACKAGE, Sources
 from ff.summary import report, tables
 from ff.summary.figures import FIGURES, build, save
 from ff.summary.report import sections, sentences
@@ -288,7 +288,7 @@ def test_the_same_results_give_the_same_page(written, tmp_path):
 def test_template_and_style_sheet_are_installed_and_count_as_code_of_the_page():
     beside = {path.name for path in Path(report.__file__).parent.iterdir() if path.suffix in (".j2", ".css")}
     assert len(beside) == 2
-    assert beside <= {path.name for path in code_files("workflow/scripts/report.py")}
+    assert beside <= {path.name for path in Sources().reached("workflow/scripts/report.py")}
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())
     assert set(project["tool"]["setuptools"]["package-data"][report.__name__]) == beside
 
