@@ -20,6 +20,7 @@ from ff.arguments import (
     Parser,
     add_config,
     add_monitor_switch,
+    add_options,
     add_settings,
     config_file,
     execution_of,
@@ -28,7 +29,7 @@ from ff.arguments import (
 )
 from ff.errors import FFError
 from ff.learn.recipes import RecipeSettings, make_run_config
-from ff.settings import DATASETS, ExecutionConfig, RunConfig
+from ff.settings import DATASETS, ExecutionConfig, MeasureConfig, RunConfig
 
 AXES = ("dataset", "layers", "recipe", "seed")
 
@@ -172,13 +173,7 @@ def _print_result(name: str, folder: Path) -> None:
 
 def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("datasets", nargs="+", metavar="DATASET", help=f"one or more of {', '.join(DATASETS)}")
-    for name in ("data_dir", "prepared_dir", "verify", "download"):
-        add_settings(parser, dataclasses.make_dataclass("Chosen", [_field(ExecutionConfig, name)]))
-
-
-def _field(kind: type, name: str) -> tuple[str, Any, Any]:
-    [found] = [f for f in dataclasses.fields(kind) if f.name == name]
-    return name, found.type, dataclasses.field(default=found.default, metadata=found.metadata)
+    add_settings(parser, ExecutionConfig, ("data_dir", "prepared_dir", "verify", "download"))
 
 
 def _prepare(args: argparse.Namespace) -> int:
@@ -206,9 +201,8 @@ def _runs_arguments(parser: argparse.ArgumentParser, without: Sequence[str] = ()
         "runs", nargs="*", type=Path, metavar="RUN", help="run folder, such as results/MNIST/784-100/ff/seed0"
     )
     add_config(parser, " and, where no RUN is given, those that name the runs: dataset, layers, recipe, seed")
-    for name in ("device", "no_cuda", "threads", "data_dir", "prepared_dir", "out", "verify", "download"):
-        if name not in without:
-            add_settings(parser, dataclasses.make_dataclass("Chosen", [_field(ExecutionConfig, name)]))
+    names = ("device", "no_cuda", "threads", "data_dir", "prepared_dir", "out", "verify", "download")
+    add_settings(parser, ExecutionConfig, [name for name in names if name not in without])
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -334,20 +328,7 @@ def _measure_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to measure on: cpu, cuda, cuda:N. Precedence: --no-cuda, then --devices, then --device; a device "
         "that is named must be there [cpu, and cuda where there is one]",
     )
-    parser.add_argument(
-        "--threads",
-        default="1,all",
-        metavar="N,...",
-        help="CPU threads; all: every core it may use [%(default)s]",
-    )
-    parser.add_argument("--batch-sizes", default="1,2,8,16,32,64,128,256,512", help="separated by commas [%(default)s]")
-    parser.add_argument("--repeats", type=int, default=50, help="timed repeats of each batch size [%(default)s]")
-    parser.add_argument(
-        "--energy-windows",
-        type=int,
-        default=3,
-        help="windows of each batch size where there is a power sensor, 0: no energy [%(default)s]",
-    )
+    add_options(parser, MeasureConfig, ("threads", "batch_sizes", "repeats", "energy_windows"))
 
 
 def _measure(args: argparse.Namespace) -> int:

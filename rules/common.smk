@@ -24,7 +24,7 @@ if (ROOT / "ff").is_dir():
 from ff import provenance
 from ff.learn.recipes import RECIPES, rule_of
 from ff.learn.rules import RULES
-from ff.settings import DATASETS
+from ff.settings import DATASETS, WandbConfig
 from ff.errors import FFError
 from ff.workflow.failures import after_failure, explained
 from ff.summary.figures import FAMILIES, FIGURES

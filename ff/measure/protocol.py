@@ -38,16 +38,12 @@ from ff.errors import FFError, is_out_of_memory
 from ff.measure.devices import STAGED
 from ff.measure.power import Clock, Idle, PowerMeter, Window, energy_of, idle_summary
 from ff.phases import PhaseLog
+from ff.settings import MeasureConfig
 
-BATCH_SIZES = (1, 2, 8, 16, 32, 64, 128, 256, 512)
 PATHS = ("deploy", "end_to_end")
-REPEATS = 50
-SINGLE_SAMPLES = 100
-ROUNDS = 5
 QUEUED_WINDOWS = 5
 QUEUED_S = 0.05
 QUEUED_BATCHES = 10
-ENERGY_WINDOWS = 3
 WARM_UP_S = 0.5
 
 
@@ -85,9 +81,9 @@ class Times(NamedTuple):
     """How much is timed: repeats of each path and batch size (`single_samples` at least at batch 1), dealt to `rounds`,
     queued windows of each batch size, and the untimed work before a block."""
 
-    repeats: int = REPEATS
-    single_samples: int = SINGLE_SAMPLES
-    rounds: int = ROUNDS
+    repeats: int = MeasureConfig.repeats
+    single_samples: int = MeasureConfig.single_samples
+    rounds: int = MeasureConfig.rounds
     queued_windows: int = QUEUED_WINDOWS
     warm_up_s: float = WARM_UP_S
 
@@ -112,12 +108,12 @@ class _Item(NamedTuple):
 
 def measure(
     subjects: Iterable[Subject],
-    batch_sizes: Sequence[int] = BATCH_SIZES,
+    batch_sizes: Sequence[int] = MeasureConfig.batch_sizes,
     times: Times = Times(),  # noqa: B008 - it cannot be changed
     seed: int = 0,
     clock: Clock = time.perf_counter,
     power: PowerMeter | None = None,
-    energy_windows: int = ENERGY_WINDOWS,
+    energy_windows: int = MeasureConfig.energy_windows,
     phases: PhaseLog | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Measurement:
