@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from ff.data.registry import data_folder
+from ff.data.raw_files import data_folder
 from ff.errors import FFError
 from ff.learn.recipes import RecipeSettings
 from ff.settings import ExecutionConfig, RunConfig, checked, parse_bool, with_present_names

@@ -27,9 +27,10 @@ from ff.arguments import (
     options_of_file,
     settings_of,
 )
+from ff.data.registry import DATASETS
 from ff.errors import FFError
 from ff.learn.recipes import RecipeSettings, make_run_config
-from ff.settings import DATASETS, ExecutionConfig, MeasureConfig, RunConfig
+from ff.settings import ExecutionConfig, MeasureConfig, RunConfig
 
 AXES = ("dataset", "layers", "recipe", "seed")
 
@@ -182,7 +183,7 @@ def _prepare(args: argparse.Namespace) -> int:
         raise FFError(f"unknown data set {unknown[0]!r}; known: {', '.join(DATASETS)}")
     values, _ = settings_of(args, (ExecutionConfig,))
     execution = execution_of(values)
-    from ff.data.datasets import prepare, prepared_path
+    from ff.data.prepared import prepare, prepared_path
 
     for name in args.datasets:
         prepared = prepare(name, execution.data_dir, execution.prepared_dir, execution.verify, execution.download)
@@ -240,7 +241,7 @@ def _several(axis: str, value: Any) -> bool:
 
 def _opened_runs(args: argparse.Namespace, execution: ExecutionConfig):
     """Each run folder of the command line with its checkpoint's config and opened data set."""
-    from ff.data.datasets import open_or_prepare
+    from ff.data.prepared import open_or_prepare
     from ff.learn import checkpoint
 
     for folder in args.runs:

@@ -5,7 +5,6 @@ does not keep the others from speaking. Training can run when no row is `fail`.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import platform
@@ -18,8 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ff.data.registry import DATASETS
 from ff.errors import FFError
-from ff.settings import DATASETS
 from ff.tracking.session import resolve_access, unreachable, within
 
 CHECK_S = 30.0
@@ -37,6 +36,14 @@ class Row(NamedTuple):
 
 
 # ---------------------------------------------------------------- software
+
+
+def _installed(package: str) -> str | None:
+    """The version of a package; None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def check_python() -> list[Row]:
@@ -61,12 +68,7 @@ def check_torch() -> list[Row]:
 
 def check_packages() -> list[Row]:
     """What training imports beside torch."""
-    missing = []
-    for package in ("numpy", "safetensors"):
-        try:
-            version(package)
-        except PackageNotFoundError:
-            missing.append(package)
+    missing = [package for package in ("numpy", "safetensors") if not _installed(package)]
     if missing:
         advice = "pip install -c constraints.txt -e ."
         return [Row("packages", "fail", f"not installed: {', '.join(missing)}", advice)]
@@ -91,9 +93,8 @@ def check_torchvision() -> list[Row]:
 
 def check_snakemake() -> list[Row]:
     """Snakemake's version against the one that the workflow is written for."""
-    try:
-        found = version("snakemake")
-    except PackageNotFoundError:
+    found = _installed("snakemake")
+    if not found:
         advice = 'pip install "snakemake[reports]>=9.27,<10"'
         return [Row("Snakemake", "warn", "not installed: `ff train` works, the workflow does not", advice)]
     parts = [int(part) if part.isdigit() else 0 for part in found.split(".")[:2]]
@@ -195,8 +196,8 @@ def check_sensors(root: str | os.PathLike = "/") -> list[Row]:
     why = "tegrastats and power monitors see the whole board" if board else "only Jetson boards have it"
     found = [rows.get(name) or _unused(name, why) for name in _SENSORS]
     if measured:
-        rails = "; ".join(f"{name}: {', '.join(rails)}" for name, rails in measured.items())
-        found.append(Row("power", "ok", f"measured by {rails}"))
+        by_sensor = "; ".join(f"{name}: {', '.join(rails)}" for name, rails in measured.items())
+        found.append(Row("power", "ok", f"measured by {by_sensor}"))
     else:
         found.append(Row("power", "warn", "no sensor for it can be read; energy will be missing, not 0"))
     return found
@@ -237,23 +238,24 @@ def sensor_row(source: Any) -> tuple[Row, list[str]]:
 
 def check_dataset(name: str, data_dir: str | None = None) -> list[Row]:
     """Whether the files of a data set are there, and whether a training would take them: its own checks are made."""
-    from ff.data import datasets
+    from ff.data.prepared import status
 
-    found = datasets.status(name, data_dir)
-    if found["refused"]:
-        text, _, advice = found["refused"].removeprefix(f"{name}: ").partition("; ")
+    found = status(name, data_dir)
+    if found.refused:
+        text, _, advice = found.refused.removeprefix(f"{name}: ").partition("; ")
         return [Row(name, "warn", f"training refuses it: {text}", advice)]
-    if found["prepared"]:
+    if found.prepared:
         return [Row(name, "ok", "prepared, verified")]
-    if found["files_missing"]:
-        absent = len(found["files_missing"])
-        text = f"{absent} of {absent + len(found['files_present'])} files are not in {found['folder']}"
-        return [Row(name, "warn", text, f"ff prepare {name} (downloads), or --data-dir; DIGITS needs no files")]
-    if name == "DIGITS":
-        if not importlib.util.find_spec("sklearn"):
-            return [Row(name, "warn", "scikit-learn, which has it, is not installed", "pip install scikit-learn")]
+    if found.missing:
+        text = f"{len(found.missing)} of {len(DATASETS[name].files)} files are not in {found.folder}"
+        without = ", ".join(other for other, facts in DATASETS.items() if facts.package)
+        return [Row(name, "warn", text, f"ff prepare {name} (downloads), or --data-dir; {without} needs no files")]
+    package = DATASETS[name].package
+    if package:
+        if not _installed(package):
+            return [Row(name, "warn", f"{package}, which has it, is not installed", f"pip install {package}")]
         return [Row(name, "ok", "bundled")]
-    return [Row(name, "ok", f"the official files are in {found['folder']}, not prepared")]
+    return [Row(name, "ok", f"the official files are in {found.folder}, not prepared")]
 
 
 def check_disk(folder: str | os.PathLike = ".") -> list[Row]:
@@ -282,9 +284,8 @@ def check_disk(folder: str | os.PathLike = ".") -> list[Row]:
 
 def check_wandb() -> list[Row]:
     """The W&B mode that a run would have now, and whether the server answers; the key is not shown."""
-    try:
-        found = version("wandb")
-    except PackageNotFoundError:
+    found = _installed("wandb")
+    if not found:
         return [Row("W&B", "warn", "not installed: runs are not mirrored", "pip install wandb, or use --no-wandb")]
     access = resolve_access("auto")
     text = f"{found}, mode {access.mode} ({access.reason})"
@@ -305,11 +306,8 @@ def check_profile(root: str | os.PathLike = "/") -> list[Row]:
         advice = "snakemake --workflow-profile profiles/jetson all"
         return [Row("profile", "ok", "jetson: one job at a time, sensors as a sidecar", advice)]
     if shutil.which("sbatch"):
-        try:
-            version("snakemake-executor-plugin-slurm")
-            advice = "snakemake --workflow-profile profiles/slurm all"
-        except PackageNotFoundError:
-            advice = 'pip install -e ".[slurm]", then snakemake --workflow-profile profiles/slurm all'
+        install = "" if _installed("snakemake-executor-plugin-slurm") else 'pip install -e ".[slurm]", then '
+        advice = f"{install}snakemake --workflow-profile profiles/slurm all"
         return [Row("profile", "ok", "slurm: sbatch is here", advice)]
     return [Row("profile", "ok", "default", "snakemake --cores 1 all")]
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def write_through(path: str | os.PathLike, fill: Callable[[Path], None]) -> None:
+def write_through(path: str | os.PathLike, fill: Callable[[Path], object]) -> None:
     """Let `fill(temporary_path)` write a file, then flush it and rename it to `path`.
 
     Raises FFError when the disk is full, the folder is read-only or the path is otherwise unusable.
@@ -115,7 +115,7 @@ def _umask() -> int:
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
     """Write `data` to `path`, whole or not at all."""
-    write_through(path, lambda temporary: temporary.write_bytes(data) and None)
+    write_through(path, lambda temporary: temporary.write_bytes(data))
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -182,7 +182,7 @@ def _cell(value: Any) -> Any:
 
 
 def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
-    """Read a CSV file with a header line into one dict a row (all values are text)."""
+    """Read a CSV file with a header line into one dict per row (all values are text)."""
     try:
         with open(path, newline="") as file:
             return list(csv.DictReader(file))

@@ -138,8 +138,8 @@ def read_phases(path: str | os.PathLike) -> list[Phase]:
     phases = []
     for row in read_csv(path):
         try:
-            times = [float(row[column]) for column in COLUMNS[2:6]]
-            phases.append(Phase(row["phase"], *times, row["boot_id"] or ""))
+            start, end, start_unix, end_unix = (float(row[column]) for column in COLUMNS[2:6])
+            phases.append(Phase(row["phase"], start, end, start_unix, end_unix, row["boot_id"] or ""))
         except (KeyError, TypeError, ValueError):
             continue
     return phases

@@ -1,16 +1,21 @@
-"""What a training shows while it runs: a bar with the time left on a terminal, a line an epoch otherwise."""
+"""What a training shows while it runs: a bar with the time left on a terminal, one line per epoch otherwise."""
 
 import sys
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from ff.learn.trainer import Epoch
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from ff.learn.trainer import Epoch
 
 
 class Progress:
     """Shows epochs on stderr; `say` prints a message without breaking the bar."""
 
     def __init__(self, name: str):
-        self.name, self._bar = name, None
+        self.name = name
+        self._bar: tqdm | None = None
 
     def __enter__(self) -> "Progress":
         return self
@@ -26,7 +31,7 @@ class Progress:
         else:
             print(f"ff: {text}", file=sys.stderr, flush=True)
 
-    def epoch(self, epoch: Epoch, total: int) -> None:
+    def epoch(self, epoch: "Epoch", total: int) -> None:
         """Show a finished epoch of `total`."""
         accuracy = epoch.validation_accuracy[0]
         shown = f", validation {accuracy:.2%} ({epoch.validation_readout})" if accuracy is not None else ""

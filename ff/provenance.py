@@ -80,20 +80,23 @@ def _file_of(entry: str, package: Path) -> Path | None:
     return next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
 
 
-@functools.cache
 def _scanned(path: Path, package: Path) -> tuple[bytes, set[str]]:
     """A Python file's code without comments, docstrings and blank lines; and what it imports of `package`."""
-    source = path.read_bytes()
     inside = path.relative_to(package.parent).with_suffix("").parts
-    home = inside if path.name == "__init__.py" else inside[:-1]
+    return _scanned_source(path.read_bytes(), inside if path.name == "__init__.py" else inside[:-1], package.name)
+
+
+@functools.cache
+def _scanned_source(source: bytes, home: tuple[str, ...], package: str) -> tuple[bytes, set[str]]:
     starts = [0]
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
-    imported, docstrings = set(), []
+    imported: set[str] = set()
+    docstrings = []
     for node in _statements(ast.parse(source)):
         if isinstance(node, ast.Expr):
-            first, last = starts[node.lineno - 1], starts[node.end_lineno - 1]
-            docstrings.append(slice(first + node.col_offset, last + node.end_col_offset))
+            first, last = starts[node.lineno - 1], starts[(node.end_lineno or 0) - 1]
+            docstrings.append(slice(first + node.col_offset, last + (node.end_col_offset or 0)))
         elif isinstance(node, ast.Import):
             imported.update(name.name for name in node.names)
         else:
@@ -105,7 +108,7 @@ def _scanned(path: Path, package: Path) -> tuple[bytes, set[str]]:
         del code[part]
     # With a module come the packages that it lies in.
     parents = {name.rsplit(".", depth)[0] for name in imported for depth in range(name.count(".") + 1)}
-    return _bare(bytes(code)), {name for name in parents if name.split(".")[0] == package.name}
+    return _bare(bytes(code)), {name for name in parents if name.split(".")[0] == package}
 
 
 _NEVER_TRUE = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
@@ -128,7 +131,7 @@ def _statements(node: ast.AST) -> Iterator[ast.Expr | ast.Import | ast.ImportFro
 
 
 # A comment, or a string in any quotes, which may hold what looks like a comment.
-_STRING_OR_COMMENT = re.compile(
+STRING_OR_COMMENT = re.compile(
     rb""""{3}(?:\\.|.)*?"{3}|'{3}(?:\\.|.)*?'{3}|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|\#[^\n]*""", re.DOTALL
 )
 
@@ -143,7 +146,7 @@ def _bare(code: bytes) -> bytes:
         strings.append(match[0])
         return b"\0"
 
-    text = _STRING_OR_COMMENT.sub(keep, code)
+    text = STRING_OR_COMMENT.sub(keep, code)
     return b"\0".join((re.sub(rb"\s*\n", b"\n", text).strip(), *strings))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from ff.data.registry import FACTS
+from ff.data.registry import DATASETS
 from ff.documents.agreement import Agreement
 from ff.documents.early_exit import EarlyExit
 from ff.documents.evaluation import Evaluation
@@ -25,7 +25,7 @@ from ff.files import write_text
 from ff.learn.readouts import score_name
 from ff.learn.rule import Rule
 from ff.learn.rules import PHASES, READOUTS, RULES
-from ff.settings import DATASETS, MeasureConfig, RunConfig, SweepConfig, WandbConfig, WorkflowConfig
+from ff.settings import MeasureConfig, RunConfig, SweepConfig, WandbConfig, WorkflowConfig
 
 DOCUMENTS = {
     "metrics": Metrics,
@@ -99,8 +99,8 @@ _MACS = {"type": "integer", "minimum": 1}
 _REGISTRIES: dict[str, Callable[[], Any]] = {
     "datasets": lambda: list(DATASETS),
     "readouts": lambda: list(READOUTS),
-    "fewest classes": lambda: min(len(facts.classes) for facts in FACTS.values()),
-    "most classes": lambda: max(len(facts.classes) for facts in FACTS.values()),
+    "fewest classes": lambda: min(len(facts.classes) for facts in DATASETS.values()),
+    "most classes": lambda: max(len(facts.classes) for facts in DATASETS.values()),
     "run config": lambda: [_run_config()],
     "final accuracies": lambda: [
         _record(

@@ -14,11 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
-from ff.data.registry import FACTS
+from ff.data.registry import DATASETS
 from ff.errors import FFError
 
-DATASETS = ("MNIST", "FMNIST", "SVHN", "CIFAR10", "DIGITS")
-INPUT_SIZE = {"MNIST": 784, "FMNIST": 784, "SVHN": 3072, "CIFAR10": 3072, "DIGITS": 784}
 # Far beyond anything useful, and small enough that its square is a float32.
 LARGEST = 1e6
 
@@ -59,7 +57,7 @@ class RunConfig:
     @property
     def classes(self) -> int:
         """Number of classes of the data set."""
-        return len(FACTS[self.dataset].classes)
+        return len(DATASETS[self.dataset].classes)
 
     @property
     def layers_name(self) -> str:
@@ -199,16 +197,15 @@ def parse_layers(value: Any) -> tuple[int, ...]:
 def resolve_layers(dataset: str, layers: tuple[int, ...]) -> tuple[tuple[int, ...], str | None]:
     """Layers whose first entry fits the data set, and a warning where it had to be changed.
 
-    A grid may pair `784,...` with a colour data set: its input becomes 3072. Any other mismatch raises FFError.
+    Layers that are written for the default data set go with any: a grid may pair `784,...` with a colour data set,
+    whose input becomes 3072. Any other mismatch raises FFError.
     """
-    size = INPUT_SIZE[dataset]
+    size = DATASETS[dataset].input_size
     if layers[0] == size:
         return layers, None
-    if layers[0] == 784 and size == 3072:
-        return (
-            size,
-            *layers[1:],
-        ), f"{dataset} images have {size} values: the input size 784 of the layers became {size}"
+    if layers[0] == DATASETS[RunConfig.dataset].input_size:
+        warning = f"{dataset} images have {size} values: the input size {layers[0]} of the layers became {size}"
+        return (size, *layers[1:]), warning
     raise FFError(
         f"layers begin with {layers[0]}, but {dataset} images have {size} values; "
         f'write layers as "{",".join(map(str, (size, *layers[1:])))}"'

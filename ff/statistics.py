@@ -1,32 +1,31 @@
-"""The one place where numbers are summarised: medians, percentiles, 95 % intervals, paired differences,
-ratios.
+"""The one place where numbers are summarised: medians, percentiles, 95 % intervals, paired differences, ratios.
 
 Which interval is used, and why:
 
-*Over timed repeats* (tens to thousands of values, skewed, with outliers) the estimate is the median and the
-interval its bias-corrected and accelerated bootstrap (BCa; Efron 1987, doi 10.1080/01621459.1987.10478410;
-`scipy.stats.bootstrap`). Where BCa is undefined (almost all values equal) or pointless (more than
-`BCA_LIMIT` values, where bias and acceleration vanish) the plain percentile bootstrap is used.
+*Over timed repeats* (tens to thousands of values, skewed, with outliers) the estimate is the median and the interval
+its bias-corrected and accelerated bootstrap (BCa; Efron 1987, doi 10.1080/01621459.1987.10478410;
+`scipy.stats.bootstrap`). Where BCa is undefined (almost all values equal) or pointless (more than `BCA_LIMIT` values,
+where bias and acceleration vanish) the plain percentile bootstrap is used.
 
-*Over seeds* (usually 3 to 10 values) the estimate is the mean. A bootstrap of three values draws from only
-ten distinct resamples and ignores that the spread itself is estimated: its "95 %" interval covers the true
-mean in about 75 % of cases. So with fewer than `BOOTSTRAP_FROM` seeds the interval is Student's t interval,
-which is exact for normal values; from there on it is the BCa bootstrap. `bootstrap_mean` gives the bootstrap
-interval for any n, and the tables show it beside the other.
+*Over seeds* (usually 3 to 10 values) the estimate is the mean. A bootstrap of three values draws from only ten distinct
+resamples and ignores that the spread itself is estimated: its "95 %" interval covers the true mean in about 75 % of
+cases. So with fewer than `BOOTSTRAP_FROM` seeds the interval is Student's t interval, which is exact for normal values;
+from there on it is the BCa bootstrap. `bootstrap_mean` gives the bootstrap interval for any n, and the tables show it
+beside the other.
 
 *Accuracies* are shares, and Student's interval of a few shares near 1 leaves 0 to 1. Their intervals all have
 the form of Wilson (1927), which cannot: `wilson_interval` over the images of one run, `share_interval` over
 seeds, `share_total_interval` over seeds and test images (for what a new seed *and* a new image may give).
 
-Every result names its method. One value has no interval (None, never zero width); values that are all equal
-give an interval of width zero whose method says so. All resampling uses a fixed seed: the same values give
-the same interval. SciPy is imported on first use, since a training process never needs it.
+Every result names its method. One value has no interval (None, never zero width); values that are all equal give an
+interval of width zero whose method says so. All resampling uses a fixed seed: the same values give the same interval.
+SciPy is imported on first use, since a training process never needs it.
 """
 
 import math
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -62,6 +61,13 @@ class Interval(NamedTuple):
     low: float | None
     high: float | None
     method: str
+
+    @property
+    def reach(self) -> tuple[float, float] | None:
+        """How far the interval reaches below and above the estimate; None where there is none."""
+        if self.estimate is None or self.low is None or self.high is None:
+            return None
+        return self.estimate - self.low, self.high - self.estimate
 
 
 class Summary(NamedTuple):
@@ -115,8 +121,7 @@ def median_interval(values: Iterable[float | None]) -> Interval:
 
 
 def bootstrap_mean(values: Iterable[float | None]) -> Interval:
-    """The mean with its bootstrap 95 % interval for any n; too narrow for few values, see the module's
-    text."""
+    """The mean with its bootstrap 95 % interval for any n; too narrow for few values, see the module's text."""
     return _bootstrap(measured(values), np.mean)
 
 
@@ -186,12 +191,12 @@ def share_total_interval(shares: Iterable[float | None], n: float | None) -> Int
 
         (var a + var e / n) / S + var b / n  <=  E[s^2] / S + theta (1 - theta) / n
 
-    where s^2 is the variance of the seeds' accuracies on the common images, whose mean is var a + var e / n. The
-    first term falls with the number of seeds, the second only with that of images: more seeds never make up for a
-    small test set (both sources, and the binomial variance of a test set: Bouthillier et al. 2021,
-    arXiv 2103.03098). Since var b is not known without each image's answers, the binomial
-    variance stands for it: the interval covers 95 % where all seeds stumble over the same images, and more where
-    they do not. With both terms in Wilson's form, each with its own quantile, the interval holds every p with
+    where s^2 is the variance of the seeds' accuracies on the common images, whose mean is var a + var e / n. The first
+    term falls with the number of seeds, the second only with that of images: more seeds never make up for a small test
+    set (both sources, and the binomial variance of a test set: Bouthillier et al. 2021, arXiv 2103.03098). Since var b
+    is not known without each image's answers, the binomial variance stands for it: the interval covers 95 % where all
+    seeds stumble over the same images, and more where they do not. With both terms in Wilson's form, each with its own
+    quantile, the interval holds every p with
 
         (mean - p)^2 <= [t(0.975, S-1)^2 (s^2 / S) / (mean (1 - mean)) + z^2 / n] p (1 - p)
 
@@ -205,7 +210,7 @@ def share_total_interval(shares: Iterable[float | None], n: float | None) -> Int
     return Interval(len(kept), mean, *_score_ends(mean, _seed_term(kept) + _normal() ** 2 / n), METHOD_TOTAL)
 
 
-def _known(n: float | None) -> bool:
+def _known(n: float | None) -> TypeGuard[float]:
     return n is not None and n > 0  # NaN, an empty cell of a table, is not
 
 
@@ -252,8 +257,8 @@ def geometric_mean_interval(values: Iterable[float | None]) -> Interval:
     if (kept <= 0).any():
         raise FFError("a ratio of two durations must be above zero; a timing file holds another")
     logs = mean_interval(np.log(kept))
-    ends = (None if value is None else math.exp(value) for value in logs[1:4])
-    return Interval(logs.n, *ends, logs.method)
+    estimate, low, high = (None if value is None else math.exp(value) for value in logs[1:4])
+    return Interval(logs.n, estimate, low, high, logs.method)
 
 
 def paired_difference(
@@ -263,9 +268,9 @@ def paired_difference(
 ) -> Interval:
     """Mean of `first - second` over the seeds (keys) that both have, with the interval of `mean_interval`.
 
-    Pairing takes out what a seed does to both (data split, start weights), so this is the interval to judge
-    two recipes by; their separate intervals may overlap although the difference is clear. `n` counts pairs.
-    `at_most`: the largest size that a difference can have (100 for percentages).
+    Pairing takes out what a seed does to both (data split, start weights), so this is the interval to judge two recipes
+    by; their separate intervals may overlap although the difference is clear. `n` counts pairs. `at_most`: the largest
+    size that a difference can have (100 for percentages).
 
     It is an interval over seeds, on these very images: how far the same images trouble both recipes, which an
     interval over images needs (McNemar 1947), cannot be known from accuracies.

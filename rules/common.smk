@@ -24,7 +24,8 @@ if (ROOT / "ff").is_dir():
 from ff import provenance
 from ff.learn.recipes import RECIPES, rule_of
 from ff.learn.rules import RULES
-from ff.settings import DATASETS, WandbConfig
+from ff.data.registry import DATASETS
+from ff.settings import WandbConfig
 from ff.errors import FFError
 from ff.workflow.failures import after_failure, explained
 from ff.summary.figures import FAMILIES, FIGURES
@@ -32,7 +33,7 @@ from ff.workflow.gpus import usable_gpus
 from ff.workflow.grid import Grid, check_config, check_target
 from ff.hardware.sources import is_board
 from ff.workflow.jobs import hardware_log, logs_folder, train_log
-from ff.data.registry import data_folder, recorded, wanted_source
+from ff.data.raw_files import data_folder, recorded, wanted_source
 
 # Whether jobs run on this machine, or (--executor slurm) as jobs of a cluster, of which this may be one.
 HERE = workflow.resource_settings.nodes is None and not workflow.remote_exec

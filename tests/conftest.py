@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="session")
 def prepared_dir(tmp_path_factory) -> Path:
     """A folder with the prepared set DIGITS."""
-    from ff.data.datasets import prepare
+    from ff.data.prepared import prepare
 
     folder = tmp_path_factory.mktemp("prepared")
     prepare("DIGITS", prepared_dir=folder)
@@ -31,7 +31,7 @@ def prepared_dir(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def digits(prepared_dir):
     """The prepared set DIGITS, opened."""
-    from ff.data.datasets import open_prepared
+    from ff.data.prepared import open_prepared
 
     return open_prepared(prepared_dir / "DIGITS.safetensors")
 

@@ -5,7 +5,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ff.data.datasets import FACTS, Part, Prepared, standardise
+from ff.data.images import Part, standardise
+from ff.data.prepared import Prepared
+from ff.data.registry import DATASETS
 from ff.learn import checkpoint
 from ff.learn.network import Network, initial_network
 from ff.learn.recipes import make_run_config
@@ -23,7 +25,7 @@ def made_prepared(
 
 def _part(dataset: str, count: int, classes: int, generator: torch.Generator) -> Part:
     labels = (torch.arange(count) % classes)[torch.randperm(count, generator=generator)].to(torch.uint8)
-    shape = (count, *FACTS[dataset].shape)
+    shape = (count, *DATASETS[dataset].shape)
     images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
     images[:, :, -1, :] = (20 + 20 * labels)[:, None, None]
     return Part(images, labels)

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ff.data.datasets import FACTS
+from ff.data.registry import DATASETS
+
+# The data sets that have raw files.
+RAW = tuple(name for name, facts in DATASETS.items() if facts.files)
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -52,17 +55,18 @@ def made_images(*shape: int, seed: int = 0) -> np.ndarray:
 
 def write_raw(root: Path, name: str, train: int = 40, test: int = 20) -> list[Path]:
     """Write the raw files of data set `name` below `root`; gives their paths, in the order of its facts."""
-    paths = [root / file for file in FACTS[name].files]
+    facts = DATASETS[name]
+    paths = [root / file for file in facts.files]
     paths[0].parent.mkdir(parents=True, exist_ok=True)
-    if name in ("MNIST", "FMNIST"):
+    if facts.reader == "idx":
         for part, count in enumerate((train, test)):
-            paths[2 * part].write_bytes(idx(made_images(count, 28, 28, seed=part)))
-            paths[2 * part + 1].write_bytes(idx(made_labels(count, part)))
-    elif name == "CIFAR10":
+            paths[2 * part].write_bytes(idx(made_images(count, *facts.shape[1:], seed=part)))
+            paths[2 * part + 1].write_bytes(idx(made_labels(count, part) % len(facts.classes)))
+    elif facts.reader == "cifar":
         for number, path in enumerate(paths):
             count = test if number == 5 else train // 5
             path.write_bytes(cifar_batch(made_images(count, 3072, seed=number), made_labels(count, number).tolist()))
-    elif name == "SVHN":
+    elif facts.reader == "mat":
         from scipy.io import savemat
 
         for path, count in zip(paths, (train, test), strict=True):

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 import ff as package
 from ff import cli
+from ff.data.registry import DATASETS
 from ff.files import read_json
 from ff.learn.recipes import RecipeSettings
-from ff.settings import DATASETS, ExecutionConfig, RunConfig
+from ff.settings import ExecutionConfig, RunConfig
 
 QUICK = ("--dataset", "DIGITS", "--layers", "784,12,10", "--rep-epochs", 1, "--softmax-epochs", 1, "--val-size", 200)
 RUN = Path("results/DIGITS/784-12-10/ff/seed0")

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from ff import doctor
-from ff.data import datasets
+from ff.data.prepared import open_or_prepare, prepare
+from ff.data.registry import DATASETS
 from ff.doctor import Row
 from ff.errors import FFError
 from ff.files import write_text
@@ -280,12 +281,13 @@ def test_absent_data_sets_name_the_command(tmp_path):
 
 
 def test_digits_need_the_package_that_has_them(monkeypatch):
-    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda _: None)
-    assert doctor.check_dataset("DIGITS")[0].state == "warn"
+    monkeypatch.setitem(DATASETS, "DIGITS", DATASETS["DIGITS"]._replace(package="no-such-package"))
+    [row] = doctor.check_dataset("DIGITS")
+    assert (row.state, row.advice) == ("warn", "pip install no-such-package")
 
 
 def test_a_prepared_set_is_opened_as_a_training_would(tmp_path):
-    datasets.prepare("DIGITS", prepared_dir=tmp_path / "data/prepared")
+    prepare("DIGITS", prepared_dir=tmp_path / "data/prepared")
     assert doctor.check_dataset("DIGITS") == [Row("DIGITS", "ok", "prepared, verified")]
     path = tmp_path / "data/prepared/DIGITS.safetensors"
     whole = path.read_bytes()
@@ -303,13 +305,13 @@ def test_a_prepared_set_is_opened_as_a_training_would(tmp_path):
 def test_files_that_are_not_the_official_ones_are_refused_as_by_a_training(tmp_path, prepared):
     made_raw_data.write_raw(tmp_path / "data", "MNIST")
     if prepared:
-        datasets.prepare("MNIST", verify=False)
+        prepare("MNIST", verify=False)
     (row,) = doctor.check_dataset("MNIST")
     assert row.state == "warn"
     assert "not the official" in row.detail
     assert "--verify false" in row.advice
     with pytest.raises(FFError) as refusal:
-        datasets.open_or_prepare("MNIST", download=False)
+        open_or_prepare("MNIST", download=False)
     said = f"{row.detail.removeprefix('training refuses it: ')}; {row.advice}"
     assert str(refusal.value).removeprefix("MNIST: ") == said
 

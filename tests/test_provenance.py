@@ -27,8 +27,8 @@ def reached(*entries, **options):
     [
         (
             "train",
-            "learn/run learn/trainer learn/network data/labels learn/recipes learn/scores data/datasets data/registry "
-            "learn/checkpoint phases learn/resume files errors provenance settings "
+            "learn/run learn/trainer learn/network data/labels learn/recipes learn/scores data/prepared data/images "
+            "data/registry learn/checkpoint phases learn/resume files errors provenance settings "
             "learn/devices data/torchvision_ops workflow/jobs hardware/machine __init__ hardware/__init__",
             "cli doctor summary/tables statistics summary/report assess/evaluation assess/early_exit learn/inference "
             "workflow/grid workflow/failures progress workflow/gpus hardware/recorder hardware/summary "
@@ -36,7 +36,7 @@ def reached(*entries, **options):
         ),
         (
             "evaluate",
-            "assess/evaluation assess/readings learn/network learn/checkpoint data/datasets learn/devices",
+            "assess/evaluation assess/readings learn/network learn/checkpoint data/prepared learn/devices",
             "learn/run learn/trainer assess/early_exit summary/tables learn/inference",
         ),
         (
@@ -51,7 +51,7 @@ def reached(*entries, **options):
         ),
         (
             "prepare",
-            "data/datasets data/registry data/torchvision_ops files",
+            "data/prepared data/readers data/download data/unpickler data/registry data/torchvision_ops files",
             "learn/trainer learn/network learn/run assess/evaluation",
         ),
         (
@@ -108,7 +108,7 @@ def test_no_code_is_taken_for_a_comment(path):
     source = path.read_bytes()
     tokens = tokenize.generate_tokens(io.StringIO(source.decode()).readline)
     comments = [token.string for token in tokens if token.type == tokenize.COMMENT]
-    found = [match[0].decode() for match in provenance._STRING_OR_COMMENT.finditer(source)]
+    found = [match[0].decode() for match in provenance.STRING_OR_COMMENT.finditer(source)]
     assert [text for text in found if text.startswith("#")] == comments
 
 
@@ -131,7 +131,6 @@ def made(folder: Path, modules: dict[str, str]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     (folder / "script.py").write_text("from made import start\n")
-    provenance._scanned.cache_clear()
     return package
 
 

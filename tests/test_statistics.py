@@ -205,3 +205,12 @@ def test_shifting_the_values_shifts_the_t_interval(values, shift):
     after = statistics.mean_interval([value + shift for value in values])
     if statistics.METHOD_EQUAL not in (before.method, after.method):
         assert after.low - before.low == pytest.approx(shift, abs=1e-6 * (1 + max(map(abs, values))))
+
+
+def test_an_interval_reaches_from_its_estimate_to_its_ends():
+    skewed = statistics.share_interval([0.9, 0.95, 0.99])
+    below, above = skewed.reach
+    assert below > above > 0
+    assert (skewed.estimate - below, skewed.estimate + above) == pytest.approx((skewed.low, skewed.high))
+    assert statistics.mean_interval([1.0]).reach is None
+    assert statistics.mean_interval([]).reach is None

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ff.data.datasets import FACTS, Part
+from ff.data.images import Part
+from ff.data.registry import DATASETS
 from ff.learn.network import Network
 from ff.settings import RunConfig
 
 
 def standardised(part: Part, dataset: str) -> Tensor:
     """(value / 255 - mean) / std of each channel, as flat float64 images [N, D]."""
-    facts = FACTS[dataset]
+    facts = DATASETS[dataset]
     images = part.images.double() / 255
     for channel in range(facts.shape[0]):
         images[:, channel] = (images[:, channel] - facts.mean[channel]) / facts.std[channel]

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from ff.assess.exit_rules import KS, RULE_TEXTS, RULES, calibrate, exit_layers, exits_at, tolerated_error
 from ff.assess.readings import Readings, read, split_of
-from ff.data.datasets import Part, Prepared
+from ff.data.images import Part
+from ff.data.prepared import Prepared
 from ff.files import write_csv, write_json
 from ff.learn import checkpoint
 from ff.learn.inference import Exits, Inference
@@ -326,7 +327,9 @@ _TIME_COLUMNS = (
 
 def _row(path: AnswerPath, split: str, seen: Readings, layers: Sequence[int]) -> dict[str, Any]:
     # The probability rule has one threshold for all layers; those of the other follow from mu, sigma and k.
-    threshold = 1 - tolerated_error(path.k, seen.logits.shape[-1]) if path.rule == "probability" else None
+    threshold = None
+    if path.rule == "probability" and path.k is not None:
+        threshold = 1 - tolerated_error(path.k, seen.logits.shape[-1])
     row = {"rule": path.rule, "k": path.k, "depth": path.depth, "threshold": threshold, "split": split}
     row |= curve_point(seen.logits, seen.labels, path.exits, layers, path.depth)
     return row | {f"time_ms_batch_{size}": None for size in TIMED_BATCHES}

@@ -15,7 +15,7 @@ from torch import Tensor
 from ff.assess import distributions
 from ff.assess.distributions import largest_probability, moments
 from ff.assess.readings import Readings, read, split_of
-from ff.data.datasets import Prepared
+from ff.data.prepared import Prepared
 from ff.files import write_csv, write_json
 from ff.learn import checkpoint
 from ff.learn.network import Network

@@ -104,9 +104,7 @@ def exits_at(rule: str, k: float, calibration: Calibration, classes: int) -> Exi
 def exit_layers(logits: Tensor, exits: Exits) -> Tensor:
     """The layer (from 1) at which each sample leaves: logits of all heads [n, L, C] -> [n]."""
     last = torch.ones(len(logits), dtype=torch.bool)
-    leaving = [
-        exits.leaving(layer, logits[:, layer], logits[:, layer].amax(-1)) if threshold is not None else ~last
-        for layer, threshold in enumerate(exits.thresholds)
-    ]
+    heads = [logits[:, layer] for layer in range(len(exits.thresholds))]
+    leaving = [exits.leaving(layer, head, head.amax(-1)) for layer, head in enumerate(heads)]
     # argmax gives the first of equal values.
     return torch.stack([*leaving, last], 1).int().argmax(1) + 1

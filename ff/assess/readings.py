@@ -5,7 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ff.data.datasets import Facts, Part, Prepared, standardise
+from ff.data.images import Part, standardise
+from ff.data.prepared import Prepared
+from ff.data.registry import Facts
 from ff.learn.checkpoint import check_data
 from ff.learn.draws import split_rows
 from ff.learn.network import Network

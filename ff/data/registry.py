@@ -1,55 +1,63 @@
-"""The data sets' raw files: which they are, where they are looked for, and what a prepared set was made from.
+"""The data sets, one entry each; whatever depends on which there are is derived from it.
 
-Imports no torch: the workflow asks at each start whether a prepared set is still what it would make.
+A data set whose files an existing reader reads needs its entry here and nothing else. Imports no torch: command line,
+workflow and schemas read it at their start.
 """
 
-import hashlib
-import json
-import os
-from pathlib import Path
-from typing import Any, NamedTuple
-
-from ff.errors import FFError
-from ff.files import read_about
-
-# What a prepared set is made from where each of its files is the official one.
-OFFICIAL = "official"
-DEFAULT_FOLDER = Path("data")
+import math
+from typing import NamedTuple
 
 
 class Facts(NamedTuple):
-    """What is fixed about a data set: the shape of an image, standardisation constants, classes, official files."""
+    """What is fixed about a data set."""
 
-    shape: tuple[int, int, int]  # C, H, W
-    mean: tuple[float, ...]  # per channel, of values in 0..1
+    reader: str  # its name in ff.data.readers
+    shape: tuple[int, int, int]  # of an image: C, H, W
+    train_images: int
+    test_images: int
+    mean: tuple[float, ...]  # per channel, of the training images' values in 0..1
     std: tuple[float, ...]
     classes: tuple[str, ...]
-    files: tuple[str, ...]  # below the data folder
-    md5: tuple[str, ...]  # of the files, as published with them
+    files: tuple[str, ...] = ()  # below the data folder, those of the test images last
+    md5: tuple[str, ...] = ()  # of the files, as published with them
+    torchvision: str = ""  # the class of torchvision.datasets that fetches the files
+    package: str = ""  # the Python package that has the images where there are no files
+
+    @property
+    def input_size(self) -> int:
+        """The number of values of an image, C x H x W: the first entry of a network's layers."""
+        return math.prod(self.shape)
 
 
 DIGIT_NAMES = tuple("0123456789")
 IDX_FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
 # Constants: the training set's mean and deviation as commonly used; DIGITS: computed from its training part.
-FACTS = {
+DATASETS = {
     "MNIST": Facts(
-        (1, 28, 28),
-        (0.1307,),
-        (0.3081,),
-        DIGIT_NAMES,
-        tuple(f"MNIST/raw/{name}" for name in IDX_FILES),
-        (
+        reader="idx",
+        shape=(1, 28, 28),
+        train_images=60_000,
+        test_images=10_000,
+        mean=(0.1307,),
+        std=(0.3081,),
+        classes=DIGIT_NAMES,
+        files=tuple(f"MNIST/raw/{name}" for name in IDX_FILES),
+        md5=(
             "6bbc9ace898e44ae57da46a324031adb",
             "a25bea736e30d166cdddb491f175f624",
             "2646ac647ad5339dbf082846283269ea",
             "27ae3e4e09519cfbb04c329615203637",
         ),
+        torchvision="MNIST",
     ),
     "FMNIST": Facts(
-        (1, 28, 28),
-        (0.2860,),
-        (0.3530,),
-        (
+        reader="idx",
+        shape=(1, 28, 28),
+        train_images=60_000,
+        test_images=10_000,
+        mean=(0.2860,),
+        std=(0.3530,),
+        classes=(
             "t-shirt",
             "trouser",
             "pullover",
@@ -61,29 +69,37 @@ FACTS = {
             "bag",
             "ankle boot",
         ),
-        tuple(f"FashionMNIST/raw/{name}" for name in IDX_FILES),
-        (
+        files=tuple(f"FashionMNIST/raw/{name}" for name in IDX_FILES),
+        md5=(
             "f4a8712d7a061bf5bd6d2ca38dc4d50a",
             "9018921c3c673c538a1fc5bad174d6f9",
             "8181f5470baa50b63fa0f6fddb340f0a",
             "15d484375f8d13e6eb1aabb0c3f46965",
         ),
+        torchvision="FashionMNIST",
     ),
     "SVHN": Facts(
-        (3, 32, 32),
-        (0.4377, 0.4438, 0.4728),
-        (0.1980, 0.2010, 0.1970),
-        DIGIT_NAMES,
-        ("SVHN/train_32x32.mat", "SVHN/test_32x32.mat"),
-        ("e26dedcc434d2e4c54c9b2d4a06d8373", "eb5a983be6a315427106f1b164d9cef3"),
+        reader="mat",
+        shape=(3, 32, 32),
+        train_images=73_257,
+        test_images=26_032,
+        mean=(0.4377, 0.4438, 0.4728),
+        std=(0.1980, 0.2010, 0.1970),
+        classes=DIGIT_NAMES,
+        files=("SVHN/train_32x32.mat", "SVHN/test_32x32.mat"),
+        md5=("e26dedcc434d2e4c54c9b2d4a06d8373", "eb5a983be6a315427106f1b164d9cef3"),
+        torchvision="SVHN",
     ),
     "CIFAR10": Facts(
-        (3, 32, 32),
-        (0.4914, 0.4822, 0.4465),
-        (0.2470, 0.2435, 0.2616),
-        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-        tuple(f"cifar-10-batches-py/{n}" for n in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")),
-        (
+        reader="cifar",
+        shape=(3, 32, 32),
+        train_images=50_000,
+        test_images=10_000,
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2470, 0.2435, 0.2616),
+        classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        files=tuple(f"cifar-10-batches-py/{n}" for n in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")),
+        md5=(
             "c99cafc152244af753f735de768cd75f",
             "d4bba439e000b95fd0a9bffe97cbabec",
             "54ebc095f3ab1f0389bbae665268c751",
@@ -91,79 +107,16 @@ FACTS = {
             "482c414d41f54cd18b22e5b47cb7c3cb",
             "40351d587109b95175f43aff81a1287e",
         ),
+        torchvision="CIFAR10",
     ),
-    "DIGITS": Facts((1, 28, 28), (0.3049,), (0.3244,), DIGIT_NAMES, (), ()),
+    "DIGITS": Facts(
+        reader="digits",
+        shape=(1, 28, 28),
+        train_images=1437,
+        test_images=360,
+        mean=(0.3049,),
+        std=(0.3244,),
+        classes=DIGIT_NAMES,
+        package="scikit-learn",
+    ),
 }
-
-
-def data_folder(command_line: str | None = None, configured: str | None = None) -> Path:
-    """The torchvision-style data root: the command line's, else FF_DATA_DIR, else a config file's, else `data`."""
-    return Path(command_line or os.environ.get("FF_DATA_DIR") or configured or DEFAULT_FOLDER)
-
-
-def find(folder: Path, file: str) -> Path | None:
-    """`file` below `folder`; SVHN's files may also lie in `folder` itself, where torchvision puts them by default."""
-    for path in (folder / file, folder / Path(file).name):
-        if path.is_file():
-            return path
-    return None
-
-
-def md5_of(path: Path) -> str:
-    """The MD5 of a file, which the official ones are published with."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def recorded(path: Path) -> dict[str, Any] | None:
-    """What a prepared set says of itself; None where there is none, or one that cannot be read."""
-    try:
-        about = read_about(path)
-    except FFError:
-        return None
-    # Earlier versions did not record the source; what they call verified is made from the official files.
-    return about | ({"source": OFFICIAL} if about.get("verified") and "source" not in about else {})
-
-
-def describe(name: str, folder: Path, known: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The raw files of data set `name` below `folder`, as the prepared set that is made from them records them.
-
-    {source, source_folder, source_files: {file: {md5, bytes, modified_ns}}}: `source` is OFFICIAL or a hash of the
-    MD5s. Files that have not changed since the description `known` are not read again.
-    """
-    place = str(folder.resolve())
-    earlier = known.get("source_files", {}) if known and known.get("source_folder") == place else {}
-    files = {}
-    for file in FACTS[name].files:
-        path = find(folder, file)
-        if path is None:
-            continue
-        stat = path.stat()
-        same = {"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
-        before = earlier.get(file, {})
-        files[file] = before if before.items() >= same.items() else {"md5": md5_of(path), **same}
-    found = {file: entry["md5"] for file, entry in files.items()}
-    return {"source": _source(name, found), "source_folder": place, "source_files": files}
-
-
-def wanted_source(name: str, folder: Path, prepared: Path) -> str:
-    """The `source` that the prepared set of `name` must have to be one made from the files below `folder`.
-
-    Files that are missing there would be fetched, so they count as official. Where `folder` is the default `data`
-    and holds none of them, nobody has said where the data is: what is prepared will do.
-    """
-    known = recorded(prepared)
-    here = describe(name, folder, known)
-    if known is not None and "source" in known:
-        unchanged = all(here[key] == known.get(key) for key in ("source_folder", "source_files"))
-        unsaid = folder == DEFAULT_FOLDER and not here["source_files"]
-        if unchanged or unsaid:
-            return known["source"]
-    found = {file: entry["md5"] for file, entry in here["source_files"].items()}
-    return _source(name, dict(zip(FACTS[name].files, FACTS[name].md5, strict=True)) | found)
-
-
-def _source(name: str, found: dict[str, str]) -> str:
-    if found == dict(zip(FACTS[name].files, FACTS[name].md5, strict=True)):
-        return OFFICIAL
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:12]

@@ -26,13 +26,12 @@ part of the run: a recorder in the process begins after it.
 """
 
 import math
-from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from ff.hardware import energy
-from ff.hardware.log import Attempt, number
+from ff.hardware.series import Series
 from ff.phases import IDLE, START, Phase
 
 PERIODS = 20
@@ -41,80 +40,6 @@ _MOST_PARTS = 5
 _INTERVALS_PER_PART = 4
 
 NO_SPREAD = "one window, no interval"
-
-
-class Series:
-    """The readings of one rail during one boot: power, counters where the sensor has one, and who shared it."""
-
-    def __init__(self):
-        self.nominal_s = 0.0
-        self.power: list[tuple[float, float]] = []
-        self.counters: list[list[tuple[float, float]]] = []  # one list per attempt; each starts at 0 again
-        self.others: list[tuple[float, list[str] | None]] = []
-
-    def finish(self) -> None:
-        """Sort what was added."""
-        self.power.sort()
-        self.others.sort(key=lambda mark: mark[0])
-        self.seen = [time for time, _ in self.others]
-        self.interval_s = energy.sampling_interval_s(self.seen, self.nominal_s)
-        self._power = ([time for time, _ in self.power], [value for _, value in self.power])
-        self._counters = [([t for t, _ in counter], [v for _, v in counter]) for counter in self.counters]
-
-    def integral(self, start_s: float, end_s: float) -> energy.Integral:
-        """The energy between two instants, by a counter that covers them, else from power."""
-        for times_s, values_mj in self._counters:
-            if len(times_s) > 1 and times_s[0] < end_s and times_s[-1] > start_s:
-                counted = energy.count(times_s, values_mj, start_s, end_s, self.interval_s)
-                if counted.covered_s >= energy.MIN_COVERED * (end_s - start_s):
-                    return counted
-        return energy.integrate(*self._power, start_s, end_s, self.interval_s)
-
-    def shared(self, start_s: float, end_s: float) -> tuple[bool | None, list[str]]:
-        """Whether anything else ran on what the rail feeds between two instants (None: not known), and what."""
-        first, last = bisect_left(self.seen, start_s), bisect_right(self.seen, end_s)
-        if first == last:  # shorter than the sampling interval: the readings around it
-            first, last = max(first - 1, 0), last + 1
-        marks = [names for _, names in self.others[first:last]]
-        names = list(dict.fromkeys(name for one in marks if one for name in one))
-        return (True if names else None if not marks or None in marks else False), names
-
-
-def power_series(attempts: Sequence[Attempt]) -> dict[str, dict[str, Series]]:
-    """{boot: {rail: readings}}; a rail that two sources name is one, as one takes over from the other."""
-    boots: dict[str, dict[str, Series]] = defaultdict(lambda: defaultdict(Series))
-    for attempt in attempts:
-        rails = boots[attempt.boot_id]
-        counters: dict[tuple[str, str], list] = {}
-        for sample in attempt.samples:
-            time = float(sample["monotonic_s"])
-            power, counted = _numbers(sample.get("power_mw")), _numbers(sample.get("energy_mj"))
-            for rail, value in power:
-                rails[rail].power.append((time, value))
-            for rail, value in counted:
-                key = (str(sample.get("source")), rail)
-                if key not in counters or (counters[key] and value < counters[key][-1][1]):
-                    counters[key] = []  # the source was opened anew and counts from 0
-                    rails[rail].counters.append(counters[key])
-                counters[key].append((time, value))
-            for rail in dict(power + counted):
-                rails[rail].others.append((time, _names(sample.get("shared_with"))))
-                rails[rail].nominal_s = max(rails[rail].nominal_s, attempt.interval_s)
-    for rails in boots.values():
-        for one in rails.values():
-            one.finish()
-    return {boot: dict(rails) for boot, rails in boots.items() if rails}
-
-
-def _numbers(values) -> list[tuple[str, float]]:
-    if not isinstance(values, dict):
-        return []
-    pairs = [(str(name), number(value)) for name, value in values.items()]
-    return [(name, value) for name, value in pairs if value is not None]
-
-
-def _names(value) -> list[str] | None:
-    return [str(name) for name in value] if isinstance(value, list) else None
 
 
 class _IdleWindow(NamedTuple):
@@ -135,7 +60,9 @@ class _Spread(NamedTuple):
     method: str
 
     def times(self, factor: float) -> "_Spread":
-        return _Spread(*(None if end is None else end * factor for end in self[:2]), self.method)
+        below = None if self.below is None else self.below * factor
+        above = None if self.above is None else self.above * factor
+        return _Spread(below, above, self.method)
 
 
 class _Part(NamedTuple):
@@ -159,7 +86,7 @@ class Attribution:
         self._series = series
         self._period_s = period_s
         self._rails = list(dict.fromkeys(rail for one in series.values() for rail in one))
-        self._total = energy.total_rails(self._rails)
+        self._total_name, self._total_rails = energy.total_rails(self._rails) or ("", [])
         intervals_s = [one.interval_s for rails in series.values() for one in rails.values()]
         self._shortest_s = max([period_s or 0.0, *intervals_s])
         work = [phase for phase in phases if phase.name not in IDLE]
@@ -169,7 +96,7 @@ class Attribution:
         self._idle = self._idle_windows([phase for phase in phases if phase.name in IDLE])
         self.idle = self._describe_idle()
         self.energy = {name: self._phase(name, rows) for name, rows in self._rows.items()} if series and work else None
-        self.run = self._run() if self.energy else None
+        self.run = self._run(self.energy) if self.energy else None
         if self.energy and not self._idle:
             self.notes.append("idle power was not measured, so energy net of it is not known")
 
@@ -182,15 +109,16 @@ class Attribution:
             rails = self._series.get(window.boot_id, {})
             edges = self._parts(start_s, end_s, max((one.interval_s for one in rails.values()), default=0.0))
             for rail, one in rails.items():
-                means = [_mean_power(one, low, high) for low, high in [(start_s, end_s), *edges]]
-                if None in means:
+                mean, parts = one.mean_power_mw(start_s, end_s), [one.mean_power_mw(*edge) for edge in edges]
+                measured = [part for part in parts if part is not None]
+                if mean is None or len(measured) < len(parts):
                     self.notes.append(f"{window.name}: {rail} was not read all the time")
                     continue
                 shared, names = one.shared(start_s, end_s)
                 if shared:
                     self.notes.append(f"{window.name}: not idle for {rail}, shared with {', '.join(names)}")
                     continue
-                found[rail].append(_IdleWindow(window.name, window.boot_id, (start_s + end_s) / 2, means[0], means[1:]))
+                found[rail].append(_IdleWindow(window.name, window.boot_id, (start_s + end_s) / 2, mean, measured))
         return dict(found)
 
     def _parts(self, start_s: float, end_s: float, interval_s: float) -> list[tuple[float, float]]:
@@ -204,13 +132,9 @@ class Attribution:
         """Idle power of a rail at an instant in mW."""
         windows = self._idle.get(rail, [])
         points = sorted((window.middle_s, window.power_mw) for window in windows if window.boot_id == boot_id)
-        if not points:
-            return sum(window.power_mw for window in windows) / len(windows) if windows else None
-        after = bisect_right(points, (at_s, math.inf))
-        if after == 0 or after == len(points):
-            return points[min(after, len(points) - 1)][1]
-        (t0, p0), (t1, p1) = points[after - 1], points[after]
-        return p0 + (p1 - p0) * (at_s - t0) / (t1 - t0)
+        if not points and windows:
+            return sum(window.power_mw for window in windows) / len(windows)
+        return energy.idle_level(points, at_s)
 
     def _idle_parts(self, rails: Sequence[str]) -> list[float]:
         """Mean power of the sub-windows of all idle windows in which all of the rails were measured, added up."""
@@ -236,13 +160,13 @@ class Attribution:
             {rail: round(sum(values) / len(values), 3) for rail, values in rails.items()} or None
             for rails in by_name.values()
         ]
-        total = self._power_of(self._total[1]) if self._total else None
+        total = self._power_of(self._total_rails)
         return {
             "before": means[0],
             "after": means[1],
             "windows": max((len(windows) for windows in self._idle.values()), default=0),
             "rails": {rail: self._power_of([rail]) for rail in self._idle},
-            "total": {"rail": self._total[0], **total} if total else None,
+            "total": {"rail": self._total_name, **total} if total else None,
         }
 
     def _power_of(self, rails: Sequence[str]) -> dict | None:
@@ -270,33 +194,34 @@ class Attribution:
                 f"phase {name} lasted {seconds:.1f} s, less than {PERIODS} periods of the power sensor: its energy is "
                 "rough"
             )
-        total = self._part(self._total[1], rows) if self._total else None
+        total = self._part(self._total_rails, rows) if self._total_rails else None
         if total is not None and total.gross_mj <= 0:
             # As the counters of some virtual machines do; no machine draws nothing.
             self.notes.append(f"phase {name}: the power sensor says 0, so it does not measure")
             total = None
         return self._described(rows, len(self._windows(rows)), parts, total)
 
-    def _run(self) -> dict | None:
+    def _run(self, phases: dict[str, dict]) -> dict | None:
         """The same for the phases of the run together."""
         names = [name for name in self._rows if name != START]
         if not names:
             return None
         rows = [row for name in names for row in self._rows[name]]
         parts = {rail: self._sum([rail], names) for rail in self._rails}
-        measured = all(self.energy[name]["total"] is not None for name in names)
-        total = self._sum(self._total[1], names) if self._total and measured else None
-        windows = sum(self.energy[name]["windows"] for name in names)
+        measured = all(phases[name]["total"] is not None for name in names)
+        total = self._sum(self._total_rails, names) if self._total_rails and measured else None
+        windows = sum(phases[name]["windows"] for name in names)
         return {"phases": names, **self._described(rows, windows, parts, total)}
 
     def _described(
         self, rows: Sequence[Phase], windows: int, parts: dict[str, _Part | None], total: _Part | None
     ) -> dict:
         covered_s = [part.covered_s for part in parts.values() if part is not None]
-        shared, names = self._shared(self._total[1] if self._total else self._rails, rows)
+        shared, names = self._shared(self._total_rails or self._rails, rows)
         whole = None
         if total is not None:
-            whole = {"rail": self._total[0], "rails": self._total[1], **self._numbers(self._total[1], rows, total)}
+            numbers = self._numbers(self._total_rails, rows, total)
+            whole = {"rail": self._total_name, "rails": self._total_rails, **numbers}
         return {
             "seconds": round(sum(row.seconds for row in rows), 3),
             "covered_s": round(min(covered_s), 3) if covered_s else 0.0,
@@ -342,7 +267,8 @@ class Attribution:
                 gross += integral.energy_mj
                 level = self._level(rail, row.boot_id, (row.start_monotonic_s + row.end_monotonic_s) / 2)
                 idle.append(None if level is None else level * integral.covered_s)
-        net = None if None in idle else gross - sum(idle)
+        base = _total(idle)
+        net = None if base is None else gross - base
         return _Part(gross, net, min(covered), _spread(powers).times(min(covered)))
 
     def _windows(self, rows: Sequence[Phase]) -> list[list[Phase]]:
@@ -369,8 +295,8 @@ class Attribution:
         return total
 
     def _sum(self, rails: Sequence[str], names: Sequence[str]) -> _Part | None:
-        parts = {name: self._part(rails, self._rows[name]) for name in names}
-        if None in parts.values():
+        parts = {name: part for name in names if (part := self._part(rails, self._rows[name])) is not None}
+        if len(parts) < len(names):
             return None
         known = {name: part for name, part in parts.items() if part.spread.below is not None}
         methods = list(dict.fromkeys(part.spread.method for part in known.values()))
@@ -381,10 +307,9 @@ class Attribution:
             _quadrature([part.spread.above for part in known.values()]),
             method if known else NO_SPREAD,
         )
-        nets = [part.net_mj for part in parts.values()]
         return _Part(
             sum(part.gross_mj for part in parts.values()),
-            None if None in nets else sum(nets),
+            _total([part.net_mj for part in parts.values()]),
             sum(part.covered_s for part in parts.values()),
             spread,
         )
@@ -398,8 +323,9 @@ class Attribution:
 
     def _counted(self, rows: Sequence[Phase]) -> bool:
         """Whether all rails of the total have counters, whose windows may be short."""
-        rails = self._total[1] if self._total else []
-        return all(self._series.get(row.boot_id, {}).get(r, Series()).counters for row in rows for r in rails)
+        return all(
+            self._series.get(row.boot_id, {}).get(rail, Series()).counters for row in rows for rail in self._total_rails
+        )
 
     def _shared(self, rails: Sequence[str], rows: Sequence[Phase]) -> tuple[bool | None, list[str]]:
         found = [
@@ -416,12 +342,6 @@ class Attribution:
 _NUMBERS = ("gross_mj", "gross_low_mj", "gross_high_mj", "net_mj", "net_low_mj", "net_high_mj")
 
 
-def _mean_power(one: Series, start_s: float, end_s: float) -> float | None:
-    integral = one.integral(start_s, end_s)
-    measured = integral.covered_s > 0 and integral.covered_s >= energy.MIN_COVERED * (end_s - start_s)
-    return integral.energy_mj / integral.covered_s if measured else None
-
-
 def _spread(values: Sequence[float]) -> _Spread:
     """How far the 95 % interval of the values' mean reaches."""
     if len(values) < 2:
@@ -429,11 +349,20 @@ def _spread(values: Sequence[float]) -> _Spread:
     from ff.statistics import mean_interval  # numpy, which a recorder does without
 
     interval = mean_interval(values)
-    return _Spread(interval.estimate - interval.low, interval.high - interval.estimate, interval.method)
+    below, above = interval.reach or (None, None)
+    return _Spread(below, above, interval.method)
+
+
+def _total(values: Sequence[float | None]) -> float | None:
+    """The sum; None where one is not known."""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 def _quadrature(values: Sequence[float | None]) -> float | None:
-    return None if None in values or not values else math.hypot(*values)
+    """The values added in quadrature; None without any, or where one is not known."""
+    known = [value for value in values if value is not None]
+    return math.hypot(*known) if known and len(known) == len(values) else None
 
 
 def _ends(estimate: float | None, spread: _Spread, unit: str, prefix: str = "", lowest: float = -math.inf) -> dict:

@@ -3,23 +3,24 @@
 Power is integrated by the trapezoid rule over monotonic time between any two instants, with the power at both
 instants interpolated between the neighbouring samples.
 
-Gaps. Two samples further apart than GAP_INTERVALS sampling intervals leave a gap: what the machine drew in
-between is not known, so it is not guessed. The integral covers the rest, `covered_s` says how much of the
-window that is, and the gap is listed. Before the first and after the last sample the nearest reading is
-held for HOLD_INTERVALS at most: a recorder needs that long to start. Whoever turns an integral into a
-result calls it measured only when at least MIN_COVERED of the window is covered.
+Gaps. Two samples further apart than GAP_INTERVALS sampling intervals leave a gap: what the machine drew in between is
+not known, so it is not guessed. The integral covers the rest, `covered_s` says how much of the window that is, and the
+gap is listed. Before the first and after the last sample the nearest reading is held for HOLD_INTERVALS at most: a
+recorder needs that long to start. Whoever turns an integral into a result calls it measured only when at least
+MIN_COVERED of the window is covered.
 
-Counters (RAPL, NVML) hold energy themselves, so their energy is the difference of the counter at both
-instants, also across a gap in the sampling.
+Counters (RAPL, NVML) hold energy themselves, so their energy is the difference of the counter at both instants, also
+across a gap in the sampling.
 
-Net energy is gross energy less idle power times the covered time. It may be slightly negative for a light
-load: the power sensors of Jetson boards are quantised to about 40 mW and need about 0.5 s of steady load,
-so a window shorter than some seconds tells little.
+Net energy is gross energy less idle power times the covered time. It may be slightly negative for a light load: the
+power sensors of Jetson boards are quantised to about 40 mW and need about 0.5 s of steady load, so a window shorter
+than some seconds tells little.
 
-Totals. A board's input rail is the total where there is one; its other rails are parts of it and are not
-added. Without one the total is the sum of the rails that do not contain each other, and is called SUM.
+Totals. A board's input rail is the total where there is one; its other rails are parts of it and are not added. Without
+one the total is the sum of the rails that do not contain each other, and is called SUM.
 """
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -131,12 +132,26 @@ def _counter_at(times_s: Sequence[float], energy_mj: Sequence[float], instant_s:
     return energy_mj[i] + share * (energy_mj[i + 1] - energy_mj[i])
 
 
+def idle_level(points: Sequence[tuple[float, float]], at_s: float) -> float | None:
+    """Idle power at an instant, from (instant s, mW) in the order of time, on straight lines; None without points.
+
+    Before the first and after the last the nearest is held.
+    """
+    if not points:
+        return None
+    after = bisect_right(points, (at_s, math.inf))
+    if after == 0 or after == len(points):
+        return points[min(after, len(points) - 1)][1]
+    (t0, p0), (t1, p1) = points[after - 1], points[after]
+    return p0 + (p1 - p0) * (at_s - t0) / (t1 - t0)
+
+
 def total_rails(rails: Iterable[str]) -> tuple[str, list[str]] | None:
     """Which rails make up the total: (name of the total, rails to add); None where there is no rail.
 
-    The name is that of the input rail, or SUM. Left out of the sum: channels that are not connected (NC),
-    parts of another rail (AGX Orin's memory rail; a processor's cores beside their package) and the
-    platform counter psys, of which it depends on the machine what it contains.
+    The name is that of the input rail, or SUM. Left out of the sum: channels that are not connected (NC), parts of
+    another rail (AGX Orin's memory rail; a processor's cores beside their package) and the platform counter psys, of
+    which it depends on the machine what it contains.
     """
     rails = list(dict.fromkeys(rails))
     for name in _INPUT_RAILS:

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import suppress
+from typing import Any
 
 from ff.hardware import SensorMissing
 
@@ -19,7 +20,7 @@ class Host:
     period_s = 0.1
 
     def __init__(self):
-        self._psutil = None
+        self._psutil: Any = None
         self._calls = 0
         self._slow: set[str] = set()
 

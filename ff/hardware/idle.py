@@ -20,12 +20,7 @@ from ff.phases import PhaseLog
 
 # The sensor and the samples around the window's start still show what was before.
 _SETTLE_PERIODS = 2
-_SETTLE_S = 1.0
-
-
-def power_readable(root: str | os.PathLike = "/") -> bool:
-    """Whether power can be read on this machine, by the sensors that the recorder would use; takes up to a second."""
-    return _period_s(root) is not None
+SETTLE_S = 1.0
 
 
 def idle_window(
@@ -43,7 +38,7 @@ def idle_window(
     period_s = _period_s(root) if seconds > 0 else None
     if period_s is None:
         return False
-    sleep(max(_SETTLE_PERIODS * period_s, _SETTLE_S))
+    sleep(max(_SETTLE_PERIODS * period_s, SETTLE_S))
     with phases.phase(name):
         sleep(seconds)
     return True

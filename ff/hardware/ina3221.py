@@ -7,10 +7,9 @@ Two drivers, two layouts; addresses, bus and device numbers vary, so everything 
     kernel 5+    /sys/bus/i2c/drivers/ina3221/<bus-address>/hwmon/hwmon*/
                  inN_label, inN_input [mV], currN_input [mA], N from 1; there is no power file, P = U I
 
-Thor adds an INA238 at the board's input, whose hwmon directory looks the same but has powerN_input [uW]
-too. Channels without a label or named NC are not connected; those, the channel `sum of shunt voltages` and
-channels that answer with an error are left out. A reading is quantised to about 40 mW and needs about 0.5 s
-of steady load.
+Thor adds an INA238 at the board's input, whose hwmon directory looks the same but has powerN_input [uW] too. Channels
+without a label or named NC are not connected; those, the channel `sum of shunt voltages` and channels that answer with
+an error are left out. A reading is quantised to about 40 mW and needs about 0.5 s of steady load.
 """
 
 import os

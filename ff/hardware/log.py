@@ -24,7 +24,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-_DISK_RETRY_S = 30.0
+DISK_RETRY_S = 30.0
 
 
 def stamps() -> dict:
@@ -60,16 +60,15 @@ class Log:
 
     def _append(self, data: bytes) -> None:
         now = time.monotonic()
-        if self._full_since is not None and now - self._full_since < _DISK_RETRY_S:
+        if self._full_since is not None and now - self._full_since < DISK_RETRY_S:
             return
         try:
-            if self._file is None:
-                self._open()
+            file = self._open() if self._file is None else self._file
             if self._full_since is not None:
                 data = b"\n" + data  # whatever was cut off stays a line of its own
             while data:
                 # One call writes it all, but for a full disk: the next call then says so.
-                data = data[os.write(self._file, data) :]
+                data = data[os.write(file, data) :]
             if self._full_since is not None:
                 self._full_since = None
                 complain(f"{self.path} is written again")
@@ -78,12 +77,13 @@ class Log:
                 complain(f"{self.path} cannot be written ({error.strerror or error}); the job goes on without")
             self._full_since = now
 
-    def _open(self) -> None:
+    def _open(self) -> int:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        size = os.fstat(self._file).st_size
-        if size and os.pread(self._file, 1, size - 1) != b"\n":
-            os.write(self._file, b"\n")  # a kill cut the last line of the attempt before
+        file = self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        size = os.fstat(file).st_size
+        if size and os.pread(file, 1, size - 1) != b"\n":
+            os.write(file, b"\n")  # a kill cut the last line of the attempt before
+        return file
 
     def close(self) -> None:
         with self._lock:

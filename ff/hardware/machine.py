@@ -1,8 +1,7 @@
 """One description of the machine a job ran on, from files; it starts no process and takes a few milliseconds.
 
-Everything that sets the speed or the power of a machine and can differ between two runs is here: board,
-software release, power mode, clocks, governor, temperatures. The name of the host is not: it says nothing
-about speed.
+Everything that sets the speed or the power of a machine and can differ between two runs is here: board, software
+release, power mode, clocks, governor, temperatures. The name of the host is not: it says nothing about speed.
 """
 
 import os
@@ -114,7 +113,7 @@ def _cpu(root: Path) -> dict:
         "cores": present or processors,
         "cores_online": online or processors,
         "governor": "+".join(sorted(governors)) or None,
-        # One file a core, and each may take milliseconds: the first core of at most eight clusters is enough.
+        # One file per core, and each may take milliseconds: the first core of at most eight clusters is enough.
         "current_mhz": [_mhz(path / "scaling_cur_freq", 1e3) for path in _leaders(policies)] or None,
         "min_mhz": _mhz(policies[0] / "scaling_min_freq", 1e3) if policies else None,
         "max_mhz": _mhz(policies[0] / "scaling_max_freq", 1e3) if policies else None,
@@ -202,7 +201,7 @@ def _pinned(root: Path) -> bool | None:
 
 
 def _temperatures(root: Path) -> dict[str, float]:
-    found = {}
+    found: dict[str, float] = {}
     for zone in _glob(root / "sys/class/thermal", "thermal_zone*"):
         name, text = _text(zone / "type"), _text(zone / "temp")
         if name and text and re.fullmatch(r"-?\d{1,9}", text):

@@ -1,9 +1,9 @@
 """`ff monitor`: watch the hardware of this machine, or read a recorded tegrastats log.
 
-On a terminal the readings are redrawn in place; elsewhere each is a line, of text or (--json) of JSON. The
-readings are those of the recorder, from the same sources. --replay reads a file of tegrastats lines instead
-(lines that start with # are skipped) and prints one JSON object per line, as `tegrastats.parse_line`
-describes it. Lines that are not tegrastats' are left out and counted on stderr.
+On a terminal the readings are redrawn in place; elsewhere each is a line, of text or (--json) of JSON. The readings are
+those of the recorder, from the same sources. --replay reads a file of tegrastats lines instead (lines that start with #
+are skipped) and prints one JSON object per line, as `tegrastats.parse_line` describes it. Lines that are not
+tegrastats' are left out and counted on stderr.
 """
 
 import argparse
@@ -147,7 +147,7 @@ def _show(records: Iterator[dict], args: argparse.Namespace) -> None:
         if record.get("kind") == "sample":
             name = str(record.get("source")) + (f" gpu{record['gpu']}" if "gpu" in record else "")
             state[name] = record
-            lines = _lines(name, record)
+            lines = in_words(name, record)
         if not screen:
             print("  ".join(part.strip() for part in lines), flush=True)
             continue
@@ -155,7 +155,7 @@ def _show(records: Iterator[dict], args: argparse.Namespace) -> None:
             notes = (notes + lines)[-8:]
         body = [*notes, ""]
         for source, reading in state.items():
-            body += _lines(source, reading)
+            body += in_words(source, reading)
         width = shutil.get_terminal_size().columns
         # Back to the top of what was drawn last, then each line cleared to its end.
         text = (f"\x1b[{drawn}A" if drawn else "") + "".join(f"{line[: width - 1]}\x1b[K\n" for line in body)
@@ -175,7 +175,7 @@ def _head(record: dict) -> list[str]:
     return [f"{record.get('source') or 'log'}: {record.get('event')}: {record.get('text')}"]
 
 
-def _lines(name: str, reading: dict) -> list[str]:
+def in_words(name: str, reading: dict) -> list[str]:
     """One reading as lines of text; what was not measured is not mentioned."""
     lines = [name]
     cores = [load for load in reading.get("cpu_percent") or [] if load is not None]

@@ -32,7 +32,7 @@ _MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
 class _Gpu(NamedTuple):
     """A GPU that is read: how (None: it says nothing of power), and its counter at open() where it has one."""
 
-    index: int
+    number: int
     handle: Any
     method: str | None
     start_mj: int | None = None
@@ -49,7 +49,7 @@ class Nvml:
     fd = None
 
     def __init__(self):
-        self._nvml = None
+        self._nvml: Any = None
         self._gpus: list[_Gpu] = []
         self.period_s = _PERIOD_S
         self.method: str | None = None
@@ -112,7 +112,7 @@ class Nvml:
             now, unix = time.monotonic(), time.time()
             reading = self._power(gpu) | self._state(gpu)
             if reading:
-                readings.append({"monotonic_s": now, "unix_s": unix, "gpu": gpu.index, **reading})
+                readings.append({"monotonic_s": now, "unix_s": unix, "gpu": gpu.number, **reading})
         if not readings:
             raise OSError("no GPU answers through NVML")
         return readings
@@ -122,12 +122,12 @@ class Nvml:
         reading: dict = {}
         energy = self._ask("nvmlDeviceGetTotalEnergyConsumption", gpu.handle) if gpu.start_mj is not None else None
         if energy is not None:
-            reading["energy_mj"] = {f"gpu{gpu.index}": energy - gpu.start_mj}
+            reading["energy_mj"] = {f"gpu{gpu.number}": energy - gpu.start_mj}
         power = self._instantaneous(gpu.handle)
         if power is None:
             power = self._ask("nvmlDeviceGetPowerUsage", gpu.handle)
         if power is not None:
-            reading["power_mw"] = {f"gpu{gpu.index}": power}
+            reading["power_mw"] = {f"gpu{gpu.number}": power}
         return reading
 
     def _state(self, gpu: _Gpu) -> dict:
@@ -144,7 +144,7 @@ class Nvml:
             reading["gpu_memory_used_mb"] = round(memory.used / 2**20, 1)
         celsius = self._ask("nvmlDeviceGetTemperature", gpu.handle, self._nvml.NVML_TEMPERATURE_GPU)
         if celsius is not None:
-            reading["temperature_c"] = {f"gpu{gpu.index}": celsius}
+            reading["temperature_c"] = {f"gpu{gpu.number}": celsius}
         processes = self._ask("nvmlDeviceGetComputeRunningProcesses", gpu.handle)
         if processes is not None:
             reading["gpu_processes"] = [process.pid for process in processes]

@@ -1,8 +1,7 @@
 """The recorder: samples the sources of this machine into a log of JSON lines.
 
-It runs as a thread inside a job (`record`) or as the process of the sidecar, and must never harm the job:
-it raises nothing, imports nothing heavy, and keeps going without sensors, with sensors that fail, and on a
-full disk.
+It runs as a thread inside a job (`record`) or as the process of the sidecar, and must never harm the job: it raises
+nothing, imports nothing heavy, and keeps going without sensors, with sensors that fail, and on a full disk.
 """
 
 import math
@@ -23,7 +22,7 @@ from ff.phases import boot_id
 
 _NOTES_PER_SOURCE = 50
 _RAW_CHARACTERS = 4096
-_RETRY_S = (1.0, 2.0, 5.0, 15.0, 60.0)
+RETRY_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 
 
 class Recorder:
@@ -302,7 +301,7 @@ class _Watched:
             self.source.close()
 
     def _back_off(self) -> None:
-        self.retry_s = time.monotonic() + _RETRY_S[min(self.failures, len(_RETRY_S) - 1)]
+        self.retry_s = time.monotonic() + RETRY_S[min(self.failures, len(RETRY_S) - 1)]
         self.failures += 1
 
     def judge(self, reading: dict, recorder: Recorder) -> None:

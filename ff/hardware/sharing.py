@@ -42,8 +42,7 @@ class Presence:
 
     def __init__(self, root: str | os.PathLike = "/"):
         self._folder = Path(root, "dev/shm", f"ff-{os.getuid()}")
-        self._own: Path | None = None
-        self._file: int | None = None
+        self._own: tuple[Path, int] | None = None  # the file and its descriptor
 
     def enter(self, job: Job) -> None:
         """Be seen by others until leave(), or the end of this process. Raises OSError where that cannot be."""
@@ -61,25 +60,27 @@ class Presence:
             os.close(file)
             Path(name).unlink(missing_ok=True)
             raise
-        self._own, self._file = own, file
+        self._own = own, file
 
     def others(self) -> list[Job] | None:
         """The other jobs of this user with a recorder; None where they cannot be known."""
         if not self._folder.parent.is_dir():
             return None
         try:
-            paths = [path for path in sorted(self._folder.glob(f"*{_ENDING}")) if path != self._own]
+            own = self._own[0] if self._own is not None else None
+            paths = [path for path in sorted(self._folder.glob(f"*{_ENDING}")) if path != own]
             return [job for path in paths if (job := _holder(path)) is not None]
         except OSError:
             return None
 
     def leave(self) -> None:
         """Be seen no longer; may be called at any time, more than once."""
-        if self._file is not None:
+        if self._own is not None:
+            path, file = self._own
             with suppress(OSError):
-                self._own.unlink(missing_ok=True)
-            os.close(self._file)
-            self._own = self._file = None
+                path.unlink(missing_ok=True)
+            os.close(file)
+            self._own = None
 
 
 def _holder(path: Path) -> Job | None:
@@ -132,7 +133,7 @@ def beside(jobs: Sequence[Job], pid: int) -> list[str]:
 
     Its own are recorders in the process itself, and one sidecar of a workflow that it is part of.
     """
-    ancestors = set(_lineage(pid)[1:])
+    ancestors = set(lineage(pid)[1:])
     others = [job for job in jobs if job.pid != pid]
     kin = [job for job in others if job.workflow in ancestors]
     return [job.name for job in others if job not in kin[:1]]
@@ -140,15 +141,15 @@ def beside(jobs: Sequence[Job], pid: int) -> list[str]:
 
 def foreign(processes: Sequence[int], pid: int, alone: bool) -> list[str]:
     """The processes that are not the job's, by number and, where it can be seen, name; see Watch."""
-    lineages = {number: _lineage(number) for number in processes}
+    lineages = {number: lineage(number) for number in processes}
     inside = [number for number, line in lineages.items() if pid in line]
     hidden = [number for number, line in lineages.items() if not line]
     outside = [number for number, line in lineages.items() if line and pid not in line]
     others = outside + ([] if alone else inside[1:]) + (hidden if inside else hidden[1:])
-    return [_named(number) for number in sorted(others)]
+    return [named(number) for number in sorted(others)]
 
 
-def _lineage(pid: int) -> list[int]:
+def lineage(pid: int) -> list[int]:
     """The process and those it descends from, nearest first; [] where there is none with this number."""
     line: list[int] = []
     while pid > 0 and pid not in line:
@@ -162,7 +163,7 @@ def _lineage(pid: int) -> list[int]:
     return line
 
 
-def _named(pid: int) -> str:
+def named(pid: int) -> str:
     try:
         return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text(errors='replace').strip()})"
     except OSError:

@@ -1,20 +1,16 @@
 """The recorder as a process of its own, beside a job:
 
-    exec python -m ff.hardware.sidecar --parent PID --ready FILE --log FILE --interval-ms 500 [--phases FILE
-    --csv FILE --json FILE]
+    exec python -m ff.hardware.sidecar --parent PID --ready FILE --log FILE --interval-ms 500
 
-Made for Snakemake's service(), which starts it before the job, waits for the ready file, and ends it by
-SIGTERM when the job succeeded and by SIGKILL when it failed. So the ready file comes first, every line is
-written at once, and the exit status is 0 whatever happened. SIGKILL of Snakemake would leave an orphan: the
-kernel is asked to signal the death of the parent, and the parent is looked at twice a second where it
-cannot.
+Made for Snakemake's service(), which starts it before the job, waits for the ready file, and ends it by SIGTERM when
+the job succeeded and by SIGKILL when it failed. So the ready file comes first, every line is written at once, and the
+exit status is 0 whatever happened. SIGKILL of Snakemake would leave an orphan: the kernel is asked to signal the death
+of the parent, and the parent is looked at twice a second where it cannot.
 
 Python takes a tenth of a second to get here, and the parent may be gone by then. Who it was is not to be found out
 any more: an orphan's new parent looks like any other. So --parent says it, and the sidecar ends at once when its
 parent is another. Without --parent it ends when that is process 1, or belongs to another session: whoever adopts
 orphans does, and a parent does not, as a session passes to its children.
-
-With --csv and --json, SIGTERM (or the death of the parent) also turns the log into both files before the end.
 """
 
 import argparse
@@ -62,14 +58,14 @@ def _say(text: str) -> None:
 
 
 def _record(args: argparse.Namespace, parent: int) -> None:
-    # Before anything slow: until the handlers are there, a signal would end the process without a summary.
+    # Before anything slow: until the handlers are there, a signal would end the process with a status of its own.
     early: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda signum, _: early.append(signum))
-    # The kernel signals the end of the thread that started us, which need not be the end of the process: so
-    # the signal is one that only wakes the loop, which then looks whether the parent is still the same.
+    # The kernel signals the end of the thread that started us, which need not be the end of the process: so the signal
+    # is one that only wakes the loop, which then looks whether the parent is still the same.
     signal.signal(signal.SIGUSR1, lambda *_: None)
-    _signal_parents_death(signal.SIGUSR1)
+    signal_parents_death(signal.SIGUSR1)
     if os.getppid() != parent:  # it went before the kernel knew whom to tell
         return
 
@@ -80,7 +76,6 @@ def _record(args: argparse.Namespace, parent: int) -> None:
         args.interval_ms,
         args.root,
         mode="service",
-        silent_after_s=args.silent_after_s,
         alive=lambda: os.getppid() == parent,
     )
 
@@ -92,16 +87,9 @@ def _record(args: argparse.Namespace, parent: int) -> None:
     if early:
         end(early[0])
     recorder.run()
-    if args.csv or args.json:
-        # A second SIGTERM must not cut the summary short; SIGKILL still can.
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
-        from ff.hardware.summary import summarise
-
-        summarise(args.log, args.phases, args.csv, args.json)
 
 
-def _signal_parents_death(number: int) -> None:
+def signal_parents_death(number: int) -> None:
     """prctl(2); where there is none, the look at the parent twice a second remains."""
     with suppress(Exception):
         import ctypes
@@ -115,11 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ready", help="file to create first thing, to say that the sidecar runs")
     parser.add_argument("--log", required=True, help="JSON lines are appended here")
     parser.add_argument("--interval-ms", type=int, default=500, help="time between two samples (default 500)")
-    parser.add_argument("--phases", help="phases.csv of the job, for the energy of each phase")
-    parser.add_argument("--csv", help="write the samples as CSV at the end")
-    parser.add_argument("--json", help="write the summary at the end")
     parser.add_argument("--root", default="/", help="where the files of the machine are looked up (default /)")
-    parser.add_argument("--silent-after-s", type=float, help="restart a source that prints nothing for so long")
     return parser
 
 

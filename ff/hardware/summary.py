@@ -1,34 +1,24 @@
 """From a hardware log and the phase marks of its job to hardware.csv and hardware.json.
 
-    python -m ff.hardware.summary --log LOG [--phases CSV] --csv CSV --json JSON
-    python -m ff.hardware.summary --pending logs/hardware results
-
-The second form does it for every log that has no summary yet or is newer than it, which is what jobs leave
-that failed: their sidecar was killed. `logs/hardware/<run>/train.jsonl` belongs to `results/<run>/`,
-`measure.jsonl` to `results/<run>/variance/`.
-
-A log can hold several attempts, each begun by a header. Their samples are put together by the boot they
-come from, since that is what a monotonic clock belongs to; phase marks of another boot find no samples and
-are not measured. Attempts that ended before the job's first phase are those of an earlier job, and left out.
+A log can hold several attempts, each begun by a header. Their samples are put together by the boot they come from,
+since that is what a monotonic clock belongs to; phase marks of another boot find no samples and are not measured.
+Attempts that ended before the job's first phase are those of an earlier job, and left out.
 
 hardware.json (workflow/schemas/hardware.schema.json) holds mJ, mW and s; `ff.hardware.attribution` says how energy and
 its intervals come about.
 """
 
-import argparse
 import math
 import os
-import sys
-from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from ff.errors import FFError
 from ff.files import write_csv, write_json
 from ff.hardware import energy
-from ff.hardware.attribution import Attribution, power_series
+from ff.hardware.attribution import Attribution
 from ff.hardware.log import Attempt, number, read_log
+from ff.hardware.series import power_series
 from ff.phases import Phase, model_of_phases, read_phases
 from ff.stamps import COLUMN
 
@@ -47,9 +37,10 @@ def summarise(
     Both name the model that phases.csv names. A log or phase file that is not there is no error: the summary then says
     that there are 0 samples, or holds no energy. Raises FFError when an output cannot be written.
     """
-    there = phases_path is not None and Path(phases_path).exists()
-    phases = read_phases(phases_path) if there else []
-    model = model_of_phases(phases_path) if there else None
+    phases: list[Phase] = []
+    model = None
+    if phases_path is not None and Path(phases_path).exists():
+        phases, model = read_phases(phases_path), model_of_phases(phases_path)
     attempts = _of_this_job(read_log(log_path), phases)
     summary = {"schema": 1, "model": model, **_summary(attempts, phases)}
     if csv_path is not None:
@@ -215,11 +206,12 @@ def _columns(rows: list[dict]) -> list[str]:
     return [*_LEADING, *rest]
 
 
-# ---------------------------------------------------------------------- command line
-
-
 def summarise_pending(logs: str | os.PathLike, results: str | os.PathLike) -> list[Path]:
-    """Summarise each log under `logs` whose summary under `results` is missing or older; returns those."""
+    """Summarise each log under `logs` whose summary under `results` is missing or older; returns those.
+
+    Jobs that failed leave such a log: their sidecar was killed. `logs/<run>/train.jsonl` belongs to `results/<run>/`,
+    `measure.jsonl` to `results/<run>/variance/`.
+    """
     written = []
     for log in sorted(Path(logs).rglob("*.jsonl")):
         if log.stem not in ("train", "measure"):
@@ -234,30 +226,3 @@ def summarise_pending(logs: str | os.PathLike, results: str | os.PathLike) -> li
         summarise(log, folder / "phases.csv", table, target)
         written.append(target)
     return written
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m ff.hardware.summary", description=__doc__.split("\n")[0])
-    parser.add_argument("--pending", nargs=2, metavar=("LOGS", "RESULTS"), help="all logs without a summary")
-    parser.add_argument("--log")
-    parser.add_argument("--phases")
-    parser.add_argument("--csv")
-    parser.add_argument("--json")
-    args = parser.parse_args(argv)
-    if bool(args.pending) == bool(args.log):
-        parser.error("give either --log or --pending")
-    try:
-        if args.pending:
-            for path in summarise_pending(*args.pending):
-                print(path)
-        else:
-            summarise(args.log, args.phases, args.csv, args.json)
-    except FFError as error:
-        print(f"ff: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -21,6 +21,7 @@ import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from ff.hardware import SensorMissing
 
@@ -65,10 +66,10 @@ def parse_line(line: str) -> dict:
         power_mw             {rail: mW now}, names as printed
         engines              {name: value}, names as printed: percent if there is one, else MHz, None when off
 
-    A name that comes twice (the unconnected channels `NC`) is numbered from its second appearance: NC, NC_2.
-    A value outside its range (a load above 100 %) is None.
+    A name that comes twice (the unconnected channels `NC`) is numbered from its second appearance: NC, NC_2. A value
+    outside its range (a load above 100 %) is None.
     """
-    reading = {
+    reading: dict[str, Any] = {
         "timestamp": None,
         "ram_used_mb": None,
         "ram_total_mb": None,
@@ -119,7 +120,7 @@ def _field(words: list[str], position: int, reading: dict) -> int:
 
     temperature = _TEMPERATURE.fullmatch(word)
     if temperature:
-        celsius = _number(temperature[2])
+        celsius = _value(temperature[2])
         if celsius > _COLDEST_C:
             _put(reading["temperature_c"], temperature[1], celsius)
         return 1
@@ -144,7 +145,7 @@ def _field(words: list[str], position: int, reading: dict) -> int:
         return 1 + _read_mts(words, position + 1, reading["engines"])
     power = _POWER.fullmatch(value)
     if power:
-        milliwatts = _number(power[1])
+        milliwatts = _value(power[1])
         _put(reading["power_mw"], word, milliwatts * 1000 if power[2] == "W" else milliwatts)
         return 2
     return _read_load(word, value, reading)
@@ -217,6 +218,11 @@ def _put(target: dict, name: str, value: float | None) -> None:
 def _number(text: str | None) -> float | None:
     if text is None or not re.fullmatch(rf"-?{_NUMBER}", text):
         return None
+    return _value(text)
+
+
+def _value(text: str) -> float:
+    """The number that `_NUMBER` has found."""
     return float(text) if "." in text else int(text)
 
 
@@ -226,7 +232,7 @@ def _percent(text: str | None) -> float | None:
 
 
 def _megabytes(text: str, prefix: str) -> float:
-    value = _number(text) * _MEGABYTES[prefix]
+    value = _value(text) * _MEGABYTES[prefix]
     return int(value) if float(value).is_integer() else value
 
 
@@ -245,7 +251,7 @@ class Tegrastats:
         self.interval_ms = interval_ms
         self.period_s = max(interval_ms / 1000, 0.5)  # the sensors behind it settle in about half a second
         self._root = Path(root)
-        self._child: subprocess.Popen | None = None
+        self._child: subprocess.Popen[bytes] | None = None
         self._rest = b""
         self.fd: int | None = None
 
@@ -254,7 +260,7 @@ class Tegrastats:
         if program is None:
             raise SensorMissing("tegrastats is not on this machine (it comes with NVIDIA's Jetson Linux)")
         try:
-            self._child = subprocess.Popen(
+            child = subprocess.Popen(
                 [program, "--interval", str(self.interval_ms)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -262,9 +268,9 @@ class Tegrastats:
             )
         except OSError as error:
             raise SensorMissing(f"{program} does not start: {error.strerror or error}") from error
-        self.fd = self._child.stdout.fileno()
+        assert child.stdout is not None
+        self._child, self.fd, self._rest = child, child.stdout.fileno(), b""
         os.set_blocking(self.fd, False)
-        self._rest = b""
 
     def program(self) -> str | None:
         """Where tegrastats is, or None."""
@@ -284,7 +290,7 @@ class Tegrastats:
 
         Raises OSError when the program has ended.
         """
-        if self.fd is None:
+        if self._child is None or self.fd is None:
             raise OSError("tegrastats is not running")
         try:
             data = os.read(self.fd, 65536)
@@ -321,5 +327,6 @@ class Tegrastats:
                 child.kill()
             with suppress(subprocess.TimeoutExpired):
                 child.wait(timeout=0.5)
+        assert child.stdout is not None
         with suppress(OSError):
             child.stdout.close()

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ff import __version__
-from ff.data.datasets import Prepared
+from ff.data.prepared import Prepared
 from ff.errors import FFError
 from ff.files import write_tensors
 from ff.learn.network import Network, network_settings
@@ -34,7 +34,7 @@ def save(path: str | os.PathLike, network: Network, seed_index: int, config: Run
         tensors[f"heads.{layer + 1}.weight"] = network.heads[seed_index, layer, :, :count]
         tensors[f"heads.{layer + 1}.bias"] = network.head_biases[seed_index, layer]
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    meta = {
+    meta: dict[str, Any] = {
         "format": FORMAT,
         "ff": __version__,
         "torch": torch.__version__,

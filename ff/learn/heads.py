@@ -19,7 +19,7 @@ from ff.learn.rule import LearningPhase
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ff.data.datasets import Images
+    from ff.data.images import Images
 
 # Above this the layers' outputs are computed again for each mini-batch instead of being kept.
 FEATURE_CACHE_BYTES = 2 * 2**30

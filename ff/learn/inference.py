@@ -1,9 +1,8 @@
-"""A trained network as it is deployed: one pass on a neutral input, the answer of a softmax head, early
-exits.
+"""A trained network as it is deployed: one pass on a neutral input, the answer of a softmax head, early exits.
 
-The same code answers with early exits, without, and by a network cut after an earlier layer, so that their
-times can be compared: without exits only the last head is computed; with them each consulted head is, and
-samples that leave are really dropped from the batch; of a cut network nothing above the cut is.
+The same code answers with early exits, without, and by a network cut after an earlier layer, so that their times can be
+compared: without exits only the last head is computed; with them each consulted head is, and samples that leave are
+really dropped from the batch; of a cut network nothing above the cut is.
 """
 
 from typing import NamedTuple
@@ -12,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from ff.data.datasets import Facts
 from ff.data.labels import clear_label_pixels
+from ff.data.registry import Facts
 from ff.errors import FFError
 from ff.learn.network import Network
 
@@ -31,10 +30,13 @@ class Exits(NamedTuple):
 
     def leaving(self, layer: int, logits: Tensor, largest: Tensor) -> Tensor:
         """Who leaves at `layer` (from 0): [B] bool, from logits [B, C] and their largest [B]."""
+        threshold = self.thresholds[layer]
+        if threshold is None:
+            return torch.zeros_like(largest, dtype=torch.bool)
         if self.temperatures is None:
-            return largest > self.thresholds[layer]
+            return largest > threshold
         surplus = (logits - largest.unsqueeze(1)) * (1 / self.temperatures[layer])
-        return surplus.exp_().sum(1) * self.thresholds[layer] < 1
+        return surplus.exp_().sum(1) * threshold < 1
 
 
 class Answers(NamedTuple):
@@ -81,27 +83,23 @@ class Inference:
         Exits None: everybody goes to layer `depth`, and its head is the only one computed.
         """
         depth = self.depth if depth is None else depth
-        thresholds = (None,) * (depth - 1) if exits is None else exits.thresholds
-        count = len(pixels)
-        layers = torch.full((count,), depth, device=self.device)
-        classes: Tensor | None = None
+        layers = torch.full((len(pixels),), depth, device=self.device)
+        classes = layers  # until the first head has answered
         rows: Tensor | None = None  # of those still here; None: all
         features: list[Tensor] = []
         for layer in range(depth):
-            features.append(self._layer(layer, features[-1] if features else pixels))
+            features.append(self.layer(layer, features[-1] if features else pixels))
             last = layer == depth - 1
-            if not last and thresholds[layer] is None:
+            if not last and (exits is None or exits.thresholds[layer] is None):
                 continue
             logits = self.head(features)
             largest, chosen = logits.max(1)
-            if classes is None:
+            if rows is None:
                 classes = chosen
-            elif rows is None:
-                classes.copy_(chosen)
             else:
                 # Those who stay write their answer again at a later layer.
                 classes.index_copy_(0, rows, chosen)
-            if last:
+            if last or exits is None:
                 break
             leaving = exits.leaving(layer, logits, largest)
             stay = leaving.logical_not().nonzero().squeeze(1)
@@ -119,7 +117,7 @@ class Inference:
         """Logits [B, C] of the last head for pixels [B, D]."""
         features: list[Tensor] = []
         for layer in range(self.depth):
-            features.append(self._layer(layer, features[-1] if features else pixels))
+            features.append(self.layer(layer, features[-1] if features else pixels))
         return self.head(features)
 
     def head(self, features: list[Tensor]) -> Tensor:
@@ -133,7 +131,7 @@ class Inference:
                 logits += linear(feature.to(part.dtype), part)
         return logits
 
-    def _layer(self, index: int, x: Tensor) -> Tensor:
+    def layer(self, index: int, x: Tensor) -> Tensor:
         """norm(h) [B, W_l] of layer `index` (from 0), from pixels or from norm(h) of the layer below."""
         network = self.network
         if index == 0:

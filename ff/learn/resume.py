@@ -88,7 +88,10 @@ def load_state(
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         steps = {name: int(meta["steps"][name]) for name in state.optimisers}
         history = [Epoch(**epoch) for epoch in meta["history"]]
-        phases = [Phase(str(name), *map(float, times), str(boot)) for name, *times, boot in meta["phases"]]
+        phases = [
+            Phase(str(name), float(start), float(end), float(start_unix), float(end_unix), str(boot))
+            for name, start, end, start_unix, end_unix, boot in meta["phases"]
+        ]
         targets = _tensors(state)
         for name, target in targets.items():
             if tensors[name].shape != target.shape or tensors[name].dtype != target.dtype:

@@ -15,7 +15,7 @@ from ff.learn.readouts import Readout
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-    from ff.data.datasets import Images
+    from ff.data.images import Images
     from ff.learn.optimiser import Adam
     from ff.settings import RunConfig
 

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from ff import provenance
-from ff.data.datasets import Prepared, open_or_prepare, prepared_path, standardise, why_outdated
+from ff.data.images import standardise
+from ff.data.prepared import Prepared, open_or_prepare, prepared_path, why_outdated
 from ff.errors import FFError, is_out_of_memory
 from ff.files import read_about, read_json, remove, write_csv, write_json
 from ff.hardware.idle import idle_window

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ff.data.datasets import Images
+from ff.data.images import Images
 from ff.learn.network import Network
 from ff.learn.readouts import Readout
 

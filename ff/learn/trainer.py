@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ff.data.datasets import Images
+from ff.data.images import Images
 from ff.errors import FFError
 from ff.learn.draws import draw_generator, shuffled, split_rows
 from ff.learn.network import Network, initial_network
@@ -92,11 +92,13 @@ class Trainer:
             trained = time.perf_counter()
             with self._mark("validation"):
                 accuracy = self._validate(phase)
+            positive, negative = goodness.tolist() or [[[] for _ in self.seeds]] * 2
             row = Epoch(
                 name,
                 epoch,
                 losses.mean(1).tolist(),
-                *([part.tolist() for part in goodness] or [[[] for _ in self.seeds]] * 2),
+                positive,
+                negative,
                 accuracy,
                 phase.readout.name,
                 learning_rate,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ff.data.datasets import Prepared
+from ff.data.prepared import Prepared
 from ff.errors import FFError
 from ff.files import write_json
 from ff.learn import checkpoint
@@ -23,8 +23,8 @@ SCHEMA = 1
 def compare(first: Tensor, second: Tensor, names: Sequence[str]) -> dict[str, Any]:
     """Do two devices say the same? Logits [n, 10] of both for the same images.
 
-    A margin is the largest logit less the second largest: a sample that differs by a margin of rounding
-    size was undecided, one with a large margin shows a fault.
+    A margin is the largest logit less the second largest: a sample that differs by a margin of rounding size was
+    undecided, one with a large margin shows a fault.
     """
     first, second = first.double(), second.double()
     n = len(first)
@@ -72,10 +72,15 @@ def run_agreement(
     if len(devices) < 2:
         reasons = [f"only {devices[0]} was asked for"]
     if reasons:
-        result = {"n": None, "same_predictions_share": None, "max_logit_difference": None, "differing": []}
+        result: dict[str, Any] = {
+            "n": None,
+            "same_predictions_share": None,
+            "max_logit_difference": None,
+            "differing": [],
+        }
     else:
-        logits = [last_head_logits(network, prepared, name, batch_size) for name in devices]
-        result = compare(*logits, [file_stem(name) for name in devices])
+        first, second = (last_head_logits(network, prepared, name, batch_size) for name in devices)
+        result = compare(first, second, [file_stem(name) for name in devices])
     head = {"schema": SCHEMA, "run": identify(config, meta["model"]), "devices": list(devices)}
     head |= {"available": not reasons, "reason": "; ".join(reasons) or None}
     write_json(folder / "variance" / "agreement.json", head | result)

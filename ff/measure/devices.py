@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ff import __version__
-from ff.data.datasets import Facts, Part
+from ff.data.images import Part
+from ff.data.registry import Facts
 from ff.errors import FFError
 from ff.learn.inference import Inference
 from ff.learn.network import Network

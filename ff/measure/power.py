@@ -19,8 +19,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-
 from ff import statistics
 from ff.hardware import energy
 
@@ -229,15 +227,13 @@ def _rows(meter: PowerMeter, window: Window, idle: Sequence[Idle]) -> list[dict[
     if window.samples == 0 or seconds <= 0:
         return []
     rails = meter.rails_mj(window.start_s, window.end_s)
-    levels = {
-        rail: level
-        for rail in rails
-        if (level := idle_level([(p.at_s, p.rails_mw[rail]) for p in idle if rail in p.rails_mw], middle)) is not None
-    }
+    points = {rail: [(p.at_s, p.rails_mw[rail]) for p in idle if rail in p.rails_mw] for rail in rails}
+    known = [(rail, energy.idle_level(own, middle)) for rail, own in points.items()]
+    levels = {rail: level for rail, level in known if level is not None}
     found = [(rail, value, levels.get(rail), False) for rail, value in rails.items()]
-    total, level = meter.total(rails), meter.total(levels)
+    total, idle_total = meter.total(rails), meter.total(levels)
     if total is not None:
-        found.append((*total, level[1] if level else None, True))
+        found.append((*total, idle_total[1] if idle_total else None, True))
     return [
         {
             "order": window.order,
@@ -287,14 +283,3 @@ def interval_of(values: Sequence[float | None], at_least: float = 0.0) -> dict[s
         "high": interval.high,
         "method": interval.method,
     }
-
-
-def idle_level(points: Sequence[tuple[float, float]], at_s: float) -> float | None:
-    """Idle power at an instant, from (instant s, mW) in the order of time, on straight lines; None without points.
-
-    Before the first and after the last the nearest is held.
-    """
-    if not points:
-        return None
-    times, powers = zip(*points, strict=True)
-    return float(np.interp(at_s, times, powers))

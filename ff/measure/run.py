@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ff.data.datasets import Prepared
+from ff.data.prepared import Prepared
 from ff.errors import FFError
 from ff.files import write_csv, write_json
 from ff.learn import checkpoint
@@ -45,11 +45,10 @@ def run_measurement(
 ) -> None:
     """Measure the run in `run_folder` on `devices`, the CPU with each of `threads`, and write its files.
 
-    A device that is not there gets its files too: no rows, and the reason. `seed` (None: the run's) draws the order
-    and the images. `energy_windows`: windows of each batch size where there is a power sensor, 0 for no energy. The
-    number of CPU threads is afterwards what it was before.
-    Raises FFError when a count is below 1, when a batch would not fit into memory, or when the data set is not the one
-    the run was trained on.
+    A device that is not there gets its files too: no rows, and the reason. `seed` (None: the run's) draws the order and
+    the images. `energy_windows`: windows of each batch size where there is a power sensor, 0 for no energy. The number
+    of CPU threads is afterwards what it was before. Raises FFError when a count is below 1, when a batch would not fit
+    into memory, or when the data set is not the one the run was trained on.
     """
     counts = times._asdict() | {"batch size": min(batch_sizes, default=0)}
     for name in ("repeats", "single_samples", "rounds", "queued_windows", "batch size"):

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ff.tracking import names
 from ff.tracking.session import Access, redacted, resolve_access
@@ -28,11 +28,10 @@ ONLINE_WAIT_S = 5.0
 
 
 class Tracker:
-    """Mirrors one run while it trains. No method raises, waits (but `finish`, a few seconds) or returns
-    anything.
+    """Mirrors one run while it trains. No method raises, waits (but `finish`, a few seconds) or returns anything.
 
-    Use `open_tracker`. `mode` is online, offline or disabled, `reason` says why; `warnings` fills up with
-    what went wrong on W&B's side, for the caller to print.
+    Use `open_tracker`. `mode` is online, offline or disabled, `reason` says why; `warnings` fills up with what went
+    wrong on W&B's side, for the caller to print.
     """
 
     def __init__(self, access: Access, opening: Mapping[str, Any], delay_s: float):
@@ -41,7 +40,7 @@ class Tracker:
         self.warnings: list[str] = [access.warning] if access.warning else []
         self._access = access
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._child: subprocess.Popen | None = None
+        self._child: subprocess.Popen[bytes] | None = None
         self._answers: list[str] = []
         self._writer: threading.Thread | None = None
         if self.mode != "disabled":
@@ -94,15 +93,16 @@ class Tracker:
 
     def _write(self, delay_s: float, directory: str) -> None:
         """The writing thread: waits out the delay, starts the child, hands over the lines as they come."""
-        waiting, ended = [], False
+        waiting: list[str] = []
+        ended = False
         start = time.monotonic() + delay_s
         while not ended and time.monotonic() < start:
             with contextlib.suppress(queue.Empty):
                 line = self._lines.get(timeout=max(0.0, start - time.monotonic()))
                 ended = line is None
-                waiting += [] if ended else [line]
+                waiting += [] if line is None else [line]
         try:
-            self._child = subprocess.Popen(
+            self._child = child = subprocess.Popen(
                 [sys.executable, "-m", "ff.tracking"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -112,23 +112,24 @@ class Tracker:
                 start_new_session=True,
             )
             # In the online mode its warnings are read; nobody reads them once this process has gone.
-            threading.Thread(target=self._read, daemon=True).start()
-            with self._child.stdin as pipe:
+            assert child.stdin is not None and child.stdout is not None
+            threading.Thread(target=self._read, args=(child.stdout,), daemon=True).start()
+            with child.stdin as pipe:
                 for line in waiting:
                     pipe.write(line.encode())
                 while not ended:
                     pipe.flush()
                     line = self._lines.get()
                     ended = line is None
-                    pipe.write(b"" if ended else line.encode())
+                    pipe.write(b"" if line is None else line.encode())
         except (OSError, ValueError) as error:
             self.warnings.append(
                 redacted(f"the W&B mirror stopped ({error}); `ff track` mirrors the run later", self._access)
             )
 
-    def _read(self) -> None:
+    def _read(self, answers: IO[bytes]) -> None:
         with contextlib.suppress(OSError, ValueError):
-            for line in self._child.stdout:
+            for line in answers:
                 self._answers.append(line.decode(errors="replace").strip())
 
 
@@ -160,7 +161,8 @@ def open_tracker(
     `config` is `RunConfig.as_dict()`. `directory` gets the folder `wandb/`. `hardware_log` names the hardware log of
     the run, which is followed from now on while it grows. Raises FFError for an unknown `mode` only.
     """
-    access, machine = resolve_access(mode), {}
+    access = resolve_access(mode)
+    machine: dict[str, Any] = {}
     config = dict(config or {})
     sweep, run_id = agent_run() or (None, None)
     if access.mode != "disabled":

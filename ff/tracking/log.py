@@ -23,35 +23,33 @@ class Hardware:
     def __init__(self, run: Any):
         self._run = run
         self._defined: set[str] = set()
-        self._start_s: float | None = None
-        self._last: Mapping[str, Any] = {}
+        self._start_s = 0.0
+        self._last_s: float | None = None
+        self._last_unix_s: float | None = None
 
     @property
     def empty(self) -> bool:
         """Whether no sample was logged yet."""
-        return not self._last
+        return self._last_s is None
 
     def log(self, sample: Mapping[str, Any]) -> None:
         """Log a row of hardware.csv or a record of the hardware log; one without a time is passed over."""
-        time_s = names.number(sample.get("monotonic_s"))
-        if not isinstance(time_s, (int, float)):
+        time_s, unix_s = names.quantity(sample.get("monotonic_s")), names.quantity(sample.get("unix_s"))
+        if time_s is None:
             return
-        if self._start_s is None:
+        if self._last_s is None:
             self._start_s = time_s
-        elif time_s < names.number(self._last["monotonic_s"]):
-            self._start_s = time_s - self._seconds_of_next_boot(sample)
-        self._last = sample
+        elif time_s < self._last_s:  # another boot: the monotonic clock began anew, the wall clock went on
+            gap_s = (
+                max(0.0, unix_s - self._last_unix_s) if unix_s is not None and self._last_unix_s is not None else 0.0
+            )
+            self._start_s = time_s - (self._last_s - self._start_s + gap_s)
+        self._last_s, self._last_unix_s = time_s, unix_s
         row = names.hardware_row(sample, self._start_s)
         for name in row.keys() - self._defined - {names.HARDWARE_STEP}:
             self._run.define_metric(name, step_metric=names.HARDWARE_STEP)
             self._defined.add(name)
         self._run.log(row)
-
-    def _seconds_of_next_boot(self, sample: Mapping[str, Any]) -> float:
-        """The step of the first sample after a boot: the monotonic clock began anew, the wall clock went on."""
-        unix_s, before_s = names.number(sample.get("unix_s")), names.number(self._last.get("unix_s"))
-        gap_s = max(0.0, unix_s - before_s) if unix_s is not None and before_s is not None else 0.0
-        return names.number(self._last["monotonic_s"]) - self._start_s + gap_s
 
 
 def hardware_file(run: Any, part: Part) -> None:
@@ -63,7 +61,7 @@ def hardware_file(run: Any, part: Part) -> None:
 
 def training(run: Any, part: Part) -> None:
     """Log what is known of a finished training: config, summary, tables and the model."""
-    metrics = part.document("metrics.json")
+    metrics = part.document("metrics.json") or {}
     summary = names.training_summary(metrics) | names.energy_summary(part.document("hardware.json") or {})
     run.config.update(names.run_config(metrics), allow_val_change=True)
     tables(run, names.training_tables(metrics, part.rows("phases.csv")))

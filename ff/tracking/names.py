@@ -47,6 +47,12 @@ def number(value: Any) -> int | float | str | None:
     return value
 
 
+def quantity(value: Any) -> float | None:
+    """A CSV cell as a number; None for an empty one, for text and for what is not finite."""
+    found = number(value)
+    return found if isinstance(found, (int, float)) else None
+
+
 def present(values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` without those that were not measured."""
     return {name: value for name, value in values.items() if value is not None}
@@ -250,11 +256,11 @@ GPU_METRICS = ("peak_memory_mb/device",)
 Table = tuple[list[str], list[list[Any]]]
 
 
-def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> Table:
+def table(rows: Iterable[Mapping[str, Any]]) -> Table:
     """Rows as (columns, data) with each column of one type, as W&B tables want them; empty cells are None."""
     rows = [dict(row) for row in rows]
-    columns = list(columns or dict.fromkeys(name for row in rows for name in row))
-    data = [[number(row.get(column)) for column in columns] for row in rows]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    data: list[list[Any]] = [[number(row.get(column)) for column in columns] for row in rows]
     for index in range(len(columns)):
         kinds = {type(line[index]) for line in data if line[index] is not None}
         if len(kinds) > 1:
@@ -315,7 +321,7 @@ def timing_rows(samples: Iterable[Mapping[str, Any]], width: int) -> list[dict[s
     """
     out = []
     for row in samples:
-        batch_size, latency_ms = number(row.get("batch_size")), number(row.get("latency_ms"))
+        batch_size, latency_ms = quantity(row.get("batch_size")), quantity(row.get("latency_ms"))
         line = {
             "width": width,
             "device": row.get("device"),

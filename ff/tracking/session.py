@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ff.errors import FFError
 
@@ -26,6 +26,7 @@ MODES = ("auto", "online", "offline", "disabled")
 DEFAULT_URL = "https://api.wandb.ai"
 REACH_S = 4.0
 INIT_S = 8.0
+FINISH_S = 60.0
 
 # W&B's own names for modes, as people have them in WANDB_MODE.
 _MODE_WORDS = {
@@ -69,8 +70,6 @@ def resolve_access(mode: str = "auto", folder: str | os.PathLike | None = None) 
     values = dotenv_settings(folder) | {name: text for name, text in os.environ.items() if name.startswith("WANDB_")}
     base_url = (values.get("WANDB_BASE_URL") or DEFAULT_URL).rstrip("/")
     key = (values.get("WANDB_API_KEY") or "").strip() or _netrc_key(base_url)
-    common = {"key": key, "base_url": base_url, "entity": values.get("WANDB_ENTITY") or None}
-    common["project"] = values.get("WANDB_PROJECT") or None
     why = "asked for"
     if mode == "auto":
         word = (values.get("WANDB_MODE") or "").lower()
@@ -89,7 +88,8 @@ def resolve_access(mode: str = "auto", folder: str | os.PathLike | None = None) 
         mode, why = "offline", "online needs WANDB_API_KEY in the environment or in .env, and there is none"
     if asked == "online" != mode:
         warning = f"W&B mode online was asked for, but {why}"
-    return Access(mode, why, **common, warning=warning)
+    entity, project = values.get("WANDB_ENTITY") or None, values.get("WANDB_PROJECT") or None
+    return Access(mode, why, key, base_url, entity, project, warning)
 
 
 def dotenv_settings(folder: str | os.PathLike | None = None) -> dict[str, str]:
@@ -189,14 +189,14 @@ def environment(access: Access, directory: str | os.PathLike) -> dict[str, str]:
 
 
 @contextmanager
-def used_environment(access: Access, directory: str | os.PathLike, of_sweep: bool = False) -> Iterator[None]:
+def used_environment(access: Access, directory: str | os.PathLike) -> Iterator[None]:
     """Make `environment` this process's own for the enclosed block.
 
-    Unless `of_sweep`, what an agent has set for its own run is hidden: wandb would take its id for ours.
+    What an agent has set for its own run is hidden: wandb would take its id for ours.
     """
     before = dict(os.environ)
     wanted = environment(access, directory)
-    for name in () if of_sweep else ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):
+    for name in ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):
         wanted.pop(name, None)
     try:
         os.environ.clear()
@@ -218,7 +218,6 @@ def open_run(
     tags: list[str],
     config: Mapping[str, Any],
     directory: str | os.PathLike,
-    finish_s: float = 60.0,
 ) -> tuple[Any, Access, str | None]:
     """Open (or resume) W&B run `run_id`: (run, the access really used, warning or None).
 
@@ -232,7 +231,7 @@ def open_run(
             access = access.offline(warning)
     import wandb
 
-    def start(mode: str) -> Any:
+    def start(mode: Literal["online", "offline"]) -> Any:
         Path(directory).mkdir(parents=True, exist_ok=True)
         return wandb.init(
             id=run_id,
@@ -247,13 +246,13 @@ def open_run(
             resume="allow",
             reinit="finish_previous",
             settings=wandb.Settings(
-                # A login that fails must not ask, and what a run does is recorded by ff itself: console
-                # capture, code, git and wandb's own sampling of the machine would only cost time.
+                # A login that fails must not ask, and what a run does is recorded by ff itself: console capture, code,
+                # git and wandb's own sampling of the machine would only cost time.
                 silent=True,
                 console="off",
                 init_timeout=INIT_S,
                 login_timeout=REACH_S,
-                finish_timeout=finish_s,
+                finish_timeout=FINISH_S,
                 finish_timeout_raises=True,
                 x_disable_stats=True,
                 x_disable_meta=True,
@@ -267,7 +266,7 @@ def open_run(
             ),
         )
 
-    run = None
+    run: Any = None
     if access.mode == "online":
         try:
             run = start("online")

@@ -105,7 +105,7 @@ def _upload(
     job_type = JOB_TYPES[part.kind]
     if part.kind == "figures":
         run_id, config = names.identifier(job_type, str(part.root), platform.node()), {"results": part.root.name}
-        labels = {"name": f"figures of {part.root.name}", "group": "figures", "tags": ["figures"]}
+        labels: dict[str, Any] = {"name": f"figures of {part.root.name}", "group": "figures", "tags": ["figures"]}
     else:
         run_id, config = names.run_id(job_type, metrics, part.sweep), names.run_config(metrics)
         labels = names.labels(metrics["config"])
@@ -134,8 +134,7 @@ def _upload(
         run.finish(exit_code=1)
         raise
     log.finish(run)
-    # An offline copy that is now superseded would only repeat the rows: `wandb sync` passes over what has
-    # this file.
+    # An offline copy that is now superseded would only repeat the rows: `wandb sync` passes over what has this file.
     old = Path(note.get("directory") or "-")
     if access.mode == "online" and note.get("mode") == "offline":
         for path in old.glob("run-*.wandb"):

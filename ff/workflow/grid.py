@@ -11,10 +11,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ff.data.registry import DATASETS
 from ff.errors import FFError
 from ff.files import read_json
 from ff.learn.recipes import RECIPES, make_run_config, resolve_recipe
-from ff.settings import DATASETS, INPUT_SIZE, RunConfig, parse_layers, resolve_layers
+from ff.settings import RunConfig, parse_layers, resolve_layers
 
 AXES = ("dataset", "layers", "recipe", "seed")
 
@@ -93,7 +94,7 @@ def check_target(path: str, results: str, recipes: Iterable[str], files: Sequenc
         return
     _check_dataset(path, parts[0])
     if len(parts) < 5:
-        file = f"{results}/{parts[0]}/{INPUT_SIZE[parts[0]]}-200-200/ff/seed42/metrics.json"
+        file = f"{results}/{parts[0]}/{DATASETS[parts[0]].input_size}-200-200/ff/seed42/metrics.json"
         raise FFError(f"{path} cannot be made: it is no file of a run, such as {file}")
     dataset, layers, recipe, seed = parts[:4]
     if not re.fullmatch(r"\d+(-\d+)+", layers):
@@ -104,8 +105,8 @@ def check_target(path: str, results: str, recipes: Iterable[str], files: Sequenc
         raise FFError(f"{path} cannot be made: {error}") from None
     if "-".join(map(str, resolved)) != layers:
         raise FFError(
-            f"{path} cannot be made: {dataset} images have {INPUT_SIZE[dataset]} values, so its layers begin with "
-            f"{INPUT_SIZE[dataset]}: {'-'.join(map(str, resolved))}"
+            f"{path} cannot be made: {dataset} images have {resolved[0]} values, so its layers begin with "
+            f"{resolved[0]}: {'-'.join(map(str, resolved))}"
         )
     if recipe not in {*RECIPES, *recipes}:
         known = ", ".join(sorted({*RECIPES, *recipes}))

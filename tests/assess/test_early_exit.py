@@ -31,7 +31,7 @@ from ff.assess.evaluation import run_evaluation
 from ff.assess.exit_rules import KS, RULES, calibrate, exit_layers, exits_at, temperatures, tolerated_error
 from ff.assess.readings import read, split_of
 from ff.cli import main
-from ff.data.datasets import Part
+from ff.data.images import Part
 from ff.files import read_csv, read_json
 from ff.learn import checkpoint
 from ff.learn.inference import Exits, Inference
@@ -438,7 +438,7 @@ class CountedWork:
 
     def __init__(self, monkeypatch):
         self.now, self.calls, self.pixels = 0.0, Counter(), {}
-        layer, head, answer = Inference._layer, Inference.head, Inference.answer
+        layer, head, answer = Inference.layer, Inference.head, Inference.answer
 
         def counted_layer(inference, index, x):
             self.now += 1e-9 * len(x) * inference.weights[index].numel()
@@ -457,7 +457,7 @@ class CountedWork:
             self.calls[key] += 1
             return answer(inference, pixels, exits, depth)
 
-        monkeypatch.setattr(Inference, "_layer", counted_layer)
+        monkeypatch.setattr(Inference, "layer", counted_layer)
         monkeypatch.setattr(Inference, "head", counted_head)
         monkeypatch.setattr(Inference, "answer", counted_answer)
 

@@ -22,7 +22,7 @@ from ff.assess.distributions import goodness_groups, largest_probability, moment
 from ff.assess.early_exit import run_early_exit
 from ff.assess.evaluation import calibration_error, class_scores, evaluate_run, run_evaluation, separation
 from ff.assess.readings import read, split_of
-from ff.data.datasets import standardise
+from ff.data.images import standardise
 from ff.data.labels import neutral_overlay, overlay
 from ff.errors import FFError
 from ff.files import read_csv, read_json

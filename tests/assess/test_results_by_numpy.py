@@ -15,7 +15,7 @@ from sklearn import metrics as sklearn_metrics
 from ff.assess.distributions import goodness_groups
 from ff.assess.evaluation import run_evaluation
 from ff.assess.readings import read
-from ff.data.datasets import Prepared
+from ff.data.prepared import Prepared
 from ff.files import read_csv, read_json
 from ff.learn import checkpoint
 from ff.learn.draws import split_rows

@@ -5,7 +5,7 @@ from fake_boards import curve_mj, curve_mw
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ff.hardware.energy import SUM, count, integrate, sampling_interval_s, total_power, total_rails
+from ff.hardware.energy import SUM, count, idle_level, integrate, sampling_interval_s, total_power, total_rails
 
 
 def test_constant_power_on_irregular_samples():
@@ -115,3 +115,10 @@ def test_total_of_a_reading():
     assert total_power({"VDD_IN": 4000, "VDD_SOC": 1000}) == ("VDD_IN", 4000)
     assert total_power({"GPU": 1, "CPU": 2}) == (SUM, 3)
     assert total_power({}) is None
+
+
+def test_idle_levels_lie_on_straight_lines_between_the_nearest_windows():
+    points = [(0.0, 100.0), (10.0, 200.0), (20.0, 100.0)]
+    assert [idle_level(points, at) for at in (-5.0, 2.5, 10.0, 15.0, 50.0)] == [100, 125, 200, 150, 100]
+    assert idle_level([(0.0, 100.0)], 50.0) == 100
+    assert idle_level([], 1.0) is None

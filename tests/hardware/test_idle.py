@@ -6,7 +6,7 @@ import pytest
 from fake_boards import FakeTree, Following, wait_until
 
 from ff.hardware import idle
-from ff.hardware.idle import idle_window, power_readable
+from ff.hardware.idle import idle_window
 from ff.hardware.ina3221 import Ina3221
 from ff.hardware.log import read_log
 from ff.hardware.recorder import Recorder
@@ -18,7 +18,6 @@ from ff.phases import IDLE_AFTER, IDLE_BEFORE, PhaseLog, read_phases
 def test_without_a_sensor_nothing_is_waited_for_and_nothing_marked(tmp_path):
     slept = []
     phases = PhaseLog(tmp_path / "phases.csv")
-    assert not power_readable(tmp_path)
     assert not idle_window(phases, IDLE_BEFORE, 5.0, tmp_path, slept.append)
     assert slept == []
     assert phases.rows == []
@@ -31,7 +30,6 @@ def test_a_window_is_a_phase_of_its_length_after_the_sensor_has_settled(tmp_path
     def sleep(seconds):
         marks.append((seconds, len(phases.rows)))
 
-    assert power_readable(tmp_path)
     assert idle_window(phases, IDLE_BEFORE, 5.0, tmp_path, sleep)
     assert idle_window(phases, IDLE_AFTER, 5.0, tmp_path, sleep)
     assert [seconds for seconds, _ in marks] == [1.0, 5.0, 1.0, 5.0]

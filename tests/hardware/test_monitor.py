@@ -8,7 +8,7 @@ from fake_boards import SAMPLES, wait_until
 
 from ff.errors import FFError
 from ff.hardware.log import read_log
-from ff.hardware.monitor import _lines, main, run
+from ff.hardware.monitor import in_words, main, run
 from ff.hardware.tegrastats import parse_line
 
 
@@ -127,8 +127,8 @@ def test_a_closed_pipe_ends_it_cleanly(options):
 
 def test_a_reading_in_words_leaves_out_what_is_unknown():
     reading = parse_line(SAMPLES.read_text().splitlines()[3])
-    text = "\n".join(_lines("tegrastats", reading))
-    assert "gpu" not in _lines("tegrastats", {"gpu_percent": None, "gpu_freq_mhz": None})
+    text = "\n".join(in_words("tegrastats", reading))
+    assert "gpu" not in in_words("tegrastats", {"gpu_percent": None, "gpu_freq_mhz": None})
     for line in SAMPLES.read_text().splitlines():
-        assert "None" not in "\n".join(_lines("tegrastats", parse_line(line)))
+        assert "None" not in "\n".join(in_words("tegrastats", parse_line(line)))
     assert text.startswith("tegrastats")

@@ -33,7 +33,7 @@ from ff.phases import PhaseLog, read_phases
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch):
-    monkeypatch.setattr(recorder, "_RETRY_S", (0.05,))
+    monkeypatch.setattr(recorder, "RETRY_S", (0.05,))
 
 
 def records(path):
@@ -323,7 +323,7 @@ def test_a_retry_keeps_what_the_attempt_before_left(tmp_path):
 
 
 def test_writing_goes_on_when_the_disk_has_room_again(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(log_file, "_DISK_RETRY_S", 0.0)
+    monkeypatch.setattr(log_file, "DISK_RETRY_S", 0.0)
     real = os.write
     full = threading.Event()
 

@@ -103,8 +103,8 @@ def tree(monkeypatch):
             pid = parents[pid]
         return line
 
-    monkeypatch.setattr(sharing, "_lineage", lineage)
-    monkeypatch.setattr(sharing, "_named", str)
+    monkeypatch.setattr(sharing, "lineage", lineage)
+    monkeypatch.setattr(sharing, "named", str)
 
 
 @pytest.mark.parametrize(
@@ -141,8 +141,8 @@ def test_a_measurement_leaves_out_its_own_recorder(tree):
 
 
 def test_the_lineage_of_a_real_process_reaches_back():
-    assert sharing._lineage(os.getpid())[:2] == [os.getpid(), os.getppid()]
-    assert sharing._lineage(2**22 + 1) == []
+    assert sharing.lineage(os.getpid())[:2] == [os.getpid(), os.getppid()]
+    assert sharing.lineage(2**22 + 1) == []
     assert foreign([os.getpid()], os.getpid(), alone=True) == []
     (named,) = foreign([os.getppid()], os.getpid(), alone=True)
     comm = Path(f"/proc/{os.getppid()}/comm").read_text().strip()
@@ -214,7 +214,7 @@ def test_a_monitor_is_no_job(tmp_path):
 
 
 def test_samples_of_a_gpu_name_the_processes_on_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(sharing, "_named", str)
+    monkeypatch.setattr(sharing, "named", str)
     module = FakeNvml(Gpu(processes=(os.getpid(),)), Gpu())
     monkeypatch.setitem(sys.modules, "pynvml", module)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

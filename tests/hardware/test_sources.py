@@ -3,6 +3,7 @@
 import os
 import sys
 import types
+from pathlib import Path
 
 import pytest
 from fake_boards import BOARDS, FakeTree, curve_mw, follow_curve, install_fake_tegrastats, wait_until
@@ -118,10 +119,14 @@ def test_rapl_counts_over_a_wrap(tmp_path, monkeypatch):
 def test_rapl_without_permission_says_what_would_help(tmp_path, monkeypatch):
     rapl_tree(tmp_path, {"intel-rapl:0": ("package-0", 900_000)})
 
-    def denied(zone):
-        raise PermissionError(13, "Permission denied")
+    read = Path.read_text
 
-    monkeypatch.setattr("ff.hardware.rapl._Counter", denied)
+    def denied(path):
+        if path.name == "energy_uj":
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_text", denied)
     with pytest.raises(SensorMissing, match="chmod a\\+r"):
         Rapl(tmp_path).open()
 

@@ -4,11 +4,13 @@ import json
 import os
 
 import jsonschema
+import pytest
 from made_logs import MODEL, SCHEMA, header, powered, sample, source, summary_of, write, write_phases
 
+from ff.errors import FFError
 from ff.files import read_csv
 from ff.hardware.log import read_log
-from ff.hardware.summary import main, summarise, summarise_pending
+from ff.hardware.summary import summarise, summarise_pending
 
 
 def test_model_sources_and_attempts_are_named(tmp_path):
@@ -90,7 +92,7 @@ def test_broken_lines_are_left_out(tmp_path):
     assert summary["samples"] == 1
 
 
-def test_pending_logs_are_summarised_once(tmp_path, capsys):
+def test_pending_logs_are_summarised_once(tmp_path):
     logs, results = tmp_path / "logs/hardware", tmp_path / "results"
     run = "MNIST/784-200-200-10/ff/seed1"
     entries = [header(), *powered(0, 3, {"VDD_IN": 1000.0})]
@@ -99,8 +101,7 @@ def test_pending_logs_are_summarised_once(tmp_path, capsys):
     write(logs / run / "other.jsonl", entries)
     write_phases(results / run / "phases.csv", [("load", 1.0, 2.0)])
     write_phases(results / run / "variance/phases.csv", [("measure", 1.0, 2.5)])
-    assert main(["--pending", str(logs), str(results)]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert len(summarise_pending(logs, results)) == 2
     load = json.loads((results / run / "hardware.json").read_text())["energy"]["load"]
     assert load["total"]["gross_mj"] == 1000.0
     measure = json.loads((results / run / "variance/hardware.json").read_text())["energy"]["measure"]
@@ -112,7 +113,7 @@ def test_pending_logs_are_summarised_once(tmp_path, capsys):
     assert summarise_pending(tmp_path / "none", results) == []
 
 
-def test_an_output_that_cannot_be_written_is_said(tmp_path, capsys):
+def test_an_output_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
-    assert main(["--log", str(tmp_path / "x"), "--json", str(tmp_path / "file/h.json")]) == 1
-    assert "cannot write" in capsys.readouterr().err
+    with pytest.raises(FFError, match="cannot write"):
+        summarise(tmp_path / "x", json_path=tmp_path / "file/h.json")

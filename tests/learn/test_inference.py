@@ -4,7 +4,7 @@ import pytest
 import torch
 from made_networks import made_config, made_network, made_prepared
 
-from ff.data.datasets import standardise
+from ff.data.images import standardise
 from ff.data.labels import neutral_overlay
 from ff.errors import FFError
 from ff.learn.inference import Exits, Inference
@@ -52,8 +52,8 @@ def test_pixels_are_standardised_as_for_training(dataset):
 def layer_batches(inference: Inference, monkeypatch) -> list[int]:
     """How many samples each call of a layer gets, as it happens."""
     sizes: list[int] = []
-    original = inference._layer
-    monkeypatch.setattr(inference, "_layer", lambda index, x: sizes.append(len(x)) or original(index, x))
+    original = inference.layer
+    monkeypatch.setattr(inference, "layer", lambda index, x: sizes.append(len(x)) or original(index, x))
     return sizes
 
 
@@ -77,7 +77,7 @@ def made_inference() -> tuple[Inference, torch.Tensor]:
 
 def test_samples_that_left_are_dropped_from_the_batch(monkeypatch):
     inference, pixels = made_inference()
-    first = inference.network.head_logits(inference.network.features([inference._layer(0, pixels)[None]]), 1)[0].amax(1)
+    first = inference.network.head_logits(inference.network.features([inference.layer(0, pixels)[None]]), 1)[0].amax(1)
     sizes, heads = layer_batches(inference, monkeypatch), head_calls(inference, monkeypatch)
     answers = inference.answer(pixels, Exits((float(first.median()), 1e9)))
     stayed = int((answers.layers > 1).sum())

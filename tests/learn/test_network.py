@@ -4,7 +4,8 @@ import pytest
 import textbook
 import torch
 
-from ff.data.datasets import FACTS, Images, Part, standardise
+from ff.data.images import Images, Part, standardise
+from ff.data.registry import DATASETS
 from ff.learn.network import (
     Network,
     head_macs,
@@ -21,7 +22,7 @@ SHAPES = [("MNIST", "784,13"), ("MNIST", "784,13,11,10"), ("CIFAR10", "3072,13,1
 def made_part(dataset: str, count: int, seed: int = 0) -> Part:
     generator = torch.Generator().manual_seed(seed)
     return Part(
-        torch.randint(0, 256, (count, *FACTS[dataset].shape), generator=generator, dtype=torch.uint8),
+        torch.randint(0, 256, (count, *DATASETS[dataset].shape), generator=generator, dtype=torch.uint8),
         torch.randint(0, 10, (count,), generator=generator, dtype=torch.uint8),
     )
 
@@ -32,11 +33,11 @@ def made(dataset: str, layers: str, recipe: str, seeds: list[int], **values) -> 
         {"dataset": dataset, "layers": layers, "recipe": recipe, "precision": "float64"} | values
     )
     part = made_part(dataset, 10)
-    network = initial_network(config, seeds, FACTS[dataset].shape[0])
+    network = initial_network(config, seeds, DATASETS[dataset].shape[0])
     noise = torch.randn(network.heads.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     network.heads = noise * network.head_mask()
     network.head_biases = torch.rand(network.head_biases.shape, dtype=torch.float64)
-    return network, part, standardise(part, FACTS[dataset], "cpu", torch.float64)
+    return network, part, standardise(part, DATASETS[dataset], "cpu", torch.float64)
 
 
 @pytest.mark.parametrize("recipe", ["ff", "edgeff"])
@@ -45,7 +46,7 @@ def test_the_goodness_readout_equals_ten_plain_passes_over_labelled_images(datas
     network, part, images = made(dataset, layers, recipe, [0, 1, 2], overlay_value=7.0)
     block = images.block(slice(0, 10), 3)
     found = network.goodness_by_label(block.pixels, block.square)
-    plain, channels = textbook.standardised(part, dataset), FACTS[dataset].shape[0]
+    plain, channels = textbook.standardised(part, dataset), DATASETS[dataset].shape[0]
     for seed in range(3):
         weights, biases, _, _ = textbook.parameters_of(network, seed)
         for label in range(10):
@@ -62,7 +63,7 @@ def test_the_head_readout_equals_a_plain_pass_over_neutral_images(dataset, layer
     block = images.block(slice(0, 10), 2)
     features = network.features(network.neutral_outputs(block.pixels, block.square))
     found = network.all_head_logits(features)
-    plain = textbook.neutral(textbook.standardised(part, dataset), FACTS[dataset].shape[0], 0.3)
+    plain = textbook.neutral(textbook.standardised(part, dataset), DATASETS[dataset].shape[0], 0.3)
     for seed in range(2):
         weights, biases, heads, head_biases = textbook.parameters_of(network, seed)
         outputs = textbook.forward(plain, weights, biases, network.normalisation)
@@ -79,7 +80,7 @@ def test_the_head_readout_equals_a_plain_pass_over_neutral_images(dataset, layer
 def test_the_plain_forward_pass(dataset, layers):
     network, part, _ = made(dataset, layers, "ff", [4])
     x = textbook.with_label(
-        textbook.standardised(part, dataset), part.labels.long(), FACTS[dataset].shape[0], network.overlay_value
+        textbook.standardised(part, dataset), part.labels.long(), DATASETS[dataset].shape[0], network.overlay_value
     )
     weights, biases, _, _ = textbook.parameters_of(network, 0)
     for found, expected in zip(

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ff.data.datasets import prepare
+from ff.data.prepared import prepare
 from ff.learn.recipes import make_run_config
 from ff.learn.run import train
 from ff.settings import ExecutionConfig

@@ -16,7 +16,7 @@ from ff_process import ff_command, ff_environment
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ff.data.datasets import standardise
+from ff.data.images import standardise
 from ff.files import read_csv, read_json
 from ff.learn.recipes import make_run_config
 from ff.learn.resume import LOCK_NAME, STATE_NAME, discard_state, load_state, run_lock, save_state

@@ -10,7 +10,8 @@ from made_networks import schema_errors
 from made_raw_data import write_raw
 
 import ff.learn.run
-from ff.data.datasets import Part, prepare
+from ff.data.images import Part
+from ff.data.prepared import prepare
 from ff.errors import FFError
 from ff.files import read_csv, read_json
 from ff.learn import checkpoint
@@ -135,7 +136,7 @@ def test_what_is_reported_is_what_the_checkpoint_says(run, digits):
     folder = run()
     network, meta = checkpoint.load(folder / "model.safetensors")
     assert checkpoint.config(meta) == small()
-    from ff.data.datasets import standardise
+    from ff.data.images import standardise
     from ff.learn.scores import predict
 
     found = predict(network, standardise(digits.test, digits.facts, "cpu"), forward_forward.READOUTS, batch_size=7)
@@ -378,7 +379,7 @@ def test_idle_power_has_windows_of_its_own_before_and_after_the_training(run, mo
     import ff.hardware.idle
 
     monkeypatch.setattr(ff.hardware.idle, "open_power_source", lambda root: PowerSensor())
-    monkeypatch.setattr(ff.hardware.idle, "_SETTLE_S", 0.02)
+    monkeypatch.setattr(ff.hardware.idle, "SETTLE_S", 0.02)
     folder = run(execution={"sidecar": "inline", "idle_s": 0.1})
     marks = read_phases(folder / "phases.csv")
     names = [mark.name for mark in marks]

@@ -8,7 +8,9 @@ import textbook
 import torch
 from test_network import made_part
 
-from ff.data.datasets import FACTS, Part, Prepared, standardise
+from ff.data.images import Part, standardise
+from ff.data.prepared import Prepared
+from ff.data.registry import DATASETS
 from ff.errors import FFError
 from ff.learn.draws import draw_generator, effective_val_size, split_rows
 from ff.learn.optimiser import Adam
@@ -42,8 +44,8 @@ class Made:
             {"dataset": dataset, "layers": layers, "precision": "float64", "val_size": 4} | values
         )
         part = made_part(dataset, 40)
-        self.channels = FACTS[dataset].shape[0]
-        self.trainer = Trainer(self.config, seeds, standardise(part, FACTS[dataset], "cpu", torch.float64))
+        self.channels = DATASETS[dataset].shape[0]
+        self.trainer = Trainer(self.config, seeds, standardise(part, DATASETS[dataset], "cpu", torch.float64))
         self.plain, self.labels = textbook.standardised(part, dataset), part.labels.long()
         self.rows = self.trainer.split.train[:, :BATCH]
         self.network = self.trainer.state.network

@@ -9,7 +9,8 @@ import torch
 from scipy.stats import chisquare
 from test_network import made_part
 
-from ff.data.datasets import FACTS, Part, standardise
+from ff.data.images import Part, standardise
+from ff.data.registry import DATASETS
 from ff.learn.draws import split_rows
 from ff.learn.negatives import Hard, Uniform
 from ff.learn.network import initial_network
@@ -27,7 +28,7 @@ class Watched:
         self.config = make_run_config({"precision": "float64", "train_batch_size": 16, "test_batch_size": 10} | values)[
             0
         ]
-        facts = FACTS[self.config.dataset]
+        facts = DATASETS[self.config.dataset]
         self.trainer = Trainer(self.config, seeds, standardise(part, facts, "cpu", torch.float64))
         # Rows [S, B] and, where the phase has them, wrong labels [S, B] of each mini-batch.
         self.batches: dict[tuple[str, int], list[list[torch.Tensor | None]]] = defaultdict(list)
@@ -89,7 +90,7 @@ def test_a_training_is_what_plain_code_makes_of_the_same_mini_batches(case, digi
     part = cut(digits.train, 100) if dataset == "DIGITS" else made_part(dataset, 100)
     watched = Watched(part, SEEDS, monkeypatch, **values).train()
     trainer, config = watched.trainer, watched.config
-    first = initial_network(config, SEEDS, FACTS[dataset].shape[0])
+    first = initial_network(config, SEEDS, DATASETS[dataset].shape[0])
     plain, labels = textbook.standardised(part, dataset), part.labels.long()
     split = split_rows(100, 33, SEEDS)
     for index in range(len(SEEDS)):

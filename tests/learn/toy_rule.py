@@ -1,4 +1,4 @@
-"""A learning rule that nobody needs: layers shrink for a while, then the heads learn. It shows that a rule is one file."""
+"""A learning rule that nobody needs: layers shrink for a while, then the heads learn. It shows what a rule holds."""
 
 from dataclasses import dataclass
 

@@ -5,7 +5,7 @@ import torch
 from made_networks import made_prepared, made_run
 
 from ff import cli
-from ff.data import datasets
+from ff.data import prepared as prepared_sets
 from ff.files import read_csv, read_json
 from ff.measure import protocol
 
@@ -14,7 +14,7 @@ from ff.measure import protocol
 def folder(tmp_path, monkeypatch):
     """A run folder on a machine without a GPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(datasets, "open_or_prepare", lambda *_, **__: made_prepared())
+    monkeypatch.setattr(prepared_sets, "open_or_prepare", lambda *_, **__: made_prepared())
     monkeypatch.setattr(protocol, "QUEUED_S", 0.001)
     # A test's length: two rounds without the half second of work before each block.
     monkeypatch.setattr(protocol, "Times", lambda repeats=50, times=protocol.Times: times(repeats, 3, 2, 2, 0.0))

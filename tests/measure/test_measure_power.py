@@ -14,7 +14,6 @@ from ff.measure.power import (
     PowerMeter,
     Window,
     energy_of,
-    idle_level,
     idle_summary,
     in_thread,
     interval_of,
@@ -304,13 +303,6 @@ def test_net_energy_is_right_while_the_idle_level_drifts(kind):
     idle = measured.idle["windows_mw"]
     assert idle == sorted(idle) and len(idle) == 3
     assert max(levels) - idle[0] > 0.1 * 3000 and idle[0] < min(levels) < max(levels) < idle[-1]
-
-
-def test_idle_levels_lie_on_straight_lines_between_the_nearest_windows():
-    points = [(0.0, 100.0), (10.0, 200.0), (20.0, 100.0)]
-    assert [idle_level(points, at) for at in (-5.0, 2.5, 10.0, 15.0, 50.0)] == [100, 125, 200, 150, 100]
-    assert idle_level([(0.0, 100.0)], 50.0) == 100
-    assert idle_level([], 1.0) is None
 
 
 def test_idle_power_has_an_interval_over_its_windows():

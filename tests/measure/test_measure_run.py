@@ -10,7 +10,7 @@ import torch
 from made_devices import Reading
 from made_networks import made_prepared, made_run, schema_errors
 
-from ff.data import datasets
+from ff.data import prepared as prepared_sets
 from ff.errors import FFError
 from ff.files import read_csv, read_json
 from ff.measure import agreement, power, protocol, run
@@ -199,7 +199,7 @@ def test_an_absurd_batch_size_is_refused_before_anything_is_measured(made):
 def test_the_workflows_job_measures_as_its_settings_say(made, monkeypatch, tmp_path):
     folder, prepared, config = made
     calls = []
-    monkeypatch.setattr(datasets, "open_prepared", lambda path, verify: prepared)
+    monkeypatch.setattr(prepared_sets, "open_prepared", lambda path, verify: prepared)
     monkeypatch.setattr(run, "run_measurement", lambda *a, **kw: calls.append(("measurement", a, kw)))
     monkeypatch.setattr(agreement, "run_agreement", lambda *a, **kw: calls.append(("agreement", a, kw)))
     measure = {"devices": ["cpu", "cuda"], "threads": [1, "all"], "batch_sizes": [1, 8], "repeats": 7}

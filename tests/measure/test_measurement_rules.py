@@ -23,7 +23,7 @@ from ff import statistics
 from ff.assess import early_exit
 from ff.assess.evaluation import evaluate_run
 from ff.assess.readings import read, split_of
-from ff.data.datasets import Part, standardise
+from ff.data.images import Part, standardise
 from ff.files import read_csv, read_json, write_csv, write_json
 from ff.learn.inference import Exits, Inference
 from ff.learn.trainer import Trainer
@@ -60,9 +60,9 @@ def test_rule_01_batch_size_under_test_goes_through_network(monkeypatch, short_w
     prepared, config = made_prepared(), made_config()
     deployed = DeployedNetwork("cpu", Inference(made_network(config), prepared.facts), prepared.test, 1)
     through: list[tuple[int, int]] = []
-    original = deployed.inference._layer
+    original = deployed.inference.layer
     monkeypatch.setattr(
-        deployed.inference, "_layer", lambda index, x: through.append((index, len(x))) or original(index, x)
+        deployed.inference, "layer", lambda index, x: through.append((index, len(x))) or original(index, x)
     )
     timed: list[tuple[int, list]] = []
     original_run = deployed.run
@@ -90,10 +90,10 @@ def test_rule_01_batch_size_under_test_goes_through_network(monkeypatch, short_w
     # Early exit: the first layer gets the whole batch that the column is named after.
     inference = Inference(made_network(config), prepared.facts)
     first: list[int] = []
-    original = inference._layer
+    original = inference.layer
     monkeypatch.setattr(
         inference,
-        "_layer",
+        "layer",
         lambda index, x: (first.append(len(x)) if index == 0 else None) or original(index, x),
     )
     pixels = inference.pixels(prepared.test.images[:32])
@@ -492,10 +492,10 @@ def test_rule_12_early_exit_from_validation_without_labels_skips_work_and_gives_
         # Work is skipped: a layer sees only the samples that are still there.
         inference = Inference(network, prepared.facts)
         sizes: list[int] = []
-        step = inference._layer
+        step = inference.layer
         monkeypatch.setattr(
             inference,
-            "_layer",
+            "layer",
             lambda index, x, sizes=sizes, step=step: sizes.append(len(x)) or step(index, x),
         )
         inference.answer(inference.pixels(prepared.test.images), exits)

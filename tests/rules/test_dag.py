@@ -16,7 +16,7 @@ import yaml
 from dag_project import TINY, Project
 from made_raw_data import idx, made_images, write_raw
 
-from ff.data.datasets import prepare
+from ff.data.prepared import prepare
 from ff.files import read_about
 from ff.hardware.sources import is_board
 from ff.stamps import model_of, stamp_of
@@ -328,7 +328,7 @@ def test_a_killed_job_is_seen_with_its_log(finished, place):
 def test_missing_data_are_the_last_line_of_the_call(fresh, tmp_path):
     project = fresh.copy(tmp_path / "project")
     # The network is out of reach.
-    project.append("ff/data/datasets.py", "\n\ndef _fetch(name, folder, download):\n    pass\n")
+    project.append("ff/data/download.py", "\n\ndef fetch(name, folder):\n    pass\n")
     rule = project.folder / "rules/data.smk"
     rule.write_text(rule.read_text().replace("retries: 1", "retries: 0"))
     runs = [f"results/MNIST/784-20/ff/seed{seed}/metrics.json" for seed in (0, 1)]

@@ -10,9 +10,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ff.data.registry import DATASETS
 from ff.errors import FFError
 from ff.learn.recipes import RECIPES
-from ff.settings import DATASETS, INPUT_SIZE, MeasureConfig, RunConfig, WandbConfig, WorkflowConfig
+from ff.settings import MeasureConfig, RunConfig, WandbConfig, WorkflowConfig
 from ff.workflow.grid import Grid, check_config, check_target
 
 ROOT = Path(__file__).parents[2]
@@ -136,14 +137,14 @@ def test_an_unknown_recipe_is_an_error_that_lists_the_known():
 
 
 @given(
-    dataset=st.sampled_from(DATASETS),
+    dataset=st.sampled_from(list(DATASETS)),
     widths=st.lists(st.integers(1, 9999), min_size=1, max_size=5),
     recipe=st.sampled_from([*RECIPES, "own"]),
     seed=st.integers(0, 10**12),
     file=st.sampled_from(FILES),
 )
 def test_any_path_that_can_exist_may_be_asked_for(dataset, widths, recipe, seed, file):
-    layers = "-".join(map(str, [INPUT_SIZE[dataset], *widths]))
+    layers = "-".join(map(str, [DATASETS[dataset].input_size, *widths]))
     check_target(f"results/{dataset}/{layers}/{recipe}/seed{seed}/{file}", "results", ["own"], FILES)
 
 

@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from wandb_runs import KEY, NOWHERE, ROOT, start_tracker
@@ -67,7 +68,7 @@ def test_wandbs_own_variables_are_heeded(monkeypatch, variables, mode):
 @pytest.mark.parametrize("mode", ["auto", "online"])
 def test_less_than_online_is_never_silent(monkeypatch, mode):
     monkeypatch.setenv("WANDB_MODE", "online")
-    monkeypatch.setattr(live.Tracker, "_write", lambda *_: None)
+    monkeypatch.setattr(live.threading, "Thread", lambda **_: SimpleNamespace(start=lambda: None))
     assert "needs WANDB_API_KEY" in session.resolve_access(mode).warning
     assert ["needs WANDB_API_KEY" in text for text in start_tracker(mode=mode).warnings] == [True]
     monkeypatch.setattr(session.importlib.util, "find_spec", lambda _: None)

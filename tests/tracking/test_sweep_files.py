@@ -498,7 +498,7 @@ def test_run_agent_starts_an_agent_that_finds_ff(monkeypatch):
         return 3
 
     monkeypatch.setattr(command, "create", lambda *_: ("abc", "team/p/abc"))
-    monkeypatch.setattr(command, "_done", record)
+    monkeypatch.setattr(command, "wait_for", record)
     assert command_line(of(seed={"value": 1}), "--run-agent", "--count", 2) == 3
     ((words, environment),) = started
     assert words == [sys.executable, "-m", "wandb", "agent", "--count", "2", "team/p/abc"]

@@ -160,7 +160,7 @@ def project(monkeypatch):
     """A folder to sweep in, where Snakemake is not started; gives the commands that were."""
     started = []
     write_text("Snakefile", "")
-    monkeypatch.setattr(command, "_done", lambda words: started.append(words) or 0)
+    monkeypatch.setattr(command, "wait_for", lambda words: started.append(words) or 0)
     return started
 
 
@@ -189,7 +189,7 @@ def test_a_dry_run_leaves_nothing_and_ranks_nothing(project, capsys, flag):
 
 
 def test_the_exit_status_is_snakemakes(project, monkeypatch):
-    monkeypatch.setattr(command, "_done", lambda words: 7)
+    monkeypatch.setattr(command, "wait_for", lambda words: 7)
     assert command_line(sweep_file({"seed": {"value": 1}}), "--local") == 7
 
 
@@ -219,7 +219,7 @@ def test_ctrl_c_leaves_snakemake_to_tidy_up(monkeypatch):
 
     monkeypatch.setattr(command.subprocess, "Popen", Interrupted)
     try:
-        assert command._done(["snakemake"]) == 130
+        assert command.wait_for(["snakemake"]) == 130
     except KeyboardInterrupt:
         # It would end the tests.
         pytest.fail("the interrupt ended the waiting")

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from ff.assess.early_exit import run_early_exit
-from ff.data.datasets import open_prepared
+from ff.data.prepared import open_prepared
 from ff.learn.devices import choose_device
 from ff.measure.devices import thread_counts
 from ff.settings import ExecutionConfig

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from ff.assess.evaluation import run_evaluation
-from ff.data.datasets import open_prepared
+from ff.data.prepared import open_prepared
 from ff.learn.devices import choose_device
 from ff.settings import ExecutionConfig
 from ff.workflow.gpus import one_gpu

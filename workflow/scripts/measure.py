@@ -3,7 +3,7 @@
 from contextlib import nullcontext
 from pathlib import Path
 
-from ff.data.datasets import open_prepared
+from ff.data.prepared import open_prepared
 from ff.hardware.recorder import record
 from ff.measure.agreement import run_agreement
 from ff.measure.protocol import Times

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ff.data.datasets import prepare
+from ff.data.prepared import prepare
 from ff.workflow.jobs import job
 
 with job(snakemake.log[0]):

@@ -8,7 +8,7 @@ from importlib import import_module
 
 from ff.learn.rule import Rule
 
-_MODULES: list[Rule] = [import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]  # type: ignore[misc]
+_MODULES: list[Rule] = [import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
 
 RULES: dict[str, Rule] = {rule.NAME: rule for rule in sorted(_MODULES, key=lambda rule: (rule.IS_CONTROL, rule.NAME))}
 """Rules by name, controls last."""

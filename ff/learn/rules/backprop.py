@@ -27,7 +27,7 @@ from ff.settings import LARGEST, setting
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ff.data.datasets import Images
+    from ff.data.images import Images
     from ff.settings import RunConfig
 
 NAME = "backprop"

@@ -30,7 +30,7 @@ from ff.settings import LARGEST, setting
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ff.data.datasets import Images
+    from ff.data.images import Images
     from ff.settings import RunConfig
 
 NAME = "forward-forward"

@@ -35,20 +35,20 @@ def accuracy(frame: pd.DataFrame, readout: str = "head", split: str = "test") ->
             cells = frame[(frame["dataset"] == dataset) & (frame["recipe"] == recipe)]
             for layers, cell in cells.groupby("layers", sort=False):
                 x = nets.order.index(nets.label[layers]) + shift
+                mean = 100 * cell["accuracy"].mean()
                 interval = statistics.share_interval(cell["accuracy"])
                 total = statistics.share_total_interval(cell["accuracy"], cell["n"].min())
                 counts.append(interval.n)
                 methods += [interval.method, total.method]
                 seeds = {"marker": look.marker, "color": look.colour, "linestyle": "none"}
-                if total.low is not None:
+                if total.low is not None and total.high is not None:
                     ax.vlines(x, 100 * total.low, 100 * total.high, color=look.colour, lw=0.6)
-                if interval.n > 1:
+                if interval.reach is not None:
                     values = 100 * cell["accuracy"]
                     ax.plot([x - step * 0.35] * interval.n, values, **seeds, mfc="none", ms=3, mew=0.7)
-                    error = [[interval.estimate - interval.low], [interval.high - interval.estimate]]
-                    bar = 100 * np.maximum(error, 0)
-                    ax.errorbar(x, 100 * interval.estimate, bar, color=look.colour, capsize=2.5, lw=1.4)
-                ax.plot([x], [100 * interval.estimate], **seeds, ms=5.5, mec="white", mew=0.5)
+                    bar = 100 * np.maximum(np.reshape(interval.reach, (2, 1)), 0)
+                    ax.errorbar(x, mean, bar, color=look.colour, capsize=2.5, lw=1.4)
+                ax.plot([x], [mean], **seeds, ms=5.5, mec="white", mew=0.5)
         low, high = ax.dataLim.intervaly
         low, high = low - 0.06 * (high - low), high + 0.06 * (high - low)
         if high - low < 2:

@@ -1,5 +1,7 @@
 """Early exit: what accuracy is kept for which share of the work and of the time, beside network cuts."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -82,7 +84,7 @@ def trade_off(frame: pd.DataFrame) -> Figure:
         if rule in set(frame["rule"])
     ]
     legend.append(Line2D([], [], marker="o", mfc="none", mec=style.BLACK, linestyle="none", ms=9, label="k = 1"))
-    dark = {"color": CUT.colour, "lw": 1}
+    dark: dict[str, Any] = {"color": CUT.colour, "lw": 1}
     legend.append(Line2D([], [], marker=CUT.marker, linestyle="none", label="network cut after layer", **dark))
     legend.append(Line2D([], [], linestyle="--", label="cheapest cut as accurate on validation", **dark))
     ks = frame["k"]

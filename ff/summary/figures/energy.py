@@ -66,9 +66,10 @@ def rails(frame: pd.DataFrame, missing: pd.DataFrame) -> Figure:
                 totals = cell[cell["rail"] == rail].groupby("seed")["gross_mj"].sum() / 1000
                 interval = statistics.mean_interval(totals)
                 counts.append(interval.n)
-                if interval.low is not None and interval.high > interval.low:
+                if interval.estimate is not None and interval.reach and sum(interval.reach) > 0:
                     methods.append(interval.method)
-                    error = [[interval.estimate - max(interval.low, 0)], [interval.high - interval.estimate]]
+                    below, above = interval.reach
+                    error = [[min(below, interval.estimate)], [above]]
                     ax.errorbar(x, interval.estimate, error, color="black", capsize=3, lw=1)
             marked = set(cell.loc[cell["shared"] == 1, "rail"])
             style.category_axis(ax, [f"{rail}*" if rail in marked else str(rail) for rail in names], None)

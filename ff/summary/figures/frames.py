@@ -6,6 +6,7 @@ of the main recipe): nothing is chosen on the test set.
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -53,7 +54,8 @@ def confusion(summary_dir: Path, results_root: Path, readout: str = "head", spli
     count."""
     rows = []
     for cell in best_cells(summary_dir):
-        total, names, seeds = None, [], 0
+        total, seeds = None, 0
+        names: list[Any] = []
         for run in cell:
             content = _evaluation(run, results_root)
             found = [
@@ -94,7 +96,8 @@ def latency_samples(summary_dir: Path, results_root: Path) -> pd.DataFrame:
     if not runs:
         return pd.DataFrame(columns=[*KEYS, "device", "path", "batch_size", "latency_ms"])
     recipe = main_recipe(run.recipe for run in runs if run.dataset == runs[0].dataset)
-    frames, taken = [], {}
+    frames = []
+    taken: dict[str, int] = {}
     for run in runs:
         if run.dataset != runs[0].dataset or run.recipe != recipe or taken.get(run.layers, 0) >= MOST_SEEDS:
             continue

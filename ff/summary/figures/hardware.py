@@ -9,7 +9,7 @@ from ff.summary.figures.energy import NO_SENSOR, PHASES
 
 MOST_POINTS = 1500
 MOST_LINES = 8
-PANELS = (
+PANELS: tuple[tuple[str | None, dict[str, str], str, float, str], ...] = (
     ("power_mw.", {}, "power (W)", 1e-3, NO_SENSOR),
     (
         None,

@@ -1,5 +1,7 @@
 """Heat maps by network and batch size: latency, memory, energy and power of each place, and the speed-up of a GPU."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.colors import LogNorm, Normalize
@@ -104,7 +106,7 @@ def heatmap(table: pd.DataFrame, devices: pd.DataFrame, column: str, title: str,
     figure, grid = style.panels(len(datasets), len(columns), **size)
     positive = (frame[column] > 0).all()
     norm = LogNorm(*_ends(frame[column])) if positive else Normalize(*_ends(frame[column]))
-    image = None
+    image: Any = None
     for dataset, row in zip(datasets, grid, strict=True):
         for place, ax in zip(columns, row, strict=True):
             cell = place.of(frame[frame["dataset"] == dataset])

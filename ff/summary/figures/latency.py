@@ -7,7 +7,6 @@ from matplotlib.lines import Line2D
 from matplotlib.mlab import GaussianKDE
 from matplotlib.ticker import LogLocator
 
-from ff import statistics
 from ff.summary.figures import style
 from ff.summary.figures.places import PATHS, deployed, places, span, why_unmeasured
 from ff.summary.figures.style import matte
@@ -62,7 +61,7 @@ def _violin(ax, x: float, values: np.ndarray, look: style.Look) -> None:
     if len(core) > 2 and np.ptp(core) > 0:
         # Density of the logarithm: latencies are skewed, and the axis is logarithmic where they spread
         # widely.
-        at = np.linspace(*np.log(core[[core.argmin(), core.argmax()]]), 120)
+        at = np.linspace(np.log(core.min()), np.log(core.max()), 120)
         density = GaussianKDE(np.log(core))(at)
         half = 0.4 * density / density.max()
         ax.fill_betweenx(
@@ -95,7 +94,7 @@ def latency_histogram(samples: pd.DataFrame, devices: pd.DataFrame) -> Figure:
                 continue
             values = cell["latency_ms"].to_numpy()
             counts.append(len(values))
-            p5, median, p95 = (statistics.percentile(values, share) for share in (5, 50, 95))
+            p5, median, p95 = np.percentile(values, [5, 50, 95])
             shown = values[values <= p95 + (p95 - p5)]
             outside.append(1 - len(shown) / len(values))
             ax.hist(shown, bins=min(40, max(8, len(shown) // 8)), color=place.look.colour, alpha=0.55)

@@ -39,15 +39,15 @@ class Place(NamedTuple):
 
     def title(self, devices: pd.DataFrame) -> str:
         """The label with the name of the hardware, where that is short."""
-        names = devices[devices["device"] == self.device]["name"].dropna() if len(devices) else []
-        named = f"{self.device} ({names.iloc[0]})" if len(names) and len(str(names.iloc[0])) <= LONGEST_NAME else None
+        names = list(devices[devices["device"] == self.device]["name"].dropna()) if len(devices) else []
+        named = f"{self.device} ({names[0]})" if names and len(str(names[0])) <= LONGEST_NAME else None
         return self.label.replace(self.device, named, 1) if named else self.label
 
     def why_not(self, devices: pd.DataFrame, otherwise: str = "not measured") -> str:
         """Why there is nothing from here."""
         gone = devices[(devices["device"] == self.device) & (devices["available"] == 0)] if len(devices) else devices
-        reasons = gone["reason"].dropna() if len(gone) else []
-        return f"{self.label}: {reasons.iloc[0] if len(reasons) else otherwise}"
+        reasons = list(gone["reason"].dropna()) if len(gone) else []
+        return f"{self.label}: {reasons[0] if reasons else otherwise}"
 
 
 def threads_text(threads: int) -> str:
@@ -89,8 +89,8 @@ def why_no_column(column: str, devices: pd.DataFrame) -> str:
     """Why a quantity was not measured where others were."""
     if column not in ("net_mj_per_sample", "power_mw"):
         return "it was not measured on this machine"
-    reasons = devices["power_reason"].dropna() if len(devices) else []
-    return f"{NO_SENSOR} ({reasons.iloc[0]})" if len(reasons) else NO_SENSOR
+    reasons = list(devices["power_reason"].dropna()) if len(devices) else []
+    return f"{NO_SENSOR} ({reasons[0]})" if reasons else NO_SENSOR
 
 
 def span(counts: Iterable) -> str:

@@ -11,14 +11,15 @@ context, so that importing this package changes nothing for a user's own plots.
 import functools
 import io
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import matplotlib
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.typing import LineStyleType
 
 from ff.files import write_bytes
 from ff.learn.recipes import RECIPES
@@ -28,7 +29,7 @@ BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#777777"
 
-RC = {
+RC: dict[Any, Any] = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
     "axes.titlesize": 9.5,
@@ -57,7 +58,7 @@ class Look(NamedTuple):
 
     colour: str
     marker: str
-    line: str | tuple
+    line: LineStyleType
     hatch: str
 
 
@@ -74,7 +75,10 @@ _LOOKS = (
 RECIPE_LOOKS = dict(zip(RECIPES, _LOOKS, strict=False))
 
 
-def looks(names: Iterable[str], fixed: dict[str, Look] | None = None) -> dict[str, Look]:
+Name = TypeVar("Name", bound=Hashable)
+
+
+def looks(names: Iterable[Name], fixed: Mapping[Name, Look] | None = None) -> dict[Name, Look]:
     """A look for each name, in order: the fixed ones where they exist, else the next ones that are free."""
     fixed = fixed or {}
     names = list(names)

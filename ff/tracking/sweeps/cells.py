@@ -152,11 +152,11 @@ def in_place_of_the_grid(configuration: Mapping[str, Any]) -> tuple[Sweep, dict[
     sweep = read_sweep(
         configuration["sweep"], configuration.get("sweep_count"), configuration.get("sweep_seed", 0), own
     )
-    keys = {"train": sweep.train, "train_by_dataset": {}, "train_by_recipe": sweep.train_by_recipe}
+    keys: dict[str, Any] = {"train": sweep.train, "train_by_dataset": {}, "train_by_recipe": sweep.train_by_recipe}
     keys |= {"recipes": {**own, **sweep.recipes}, **workflow_keys(sweep.execution)}
     default = Path(str(configuration["results"]), "sweeps", folder_name(configuration["sweep"], sweep))
     keys["results"] = os.path.normpath(configuration.get("sweep_out") or default)
-    seeds = {}
+    seeds: dict[str, set[int]] = {}
     for run in sweep.runs:
         seeds.setdefault(run.name.rpartition("/")[0], set()).add(run.seed)
     if configuration.get("group_seeds") and len({frozenset(found) for found in seeds.values()}) > 1:

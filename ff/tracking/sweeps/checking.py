@@ -41,7 +41,8 @@ def check(
 ) -> Check:
     """Hold a sweep file against W&B's schema and against what `ff train` takes and logs."""
     sweep = load(path)
-    problems, warnings = schema_problems(sweep), []
+    problems = schema_problems(sweep)
+    warnings: list[str] = []
     sweep = without_malformed(sweep)
     entries: dict[str, dict[str, Any]] = {}
     try:
@@ -158,4 +159,4 @@ def _methods(entries: Mapping[str, Any], recipes: Mapping[str, Any] | None) -> s
     for name in named:
         with contextlib.suppress(FFError):
             found.add(resolve_recipe(str(name), None, recipes).method)
-    return found or {RecipeSettings.method}
+    return found or {resolve_recipe(RunConfig.recipe).method}

@@ -54,11 +54,11 @@ def run(args: argparse.Namespace) -> int:
     print(f"sweep {sweep_id}; agents anywhere: wandb agent {sweep_path}")
     if not args.run_agent:
         return 0
-    return _done(agent_command(sweep_path, args.count), agent_environment())
+    return wait_for(agent_command(sweep_path, args.count), agent_environment())
 
 
-def _done(command: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
-    """Run `command` to its end and give its exit status. Ctrl-C reaches it as well; it is left to tidy up."""
+def wait_for(command: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
+    """Run `command` to its end; returns its exit status. Ctrl-C reaches it as well; it is left to tidy up."""
     with subprocess.Popen(command, env=environment) as process:
         while process.poll() is None:
             with contextlib.suppress(KeyboardInterrupt):
@@ -111,7 +111,7 @@ def _run_local(args: argparse.Namespace) -> int:
         claim(results, args.file, sweep, Path(configuration["results"]))
     print(f"{len(sweep.runs)} trainings, in {results}", flush=True)
     command = snakemake_command(args.file, args.configfile, args.cores, args.count, args.seed, args.out, args.dry_run)
-    status = _done(command)
+    status = wait_for(command)
     if not args.dry_run:
         _print_ranking(sweep, load(args.file).get("metric"), results)
     return status

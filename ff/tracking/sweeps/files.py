@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from ff.errors import FFError
 from ff.files import read_json, read_yaml
@@ -92,7 +92,7 @@ def without_malformed(sweep: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

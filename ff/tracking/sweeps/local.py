@@ -81,7 +81,8 @@ def ranking(runs: Sequence[RunConfig], metric: Mapping[str, Any] | None, results
     mean = statistics.share_interval if share else statistics.mean_interval
     places = [Place(cell, mean(values), len(values)) for cell, values in cells.items()]
     sign = -1 if metric.get("goal") == "maximize" else 1
-    return sorted((p for p in places if p.interval.n), key=lambda place: sign * place.interval.estimate)
+    known = [(sign * place.interval.estimate, place) for place in places if place.interval.estimate is not None]
+    return [place for _, place in sorted(known, key=lambda pair: pair[0])]
 
 
 def _metric_of(run: RunConfig, name: str, results: Path) -> float | None:

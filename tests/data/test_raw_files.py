@@ -12,23 +12,23 @@ import pytest
 from made_raw_data import idx, made_images, write_raw
 from safetensors.torch import load_file, save_file
 
-from ff.data import registry as raw_data
-from ff.data.datasets import open_or_prepare, prepare, prepared_path, why_outdated
-from ff.data.registry import FACTS, OFFICIAL, data_folder, describe, recorded, wanted_source
+from ff.data import raw_files
+from ff.data.prepared import open_or_prepare, prepare, prepared_path, why_outdated
+from ff.data.raw_files import OFFICIAL, data_folder, describe, recorded, wanted_source
+from ff.data.registry import DATASETS
 from ff.errors import FFError
 from ff.files import read_about, write_tensors
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place(tmp_path, monkeypatch, official):
     """Two folders of raw MNIST with other images, `one` (which counts as official) and `other`; to work in."""
     monkeypatch.chdir(tmp_path)
     for name in ("one", "other"):
         images, *_ = paths = write_raw(tmp_path / name, "MNIST")
         images.write_bytes(idx(made_images(40, 28, 28, seed=len(name))))
         if name == "one":
-            sums = tuple(hashlib.md5(path.read_bytes()).hexdigest() for path in paths)
-            monkeypatch.setitem(FACTS, "MNIST", FACTS["MNIST"]._replace(md5=sums))
+            official("MNIST", paths)
     return tmp_path
 
 
@@ -55,7 +55,7 @@ def test_the_command_line_wins_over_the_environment_over_a_file_over_the_default
 
 
 def test_torch_is_not_imported_to_ask_what_a_set_was_made_from():
-    code = "import sys, ff.data.registry; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    code = "import sys, ff.data.raw_files, ff.settings; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
 
 
@@ -67,7 +67,7 @@ def test_a_prepared_set_records_where_it_came_from(place):
     about = read_about(prepared_path("MNIST", "prepared"))
     assert about["source_folder"] == str(place / "other")
     assert {file: entry["md5"] for file, entry in about["source_files"].items()} == {
-        file: hashlib.md5((place / "other" / file).read_bytes()).hexdigest() for file in FACTS["MNIST"].files
+        file: hashlib.md5((place / "other" / file).read_bytes()).hexdigest() for file in DATASETS["MNIST"].files
     }
     assert about["source"] != OFFICIAL
     prepare("MNIST", "one", "prepared", verify=True, download=False)
@@ -79,7 +79,7 @@ def test_another_folder_is_honoured_both_ways(place):
     assert contents["one"] != contents["other"]
     for name in ("one", "other"):
         # As in two archives that were unpacked with the times of their files.
-        for file in FACTS["MNIST"].files:
+        for file in DATASETS["MNIST"].files:
             os.utime(place / name / file, (1_000_000_000, 1_000_000_000))
     for name in ("one", "other", "one"):
         assert opened(name).content == contents[name]
@@ -108,7 +108,7 @@ def test_an_equal_copy_is_the_same_source(place):
 @pytest.mark.parametrize("part", range(4))
 def test_a_changed_file_is_another_source(place, part):
     before = opened("other").content
-    path = place / "other" / FACTS["MNIST"].files[part]
+    path = place / "other" / DATASETS["MNIST"].files[part]
     data = bytearray(path.read_bytes())
     data[-1] = data[-1] ^ 1
     path.write_bytes(data)
@@ -129,12 +129,12 @@ def test_official_files_that_are_gone_are_no_reason_to_fetch_them_again(place):
 def test_files_that_have_not_changed_are_not_read_again(place, monkeypatch):
     opened("other")
     read = []
-    monkeypatch.setattr(raw_data, "md5_of", lambda path: read.append(path) or "0" * 32)
+    monkeypatch.setattr(raw_files, "md5_of", lambda path: read.append(path) or "0" * 32)
     opened("other")
     assert read == []
-    os.utime(place / "other" / FACTS["MNIST"].files[1])
+    os.utime(place / "other" / DATASETS["MNIST"].files[1])
     wanted_source("MNIST", Path("other"), prepared_path("MNIST", "prepared"))
-    assert read == [Path("other") / FACTS["MNIST"].files[1]]
+    assert read == [Path("other") / DATASETS["MNIST"].files[1]]
 
 
 # -- verify ----
@@ -239,17 +239,3 @@ def test_a_set_of_an_earlier_version_that_is_verified_will_do(place):
     write_tensors(path, load_file(path), about)
     assert why_outdated("MNIST", "data", "prepared") is None
     assert opened("data", verify=True).verified
-
-
-@pytest.mark.parametrize(
-    ("name", "mean", "std"),
-    [
-        # As the published code has them (Forward-Forward on these sets), per channel of values in 0..1.
-        ("MNIST", (0.1307,), (0.3081,)),
-        ("FMNIST", (0.2860,), (0.3530,)),
-        ("SVHN", (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
-        ("CIFAR10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    ],
-)
-def test_the_constants_of_the_published_sets(name, mean, std):
-    assert (FACTS[name].mean, FACTS[name].std) == (mean, std)
