@@ -29,7 +29,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 
@@ -39,6 +39,9 @@ from ff.measure.devices import STAGED
 from ff.measure.power import Clock, Idle, PowerMeter, Window, energy_of, idle_summary
 from ff.phases import PhaseLog
 from ff.settings import MeasureConfig
+
+if TYPE_CHECKING:
+    from ff.documents.variance import IdlePower
 
 PATHS = ("deploy", "end_to_end")
 QUEUED_WINDOWS = 5
@@ -94,7 +97,7 @@ class Measurement(NamedTuple):
 
     rows: dict[str, list[dict[str, Any]]]
     batches: dict[str, list[dict[str, Any]]]
-    idle: dict[str, Any] | None
+    idle: "IdlePower | None"
 
 
 class _Item(NamedTuple):
