@@ -109,7 +109,10 @@ _REGISTRIES: dict[str, Callable[[], Any]] = {
     ],
     "phase": lambda: {f"^({'|'.join(PHASES)})$": {"type": "number", "minimum": 0}},
     "phases of one rule": lambda: _of_each_rule(
-        lambda rule: {"required": [*rule.PHASES], "properties": _values(False, {*PHASES} - {*rule.PHASES})}  # type: ignore[arg-type]
+        lambda rule: {
+            "required": [*rule.PHASES],
+            "properties": dict.fromkeys((p for p in PHASES if p not in rule.PHASES), False),
+        }
     ),
     "rates of one rule": lambda: _of_each_rule(lambda rule: _record(_values(_RATE, rule.PHASES))),
     "macs of one rule": lambda: _of_each_rule(

@@ -214,6 +214,11 @@ def test_the_published_configuration_is_valid():
     check_config(CONFIG, SCHEMA)
 
 
+def test_a_bare_off_is_false_in_yaml_and_allowed():
+    check_config(CONFIG | {"sidecar": yaml.safe_load("off")}, SCHEMA)
+    assert "sidecar is True; allowed: auto, service, inline, off" in refused({"sidecar": yaml.safe_load("on")})
+
+
 @pytest.mark.parametrize(
     ("kind", "block"),
     [(WorkflowConfig, CONFIG), (MeasureConfig, CONFIG["measure"]), (WandbConfig, CONFIG["wandb"])],
