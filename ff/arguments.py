@@ -30,15 +30,7 @@ def add_settings(parser: argparse._ActionsContainer, kind: type, names: Collecti
     for setting in dataclasses.fields(kind):
         if not setting.metadata or (names is not None and setting.name not in names):
             continue
-        default = setting.default
-        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        options: dict[str, Any] = {
-            "dest": setting.name,
-            "default": argparse.SUPPRESS,
-            "help": f"{setting.metadata['help']} [{str(shown).lower() if setting.type is bool else shown}]".replace(
-                "%", "%%"
-            ),
-        }
+        options: dict[str, Any] = {"dest": setting.name, "default": argparse.SUPPRESS, "help": _help(setting)}
         if setting.type is bool:
             # Bare, or with a value: agents of a sweep pass `--no-cuda=true`.
             options |= {"nargs": "?", "const": True, "type": _boolean, "metavar": "true|false"}
@@ -46,7 +38,31 @@ def add_settings(parser: argparse._ActionsContainer, kind: type, names: Collecti
             options["metavar"] = "|".join(setting.metadata["choices"])
         else:
             options["metavar"] = {"int": "N", "float": "X"}.get(getattr(setting.type, "__name__", ""), "VALUE")
-        parser.add_argument(f"--{setting.name.replace('_', '-')}", **options)
+        parser.add_argument(_option(setting), **options)
+
+
+def add_options(parser: argparse._ActionsContainer, kind: type, names: Sequence[str]) -> None:
+    """Options for the fields `names` of a dataclass of numbers and lists of them, with their defaults; a list is one
+    text, separated by commas."""
+    for setting in dataclasses.fields(kind):
+        if setting.name in names and setting.type is int:
+            parser.add_argument(_option(setting), type=int, default=setting.default, help=_help(setting))
+        elif setting.name in names:
+            parser.add_argument(_option(setting), default=_shown(setting.default), metavar="N,...", help=_help(setting))
+
+
+def _option(setting: dataclasses.Field) -> str:
+    return f"--{setting.name.replace('_', '-')}"
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def _help(setting: dataclasses.Field) -> str:
+    return f"{setting.metadata['help']} [{_shown(setting.default)}]".replace("%", "%%")
 
 
 def _boolean(text: str) -> bool:

@@ -23,8 +23,15 @@ LARGEST = 1e6
 
 
 def setting(default: Any, help: str, **limits: Any) -> Any:
-    """A dataclass field; limits are `choices`, `minimum`, `maximum` (both inclusive) and `above` (exclusive)."""
+    """A dataclass field; limits are `choices`, `minimum`, `maximum` (both inclusive) and `above` (exclusive), of texts
+    `pattern` and `shortest`; those of a tuple are its items'."""
     return field(default=default, metadata={"help": help, **limits})
+
+
+def setting_of(kind: type, name: str, **changes: Any) -> Any:
+    """Setting `name` of another settings dataclass, with a new `default`, `help` or limits."""
+    [found] = [f for f in dataclasses.fields(kind) if f.name == name]
+    return setting(**{"default": found.default, **found.metadata, **changes})
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,74 @@ class ExecutionConfig:
         maximum=3600,
     )
     project: str = setting("edgeff", "Weights & Biases project")
+
+
+@dataclass(frozen=True)
+class MeasureConfig:
+    """How inference is measured."""
+
+    devices: tuple[str, ...] = setting(
+        ("cpu", "cuda"), "one that is not there leaves its reason in the results", choices=("cpu", "cuda")
+    )
+    batch_sizes: tuple[int, ...] = setting((1, 2, 8, 16, 32, 64, 128, 256, 512), "samples in a batch", minimum=1)
+    repeats: int = setting(50, "timed repeats of each batch size", minimum=2)
+    single_samples: int = setting(100, "repeats at batch size 1, at least", minimum=100)
+    threads: tuple[int | str, ...] = setting(
+        (1, "all"), "CPU threads; all: every core it may use", minimum=1, maximum=1024, choices=("all",)
+    )
+    rounds: int = setting(5, "repeats are dealt to rounds; in each the devices come in a new order", minimum=1)
+    energy_windows: int = setting(
+        3, "windows of each batch size where there is a power sensor, 0: no energy", minimum=0
+    )
+    early_exit_repeats: int = setting(5, "repeats of the times of early exit", minimum=1)
+
+
+@dataclass(frozen=True)
+class WandbConfig:
+    """What the target `track` mirrors to."""
+
+    mode: str = setting(
+        "auto",
+        "auto: online with a key, else offline",
+        choices=("auto", "online", "offline", "disabled"),
+    )
+    project: str = setting_of(ExecutionConfig, "project")
+    entity: str | None = setting(None, "Weights & Biases entity")
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """A W&B sweep in place of grid, train and train_by_*."""
+
+    sweep: str | None = setting(None, "the sweep's file")
+    sweep_count: int | None = setting(None, "how many runs of a sweep of method random", minimum=1)
+    sweep_seed: int | None = setting(None, "seed of the draws of method random", minimum=0)
+    sweep_out: str | None = setting(None, "its results folder, by default results/sweeps/FILE-HASH", shortest=1)
+
+
+@dataclass(frozen=True)
+class WorkflowConfig:
+    """Where things are and how jobs run: keys of the workflow's configuration beside grid, training and measurement."""
+
+    results: str = setting("results", "results folder", shortest=1)
+    data_dir: str = setting_of(
+        ExecutionConfig,
+        "data_dir",
+        help="torchvision-style data root; FF_DATA_DIR wins over it, --config data_dir=... over both",
+        shortest=1,
+    )
+    verify: bool = setting_of(ExecutionConfig, "verify")
+    device: str = setting_of(ExecutionConfig, "device", pattern="^(auto|cpu|cuda(:[0-9]+)?)$")
+    threads: int = setting(1, "CPU threads of a training", minimum=1)
+    group_seeds: bool = setting(False, "one job trains all seeds of a cell")
+    sidecar: str = setting(
+        "auto",
+        "who records the hardware: a process beside the job (service), the job itself (inline), nobody (off); "
+        "auto: service on a board, else inline",
+        choices=("auto", "service", "inline", "off"),
+    )
+    hw_interval_ms: int = setting_of(ExecutionConfig, "hw_interval_ms")
+    idle_s: float = setting_of(ExecutionConfig, "idle_s")
 
 
 def parse_layers(value: Any) -> tuple[int, ...]:

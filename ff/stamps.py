@@ -8,16 +8,19 @@ of every CSV file. Reading it imports no torch.
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ff.errors import FFError
 from ff.files import read_about, read_json
 from ff.settings import RunConfig
 
+if TYPE_CHECKING:
+    from ff.documents.values import Run
+
 COLUMN = "model"
 
 
-def identify(config: RunConfig, model: str) -> dict[str, Any]:
+def identify(config: RunConfig, model: str) -> "Run":
     """The `run` block that each JSON file of a run folder begins with; `model` is the stamp of its model."""
     return {
         "name": config.name,

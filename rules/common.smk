@@ -19,6 +19,7 @@ if (ROOT / "ff").is_dir():
 
 from ff import layout
 from ff.data.registry import DATASETS
+from ff.settings import WandbConfig
 from ff.errors import FFError
 from ff.layout import WILDCARDS
 from ff.learn.recipes import RECIPES

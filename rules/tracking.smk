@@ -14,9 +14,9 @@ rule track:
     conda:
         "../envs/ff.yaml"
     params:
-        mode=lookup("wandb/mode", within=config, default="auto"),
-        project=lookup("wandb/project", within=config, default="edgeff"),
-        entity=lookup("wandb/entity", within=config, default=None),
+        mode=lookup("wandb/mode", within=config, default=WandbConfig.mode),
+        project=lookup("wandb/project", within=config, default=WandbConfig.project),
+        entity=lookup("wandb/entity", within=config, default=WandbConfig.entity),
     message:
         "{rule}"
     script:

@@ -15,14 +15,14 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/architecture.md"
 FLOORS = {
-    "Commands": ("cli", "commands", "doctor", "arguments"),
+    "Commands": ("cli", "commands", "doctor", "arguments", "schemas"),
     "Workflow and tracking": ("workflow", "tracking"),
     "Summaries": ("summary",),
     "Results of one model": ("assess", "measure", "export"),
     "Learning": ("learn",),
     "Machine": ("hardware", "provenance"),
     "Ground": (
-        "schemas",
+        "documents",
         "settings",
         "layout",
         "data",

@@ -17,7 +17,7 @@ from ff import cli
 from ff.data.registry import DATASETS
 from ff.files import read_json
 from ff.learn.recipes import RecipeSettings
-from ff.settings import ExecutionConfig, RunConfig
+from ff.settings import ExecutionConfig, MeasureConfig, RunConfig
 
 QUICK = ("--dataset", "DIGITS", "--layers", "784,12,10", "--rep-epochs", 1, "--softmax-epochs", 1, "--val-size", 200)
 RUN = Path("results/DIGITS/784-12-10/ff/seed0")
@@ -368,6 +368,10 @@ def test_options_in_a_config_file_are_those_of_the_command_line(monkeypatch, tmp
         (["cpu"], "4", 7),
     ]
     assert given[2].early_exit is True
+    assert cli.main(["measure", "run"]) == 0
+    defaults = MeasureConfig()
+    assert given[3].batch_sizes == ",".join(map(str, defaults.batch_sizes))
+    assert (given[3].repeats, given[3].energy_windows) == (defaults.repeats, defaults.energy_windows)
 
 
 @pytest.mark.parametrize(

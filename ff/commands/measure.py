@@ -3,9 +3,10 @@
 import argparse
 from typing import Any
 
-from ff.arguments import execution_of
+from ff.arguments import add_options, execution_of
 from ff.commands.runs import add_run_arguments, named_runs, opened_runs
 from ff.errors import FFError
+from ff.settings import MeasureConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,20 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to measure on: cpu, cuda, cuda:N. Precedence: --no-cuda, then --devices, then --device; a device "
         "that is named must be there [cpu, and cuda where there is one]",
     )
-    parser.add_argument(
-        "--threads",
-        default="1,all",
-        metavar="N,...",
-        help="CPU threads; all: every core it may use [%(default)s]",
-    )
-    parser.add_argument("--batch-sizes", default="1,2,8,16,32,64,128,256,512", help="separated by commas [%(default)s]")
-    parser.add_argument("--repeats", type=int, default=50, help="timed repeats of each batch size [%(default)s]")
-    parser.add_argument(
-        "--energy-windows",
-        type=int,
-        default=3,
-        help="windows of each batch size where there is a power sensor, 0: no energy [%(default)s]",
-    )
+    add_options(parser, MeasureConfig, ("threads", "batch_sizes", "repeats", "energy_windows"))
 
 
 def run(args: argparse.Namespace) -> None:

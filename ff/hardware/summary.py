@@ -13,6 +13,7 @@ import os
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from ff.files import write_csv, write_json
 from ff.hardware import energy
@@ -22,6 +23,9 @@ from ff.hardware.series import power_series
 from ff.layout import HARDWARE_FILES, watched_folder
 from ff.phases import Phase, model_of_phases, read_phases
 from ff.stamps import COLUMN
+
+if TYPE_CHECKING:
+    from ff.documents.hardware import AttemptRow, Gap
 
 _MAX_GAPS = 100
 _MAX_NOTES = 200
@@ -115,7 +119,7 @@ def _sources(attempts: list[Attempt]) -> dict:
     }
 
 
-def _attempt_row(attempt: Attempt) -> dict:
+def _attempt_row(attempt: Attempt) -> "AttemptRow":
     ends = [note.get("text") for note in attempt.notes if note.get("event") == "end"]
     return {
         "started_unix_s": attempt.header.get("unix_s"),
@@ -134,7 +138,7 @@ def _duration_s(attempt: Attempt) -> float:
     return max(times) - min(times) if times else 0.0
 
 
-def _gaps(attempt: Attempt) -> list[dict]:
+def _gaps(attempt: Attempt) -> "list[Gap]":
     """Times without power readings (without any, where no sensor reads power), beyond what is usual."""
     powered = [s for s in attempt.samples if s.get("power_mw") or s.get("energy_mj")]
     times = sorted(float(sample["monotonic_s"]) for sample in powered or attempt.samples)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from ff.layout import file_stem
 from ff.learn.inference import Inference
 from ff.learn.network import Network
 from ff.memory import peak_host_mb, reset_peak_host
+
+if TYPE_CHECKING:
+    from ff.documents.variance import MachineState
 
 ALL = "all"
 GPU_THREADS = 1
@@ -220,7 +223,7 @@ def check_memory(layers: Sequence[int], batch_sizes: Sequence[int], root: str | 
 # -- conditions ----
 
 
-def machine_state(root: str | os.PathLike = "/") -> dict[str, Any]:
+def machine_state(root: str | os.PathLike = "/") -> "MachineState":
     """What can change the speed between two moments: clocks (MHz), governor, power mode, temperatures (C).
 
     `root` is where the machine's files are looked up, as in `ff.hardware.machine.describe`.

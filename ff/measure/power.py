@@ -17,10 +17,13 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ff import statistics
 from ff.hardware import energy
+
+if TYPE_CHECKING:
+    from ff.documents.variance import IdlePower, Interval
 
 SENSOR_PERIODS = 20
 WINDOW_S = 5.0
@@ -260,7 +263,7 @@ def _over_windows(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"rail": rows[0]["rail"], **intervals}
 
 
-def idle_summary(meter: PowerMeter, idle: Sequence[Idle | None]) -> dict[str, Any]:
+def idle_summary(meter: PowerMeter, idle: Sequence[Idle | None]) -> "IdlePower":
     """Idle power over its windows: the total and each rail with intervals, and each window's total (null: failed)."""
     totals = [meter.total(point.rails_mw) if point is not None else None for point in idle]
     return {
@@ -270,7 +273,7 @@ def idle_summary(meter: PowerMeter, idle: Sequence[Idle | None]) -> dict[str, An
     }
 
 
-def interval_of(values: Sequence[float | None], at_least: float = 0.0) -> dict[str, Any] | None:
+def interval_of(values: Sequence[float | None], at_least: float = 0.0) -> "Interval | None":
     """Mean of what was measured with its 95 % interval, for a JSON file; None without values. No true value lies below
     `at_least`."""
     interval = statistics.mean_interval(values, at_least)

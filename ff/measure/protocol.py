@@ -29,7 +29,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 
@@ -38,16 +38,15 @@ from ff.errors import FFError, is_out_of_memory
 from ff.measure.devices import STAGED
 from ff.measure.power import Clock, Idle, PowerMeter, Window, energy_of, idle_summary
 from ff.phases import PhaseLog
+from ff.settings import MeasureConfig
 
-BATCH_SIZES = (1, 2, 8, 16, 32, 64, 128, 256, 512)
+if TYPE_CHECKING:
+    from ff.documents.variance import IdlePower
+
 PATHS = ("deploy", "end_to_end")
-REPEATS = 50
-SINGLE_SAMPLES = 100
-ROUNDS = 5
 QUEUED_WINDOWS = 5
 QUEUED_S = 0.05
 QUEUED_BATCHES = 10
-ENERGY_WINDOWS = 3
 WARM_UP_S = 0.5
 
 
@@ -85,9 +84,9 @@ class Times(NamedTuple):
     """How much is timed: repeats of each path and batch size (`single_samples` at least at batch 1), dealt to `rounds`,
     queued windows of each batch size, and the untimed work before a block."""
 
-    repeats: int = REPEATS
-    single_samples: int = SINGLE_SAMPLES
-    rounds: int = ROUNDS
+    repeats: int = MeasureConfig.repeats
+    single_samples: int = MeasureConfig.single_samples
+    rounds: int = MeasureConfig.rounds
     queued_windows: int = QUEUED_WINDOWS
     warm_up_s: float = WARM_UP_S
 
@@ -98,7 +97,7 @@ class Measurement(NamedTuple):
 
     rows: dict[str, list[dict[str, Any]]]
     batches: dict[str, list[dict[str, Any]]]
-    idle: dict[str, Any] | None
+    idle: "IdlePower | None"
 
 
 class _Item(NamedTuple):
@@ -112,12 +111,12 @@ class _Item(NamedTuple):
 
 def measure(
     subjects: Iterable[Subject],
-    batch_sizes: Sequence[int] = BATCH_SIZES,
+    batch_sizes: Sequence[int] = MeasureConfig.batch_sizes,
     times: Times = Times(),  # noqa: B008 - it cannot be changed
     seed: int = 0,
     clock: Clock = time.perf_counter,
     power: PowerMeter | None = None,
-    energy_windows: int = ENERGY_WINDOWS,
+    energy_windows: int = MeasureConfig.energy_windows,
     phases: PhaseLog | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Measurement:

@@ -14,7 +14,6 @@ from ff.files import write_csv, write_json
 from ff.layout import MEASURE_FOLDER, file_stem
 from ff.learn import checkpoint
 from ff.measure.devices import (
-    ALL,
     MEMORY_SOURCE,
     available_cores,
     check_memory,
@@ -25,24 +24,23 @@ from ff.measure.devices import (
     versions,
 )
 from ff.measure.power import PowerMeter
-from ff.measure.protocol import BATCH_SIZES, ENERGY_WINDOWS, Measurement, Times, measure
+from ff.measure.protocol import Measurement, Times, measure
 from ff.phases import PhaseLog
+from ff.settings import MeasureConfig
 from ff.stamps import identify
 
 SCHEMA = 2
-DEVICES = ("cpu", "cuda")
-THREADS = (1, ALL)
 COLUMNS = ("model", "device", "threads", "path", "batch_size", "repeat", "order", "latency_ms", "device_ms")
 
 
 def run_measurement(
     run_folder: str | os.PathLike,
     prepared: Prepared,
-    devices: Sequence[str] = DEVICES,
-    threads: Sequence[int | str] = THREADS,
-    batch_sizes: Sequence[int] = BATCH_SIZES,
+    devices: Sequence[str] = MeasureConfig.devices,
+    threads: Sequence[int | str] = MeasureConfig.threads,
+    batch_sizes: Sequence[int] = MeasureConfig.batch_sizes,
     times: Times = Times(),  # noqa: B008 - it cannot be changed
-    energy_windows: int = ENERGY_WINDOWS,
+    energy_windows: int = MeasureConfig.energy_windows,
     seed: int | None = None,
 ) -> None:
     """Measure the run in `run_folder` on `devices`, the CPU with each of `threads`, and write its files.

@@ -15,7 +15,7 @@ from ff.errors import FFError
 from ff.files import read_json
 from ff.layout import RunKey, prepared_set
 from ff.learn.recipes import RECIPES, make_run_config, resolve_recipe
-from ff.settings import RunConfig, checked, parse_layers, resolve_layers
+from ff.settings import RunConfig, parse_layers, resolve_layers
 
 AXES = ("dataset", "layers", "recipe", "seed")
 
@@ -134,10 +134,6 @@ def check_config(configuration: Mapping[str, Any], schema_path: str | os.PathLik
     recipes = configuration.get("recipes") or {}
     for name in recipes:
         resolve_recipe(name, None, recipes)
-    for key in ("train_by_dataset", "train_by_recipe"):
-        for name, settings in (configuration.get(key) or {}).items():
-            checked(RunConfig, settings, f"config {key}.{name}")
-    checked(RunConfig, configuration.get("train") or {}, "config train")
 
 
 def _explained(error: Any) -> str:

@@ -392,6 +392,17 @@ def test_idle_power_has_windows_of_its_own_before_and_after_the_training(run, mo
     assert seconds["total"] == pytest.approx(sum(value for name, value in seconds.items() if name != "total"))
 
 
+def test_a_sidecar_beside_the_job_records_and_the_training_keeps_still_for_it(run, monkeypatch):
+    import ff.hardware.idle
+
+    monkeypatch.setattr(ff.hardware.idle, "open_power_source", lambda root: PowerSensor())
+    monkeypatch.setattr(ff.hardware.idle, "SETTLE_S", 0.02)
+    folder = run(execution={"sidecar": "service", "idle_s": 0.1})
+    names = [mark.name for mark in read_phases(folder / "phases.csv")]
+    assert {"idle_before", "idle_after"} <= set(names)
+    assert not list(folder.glob("*hardware*"))
+
+
 @pytest.mark.parametrize("execution", [{"sidecar": "off"}, {"sidecar": "inline", "idle_s": 0}])
 def test_nobody_waits_for_idle_power_that_is_not_recorded_or_not_wanted(run, monkeypatch, execution):
     import ff.hardware.idle

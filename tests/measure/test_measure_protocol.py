@@ -9,7 +9,6 @@ from made_devices import Device, EventDevice, ScalingDevice, World
 
 from ff.errors import FFError
 from ff.measure.protocol import (
-    BATCH_SIZES,
     QUEUED_BATCHES,
     QUEUED_S,
     Times,
@@ -18,6 +17,7 @@ from ff.measure.protocol import (
     time_once,
     time_queued,
 )
+from ff.settings import MeasureConfig
 
 QUICK = Times(repeats=4, single_samples=10, rounds=2, queued_windows=5, warm_up_s=0.0)
 
@@ -210,7 +210,7 @@ def test_a_batch_that_does_not_fit_is_named():
 
 
 def test_the_protocol_covers_the_batch_sizes_asked_for():
-    assert BATCH_SIZES == (1, 2, 8, 16, 32, 64, 128, 256, 512)
+    assert MeasureConfig.batch_sizes == (1, 2, 8, 16, 32, 64, 128, 256, 512)
     assert (Times().repeats, Times().single_samples, Times().queued_windows) == (50, 100, 5)
 
 

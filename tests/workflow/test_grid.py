@@ -1,6 +1,7 @@
 """The grid: expansion, exclusion, settings of each run, and the sentences for what cannot be."""
 
 import copy
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ff.data.registry import DATASETS
 from ff.errors import FFError
 from ff.layout import RunKey
 from ff.learn.recipes import RECIPES
+from ff.settings import MeasureConfig, RunConfig, WandbConfig, WorkflowConfig
 from ff.workflow.grid import Grid, check_config, check_target
 
 ROOT = Path(__file__).parents[2]
@@ -211,6 +213,25 @@ def refused(change, where=()):
 
 def test_the_published_configuration_is_valid():
     check_config(CONFIG, SCHEMA)
+
+
+def test_a_bare_off_is_false_in_yaml_and_allowed():
+    check_config(CONFIG | {"sidecar": yaml.safe_load("off")}, SCHEMA)
+    assert "sidecar is True; allowed: auto, service, inline, off" in refused({"sidecar": yaml.safe_load("on")})
+
+
+@pytest.mark.parametrize(
+    ("kind", "block"),
+    [(WorkflowConfig, CONFIG), (MeasureConfig, CONFIG["measure"]), (WandbConfig, CONFIG["wandb"])],
+)
+def test_the_published_configuration_states_the_defaults(kind, block):
+    for field in dataclasses.fields(kind):
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        assert block.get(field.name) == default, field.name
+
+
+def test_its_trainings_have_the_defaults_of_ff_train():
+    assert {name: getattr(RunConfig, name) for name in CONFIG["train"]} == CONFIG["train"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ff.learn.recipes import RECIPES, make_run_config, resolve_recipe
-from ff.settings import ExecutionConfig, RunConfig, checked
+from ff.settings import ExecutionConfig, RunConfig, WorkflowConfig, checked
 from ff.tracking.sweeps.files import is_number, load, program_note
 from ff.tracking.sweeps.values import EXECUTION_SETTINGS, RECIPE_SETTINGS, RUN_SETTINGS, expand
 
@@ -110,7 +110,7 @@ def _variant_name(recipe: str, changes: Mapping[str, Any], taken: dict[str, str]
 
 
 # What the DAG has a key of its own for.
-_WORKFLOW_KEYS = ("device", "threads", "data_dir", "verify", "sidecar", "hw_interval_ms", "idle_s")
+_WORKFLOW_KEYS = [f.name for f in fields(ExecutionConfig) if hasattr(WorkflowConfig, f.name)]
 
 
 def _shared_places(places: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[str]]:
