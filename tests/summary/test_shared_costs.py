@@ -92,8 +92,12 @@ def test_energy_above_idle_is_unknown_where_idle_was_not_measured(tmp_path):
     document = read_json(run.folder(tmp_path) / "hardware.json")
     document["run_energy"]["total"]["net_mj"] = None
     write_json(run.folder(tmp_path) / "hardware.json", document)
-    row = tables.training(tmp_path, [run]).iloc[0]
+    frame = tables.training(tmp_path, [run])
+    row = frame.iloc[0]
     assert pd.isna(row["energy_net_mj"]) and row["energy_gross_mj"] > 0
+    (shown,) = sections.training({"training": frame})
+    cells = dict(zip((column.header for column in shown.columns), shown.rows[0], strict=True))
+    assert cells["net energy (J)"] == "–"
 
 
 def test_backprop_has_its_own_phase_in_the_table_and_its_speed_in_the_page(tmp_path):

@@ -404,6 +404,12 @@ def test_a_run_that_vanishes_later_leaves_the_tables_when_they_are_written_again
     assert len(written["missing"]) == 1
 
 
+def test_a_table_that_the_layout_does_not_name_is_a_mistake(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "TABLES", TABLES[:-1])
+    with pytest.raises(AssertionError, match="names other tables"):
+        tables.write_all(tmp_path, [], tmp_path / "summary")
+
+
 def test_reading_a_table_that_is_not_there_says_which(tmp_path):
     with pytest.raises(FFError, match=r"accuracy\.csv"):
         tables.read_table(tmp_path, "accuracy")

@@ -47,6 +47,7 @@ def write_all(
     tables["speedup"] = speedup(results_root, tables["latency"])
     tables["gpu_wins"] = gpu_wins(tables["speedup"], tables["latency"])
     tables["missing"] = missing(results_root, runs, train_log)
+    assert tables.keys() == set(TABLES), "ff.layout.TABLES names other tables than are made"
     for name in TABLES:
         write_table(tables[name], Path(out_dir) / f"{name}.csv")
     return tables
