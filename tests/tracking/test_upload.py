@@ -312,6 +312,7 @@ def run_rule(mode):
     write_text(
         "Snakefile",
         f"""from types import SimpleNamespace
+from ff.settings import WandbConfig
 RESULTS, LOGS = "results", "logs"
 PLAN = SimpleNamespace(finished=lambda collection: "results/{RUN["name"]}/metrics.json")
 include: "rules/tracking.smk"
