@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from ff.settings import ExecutionConfig
 from ff.tracking import names
 from ff.tracking.session import Access, redacted, resolve_access
 from ff.tracking.session import environment as child_environment
@@ -151,7 +152,7 @@ def agent_run() -> tuple[str, str | None] | None:
 
 def open_tracker(
     mode: str = "auto",
-    project: str = "edgeff",
+    project: str = ExecutionConfig.project,
     config: Mapping[str, Any] | None = None,
     directory: str | os.PathLike = ".",
     hardware_log: str | os.PathLike | None = None,

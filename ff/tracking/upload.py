@@ -11,6 +11,7 @@ from typing import Any
 from ff.errors import FFError
 from ff.files import read_csv, read_json, write_json
 from ff.layout import MEASURE_FOLDER
+from ff.settings import ExecutionConfig
 from ff.tracking import log, names
 from ff.tracking.parts import Part, find_parts, is_mirrored, note_of
 from ff.tracking.session import MODES, Access, open_run, redacted, resolve_access, unreachable, used_environment
@@ -21,7 +22,7 @@ JOB_TYPES = {"train": "train", "evaluation": "eval", "variance": "variance-eval"
 def track(
     results: str | os.PathLike = "results",
     mode: str = "auto",
-    project: str = "edgeff",
+    project: str = ExecutionConfig.project,
     entity: str | None = None,
     directory: str | os.PathLike = ".",
     again: bool = False,
@@ -197,7 +198,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `ff track`."""
     parser.add_argument("results", nargs="?", default="results", help="results folder (default: results)")
     parser.add_argument("--mode", choices=MODES, default="auto", help="auto: online with a key, else offline")
-    parser.add_argument("--project", default="edgeff", help="W&B project (default: edgeff)")
+    parser.add_argument("--project", default=ExecutionConfig.project, help="W&B project [%(default)s]")
     parser.add_argument("--entity", help="W&B user or team (default: the key's own)")
     parser.add_argument("--wandb-dir", default=".", help="where the folder wandb/ lies (default: here)")
     parser.add_argument("--again", action="store_true", help="mirror everything again, changed or not")

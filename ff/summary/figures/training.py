@@ -19,8 +19,9 @@ def goodness_gap(frame: pd.DataFrame) -> Figure:
     `frame`: the table history. Lines are means over seeds, bands reach from the smallest to the largest seed.
     """
     title = "Goodness gap during training"
-    frame = frame[frame["phase"] == "representation"] if len(frame) else frame
     depths = [int(c.rsplit("_", 1)[1]) for c in frame.columns if c.startswith("goodness_positive_")]
+    # Other phases, and other learning rules, have no goodness of positives.
+    frame = frame.dropna(subset=[f"goodness_positive_{depth}" for depth in depths], how="all") if depths else frame
     if frame.empty or not depths:
         return style.empty(title, "no run of a Forward-Forward recipe has a training history yet")
     gaps = {depth: frame[f"goodness_positive_{depth}"] - frame[f"goodness_negative_{depth}"] for depth in depths}
@@ -65,20 +66,19 @@ def goodness_gap(frame: pd.DataFrame) -> Figure:
 
 @style.styled
 def validation_accuracy(frame: pd.DataFrame) -> Figure:
-    """Validation accuracy by epoch over both phases, one line per recipe, one panel per dataset and network.
+    """Validation accuracy by epoch over all phases, one line per recipe, one panel per dataset and network.
 
-    `frame`: the table history. The heads' phase follows the layers' phase; a dotted line marks the change.
+    `frame`: the table history. A dotted line marks where a phase follows another.
     """
     title = "Validation accuracy during training"
     frame = frame.dropna(subset=["validation_accuracy"]) if len(frame) else frame
     if frame.empty:
         return style.empty(title, "no run has a training history with validation accuracy yet")
-    representation = frame[frame["phase"] == "representation"]
     keys = ["dataset", "layers", "recipe", "seed"]
-    before = representation.groupby(keys)["epoch"].max().rename("before").reset_index()
-    frame = frame.merge(before, on=keys, how="left")
-    later = frame["phase"] == "softmax"
-    frame["at"] = frame["epoch"] + frame["before"].where(later, 0).fillna(0)
+    lasts = frame.groupby([*keys, "phase"], sort=False)["epoch"].max()
+    before = (lasts.groupby(keys, sort=False).cumsum() - lasts).rename("before").reset_index()
+    frame = frame.merge(before, on=[*keys, "phase"])
+    frame["at"] = frame["epoch"] + frame["before"]
     nets = style.networks(frame["layers"])
     chosen, datasets = style.pick(nets.order, MOST_NETWORKS), style.unique(frame["dataset"])
     recipes = style.recipe_looks(frame["recipe"])
@@ -99,7 +99,7 @@ def validation_accuracy(frame: pd.DataFrame) -> Figure:
                 # Each phase is a line of its own: they are scored by different readouts.
                 for _, part in cell.groupby("phase"):
                     _band(ax, (100 * part["validation_accuracy"]).groupby(part["at"]), look)
-            for change in panel["before"].dropna().unique():
+            for change in panel.loc[panel["before"] > 0, "before"].unique():
                 ax.axvline(change + 0.5, color=style.GREY, lw=0.9, linestyle=":")
             ax.set_title(f"{dataset}, {label}")
         row[0].set_ylabel("validation accuracy (%)")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ff.errors import FFError
+from ff.settings import ExecutionConfig
 from ff.tracking.session import redacted, resolve_access, unreachable, used_environment
 from ff.tracking.sweeps.checking import check
 from ff.tracking.sweeps.files import load, parameters
@@ -35,7 +36,7 @@ def create(
         raise FFError(f"sweep file {path}: {found.problems[0]}; `ff sweep --check {path}` lists everything")
     sweep = load(path)
     access = resolve_access("auto")
-    project = project or sweep.get("project") or access.project or "edgeff"
+    project = project or sweep.get("project") or access.project or ExecutionConfig.project
     entity = entity or sweep.get("entity") or access.entity
     if client is None:
         if not access.key:
