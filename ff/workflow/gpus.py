@@ -18,7 +18,7 @@ def usable_gpus() -> list[str]:
 
     There is none where torch is built without CUDA. A Jetson has one, which NVML does not list on early releases.
     """
-    if not _torch_has_cuda():
+    if not torch_has_cuda():
         return []
     there = ["0"] if is_jetson() else _nvml_uuids()
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -28,7 +28,7 @@ def usable_gpus() -> list[str]:
     return [there[index] for index in visible(there, chosen)]
 
 
-def _torch_has_cuda() -> bool:
+def torch_has_cuda() -> bool:
     """Whether the installed torch is built for CUDA; True where none is installed, as on a login node."""
     spec = importlib.util.find_spec("torch")
     for folder in (spec.submodule_search_locations or []) if spec is not None else []:

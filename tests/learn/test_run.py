@@ -15,11 +15,12 @@ from ff.data.prepared import prepare
 from ff.errors import FFError
 from ff.files import read_csv, read_json
 from ff.learn import checkpoint
-from ff.learn.recipes import RECIPES, make_run_config, run_config_of
+from ff.learn.recipes import RECIPES, make_run_config, rule_of, run_config_of
 from ff.learn.rules import forward_forward
 from ff.learn.run import NOTHING, SAME, choose_device, run_folder, standing_result, train
 from ff.learn.trainer import Epoch, Trainer, history_columns
 from ff.phases import read_phases
+from ff.provenance import training_hash
 from ff.settings import ExecutionConfig
 
 FILES = {
@@ -411,3 +412,9 @@ def test_nobody_waits_for_idle_power_that_is_not_recorded_or_not_wanted(run, mon
     folder = run(execution=execution)
     assert not [mark for mark in read_phases(folder / "phases.csv") if mark.name.startswith("idle")]
     assert read_json(folder / "metrics.json")["seconds"]["idle"] == 0
+
+
+@pytest.mark.parametrize("recipe", ["ff", "bp"])
+def test_a_run_records_the_hash_of_the_code_that_trained_it(run, recipe):
+    found = read_json(run(recipe=recipe, rep_epochs=1, softmax_epochs=1) / "metrics.json")["provenance"]["code_hash"]
+    assert found == training_hash(rule_of(small(recipe=recipe)).__name__)

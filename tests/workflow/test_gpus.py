@@ -72,7 +72,7 @@ def test_torch_is_not_imported_for_it():
 def test_this_torch_is_asked_right():
     import torch
 
-    assert gpus._torch_has_cuda() == (torch.version.cuda is not None)
+    assert gpus.torch_has_cuda() == (torch.version.cuda is not None)
 
 
 def chosen():
