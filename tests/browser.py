@@ -4,7 +4,6 @@ Messages of the DevTools protocol (chromedevtools.github.io/devtools-protocol) a
 NUL byte; Chromium reads them from file descriptor 3 and writes them to 4.
 """
 
-import base64
 import json
 import os
 import select
@@ -96,11 +95,6 @@ class Browser:
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
-
-    def screenshot(self, path: Path, whole: bool = False) -> None:
-        """Write a PNG of the viewport, or of the whole page."""
-        answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
-        path.write_bytes(base64.b64decode(answer["data"]))
 
     def close(self) -> None:
         self._process.terminate()

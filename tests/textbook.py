@@ -69,6 +69,12 @@ def forward(x: Tensor, weights: list[Tensor], biases: list[Tensor], normalisatio
     return outputs
 
 
+def outputs_of(network: Network, x: Tensor) -> list[Tensor]:
+    """Outputs [1, B, W_l] of all layers of a network (S = 1) for images [B, D] with their label in them."""
+    weights, biases, _, _ = parameters_of(network, 0)
+    return [h.detach()[None] for h in forward(x, weights, biases, network.normalisation)]
+
+
 def layer_loss(positive: Tensor, negative: Tensor, settings: Any) -> Tensor:
     """The goodness loss of one layer, from its outputs for positives and negatives."""
     good, bad = goodness(positive), goodness(negative)

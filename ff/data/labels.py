@@ -1,4 +1,4 @@
-"""Labels inside images: where they stand, the overlay of a label and the neutral overlay.
+"""Labels inside images: which pixels carry them.
 
 The first pixels of each channel, one for each of C classes, carry the label (Hinton 2022, arXiv 2212.13345, section
 3.3): all are set to 0 and the label's own to `overlay_value`. A neutral input has all of them at `neutral_value`.
@@ -23,19 +23,3 @@ def clear_label_pixels(pixels: Tensor, channels: int, classes: int) -> Tensor:
     for part in label_slices(pixels.shape[-1], channels, classes):
         pixels[..., part] = 0
     return pixels
-
-
-def overlay(pixels: Tensor, labels: Tensor, channels: int, classes: int, value: float) -> Tensor:
-    """A copy of `pixels` [..., D] that carries `labels` [...] (int64)."""
-    labelled = clear_label_pixels(pixels.clone(), channels, classes)
-    for part in label_slices(pixels.shape[-1], channels, classes):
-        labelled.scatter_(-1, (labels + part.start).unsqueeze(-1), value)
-    return labelled
-
-
-def neutral_overlay(pixels: Tensor, channels: int, classes: int, value: float) -> Tensor:
-    """A copy of `pixels` [..., D] whose label pixels are all `value`."""
-    neutral = pixels.clone()
-    for part in label_slices(pixels.shape[-1], channels, classes):
-        neutral[..., part] = value
-    return neutral

@@ -117,14 +117,6 @@ class Network:
         """h = ReLU(W x + b) of layer `index` (from 0) for normalised input x [S, B, W_(l-1)] -> [S, B, W_l]."""
         return affine(x, self.weights[index], self.biases[index], self.precision).relu_()
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Outputs h of all layers, L x [S, B, W_l], for overlaid but not yet normalised inputs x [S, B, D]."""
-        outputs = []
-        for index in range(self.depth):
-            x = self.forward_layer(index, self.normalise(x))
-            outputs.append(x)
-        return outputs
-
     @staticmethod
     def goodness(h: Tensor) -> Tensor:
         """g = mean(h^2) over the units: [..., W] -> [...]."""

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import textbook
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,6 @@ from ff.assess.early_exit import run_early_exit
 from ff.assess.evaluation import calibration_error, class_scores, evaluate_run, run_evaluation, separation
 from ff.assess.readings import read, split_of
 from ff.data.images import standardise
-from ff.data.labels import neutral_overlay, overlay
 from ff.errors import FFError
 from ff.files import read_csv, read_json
 from ff.learn.readouts import GOODNESS, HEAD
@@ -136,14 +136,14 @@ def test_readings_are_those_of_plain_forward_passes():
     prepared, config = made_prepared(test=12), made_config(precision="float64")
     network = made_network(config)
     seen = read(network, prepared.test, torch.arange(12), prepared.facts)
-    pixels = standardise(prepared.test, prepared.facts, "cpu", torch.float64).pixels[None]
-    neutral = network.forward(neutral_overlay(pixels, 1, 10, config.settings.neutral_value))
+    pixels = standardise(prepared.test, prepared.facts, "cpu", torch.float64).pixels
+    neutral = textbook.outputs_of(network, textbook.neutral(pixels, 1, config.settings.neutral_value))
     for layer, h in enumerate(neutral):
         assert torch.allclose(seen.neutral[:, layer], h[0].square().mean(-1))
         assert seen.active[layer].tolist() == (h[0] > 0).sum(0).tolist()
     for label in range(10):
-        labels = torch.full((1, 12), label)
-        outputs = network.forward(overlay(pixels, labels, 1, 10, config.settings.overlay_value))
+        labels = torch.full((12,), label)
+        outputs = textbook.outputs_of(network, textbook.with_label(pixels, labels, 1, config.settings.overlay_value))
         for layer, h in enumerate(outputs):
             assert torch.allclose(seen.goodness[:, layer, label], h[0].square().mean(-1))
     groups = goodness_groups(seen, seed=3)

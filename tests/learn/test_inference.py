@@ -1,11 +1,11 @@
 """The deployed network says what the trained one says, and really drops what has left."""
 
 import pytest
+import textbook
 import torch
 from made_networks import made_config, made_network, made_prepared
 
 from ff.data.images import standardise
-from ff.data.labels import neutral_overlay
 from ff.errors import FFError
 from ff.learn.inference import Exits, Inference
 from ff.learn.network import initial_network
@@ -90,7 +90,7 @@ def test_samples_that_left_are_dropped_from_the_batch(monkeypatch):
 def test_a_cut_network_computes_its_layers_and_its_own_head_only(depth, monkeypatch):
     inference, pixels = made_inference()
     network = inference.network
-    features = network.features(network.forward(pixels_as_neutral(inference, pixels)))
+    features = network.features(neutral_outputs(inference, pixels))
     sizes, heads = layer_batches(inference, monkeypatch), head_calls(inference, monkeypatch)
     answers = inference.answer(pixels, None, depth)
     reached = depth or 3
@@ -120,14 +120,14 @@ def test_when_all_have_left_nothing_more_runs(monkeypatch):
     assert sizes == [60] and (answers.layers == 1).all()
 
 
-def pixels_as_neutral(inference: Inference, pixels: torch.Tensor) -> torch.Tensor:
-    return neutral_overlay(pixels[None], inference.network.channels, 10, inference.network.neutral_value)
+def neutral_outputs(inference: Inference, pixels: torch.Tensor) -> list[torch.Tensor]:
+    network = inference.network
+    return textbook.outputs_of(network, textbook.neutral(pixels, network.channels, network.neutral_value))
 
 
 def test_each_sample_is_answered_as_if_it_were_alone():
     inference, pixels = made_inference()
-    features = inference.network.forward(pixels_as_neutral(inference, pixels))
-    logits = inference.network.all_head_logits(inference.network.features(features))[0]
+    logits = inference.network.all_head_logits(inference.network.features(neutral_outputs(inference, pixels)))[0]
     sure, soft = logits.amax(-1).quantile(0.6, dim=0), (logits / 9).softmax(-1).amax(-1).quantile(0.6, dim=0)
     for exits in (None, Exits(tuple(sure[:2].tolist())), Exits(tuple(soft[:2].tolist()), (9.0, 9.0))):
         whole = inference.answer(pixels, exits)

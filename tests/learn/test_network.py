@@ -76,19 +76,6 @@ def test_the_head_readout_equals_a_plain_pass_over_neutral_images(dataset, layer
             assert torch.allclose(alone[seed], expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize(("dataset", "layers"), SHAPES)
-def test_the_plain_forward_pass(dataset, layers):
-    network, part, _ = made(dataset, layers, "ff", [4])
-    x = textbook.with_label(
-        textbook.standardised(part, dataset), part.labels.long(), DATASETS[dataset].shape[0], network.overlay_value
-    )
-    weights, biases, _, _ = textbook.parameters_of(network, 0)
-    for found, expected in zip(
-        network.forward(x.unsqueeze(0)), textbook.forward(x, weights, biases, "rms"), strict=True
-    ):
-        assert torch.allclose(found[0], expected, rtol=1e-10, atol=1e-14)
-
-
 def test_bfloat16_products_stay_close_to_float32():
     network, _, images = made("MNIST", "784,64,32", "ff", [0])
     block = images.block(slice(0, 10), 1)
