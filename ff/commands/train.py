@@ -5,7 +5,7 @@ import dataclasses
 from pathlib import Path
 
 from ff.arguments import add_config, add_monitor_switch, add_settings, execution_of, settings_of
-from ff.learn.recipes import RecipeSettings, make_run_config
+from ff.learn.recipes import RECIPES, RecipeSettings, make_run_config
 from ff.settings import ExecutionConfig, RunConfig
 
 
@@ -16,7 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     execution = parser.add_argument_group("execution")
     add_settings(execution, ExecutionConfig)
     add_monitor_switch(execution)
-    add_settings(parser.add_argument_group("recipe (overrides of the named recipe)"), RecipeSettings)
+    add_settings(
+        parser.add_argument_group(f"recipe (overrides of the named one of {', '.join(RECIPES)}, or of --config)"),
+        RecipeSettings,
+    )
     parser.add_argument("--no-wandb", action="store_true", help="do not mirror this run to Weights & Biases")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace a finished result, once the new one is complete"

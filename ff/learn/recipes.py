@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 from ff.errors import FFError
+from ff.layout import RECIPE
 from ff.learn.rule import Rule
 from ff.learn.rules import RULES
 from ff.settings import RunConfig, checked, parse_layers, resolve_layers, setting, shown
@@ -98,8 +99,7 @@ def make_run_config(
         rest["layers"] = parse_layers(rest["layers"])
     run = checked(RunConfig, rest, "run")
     recipe = run.get("recipe", RunConfig.recipe)
-    # The name is a folder's, and must not be "..".
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.]*", recipe):
+    if not re.fullmatch(RECIPE, recipe):
         raise FFError(f"recipe name {shown(recipe)} must begin with a letter, digit or '_' and go on with these or '.'")
     config = RunConfig(**run, settings=resolve_recipe(recipe, overrides, recipes))
     if config.rep_epochs + config.softmax_epochs == 0:
