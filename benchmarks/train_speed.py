@@ -58,7 +58,8 @@ def measure(train: list[str], run: Path, repeats: int, environment: dict[str, st
     imports, trainings, phases = [], [], []
     for _ in range(repeats):
         imports.append(timed(IMPORT, environment))
-        trainings.append(timed([*train, "--seed", "0"], environment))
+        # A finished run would be left as it is, and nothing trained.
+        trainings.append(timed([*train, "--seed", "0", "--overwrite"], environment))
         phases.append(json.loads((run / "metrics.json").read_text())["seconds"])
     shown("import torch", imports)
     shown("ff train", trainings)
