@@ -113,6 +113,12 @@ class ExecutionConfig:
         minimum=0,
         maximum=3600,
     )
+    save_every_s: float = setting(
+        2.0,
+        "seconds of training that a run which is killed may lose, 0: none but those of its last epoch",
+        minimum=0,
+        maximum=86400,
+    )
     project: str = setting("edgeff", "Weights & Biases project")
 
 
