@@ -192,11 +192,6 @@ class Network:
             said.normalised.append(self.normalise(h, said.goodness[-1]))
         return said
 
-    def head_logits(self, features: Tensor, depth: int) -> Tensor:
-        """Logits [S, B, C] of head `depth` (1..L) for the features of layers 1..depth, [S, B, W_1 + ... + W_depth]."""
-        head = self.heads[:, depth - 1, :, : features.shape[-1]]
-        return affine(features, head, self.head_biases[:, depth - 1], self.precision)
-
     def all_head_logits(self, features: Tensor) -> Tensor:
         """Logits of all heads from the features of all layers [S, B, sum] -> [S, B, L, C], in one product."""
         seeds, depth, classes, width = self.heads.shape

@@ -123,7 +123,7 @@ class Learner:
         self.scales = network.label_scale(images.square)
         self.strengths = self.scales * self.settings.overlay_value
         self.by_label: Tensor | None = (
-            None  # [S, B, C, W_1], the largest tensor of a mini-batch, used again in the next
+            None  # [S, B, C, W_1], the largest tensor, used again in each mini-batch
         )
         representation = LearningPhase(
             name="representation",
