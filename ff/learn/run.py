@@ -151,7 +151,7 @@ def _train_locked(
             config.dataset, execution.data_dir, execution.prepared_dir, execution.verify, execution.download
         )
         images = standardise(prepared.train, prepared.facts, device, dtype)
-        trainer = Trainer(config, [one.seed for one in configs], images, phases.phase)
+        trainer = Trainer(config, [one.seed for one in configs], images, phases.phase, execution.cuda_graph)
     warnings = [*warnings, *prepared.warnings, *_reduced_validation(config, len(images.labels))]
     for warning in warnings:
         say(f"warning: {warning}")
@@ -184,6 +184,7 @@ def _train_locked(
             "code_hash": code,
             "data": {"content": prepared.content, "verified": prepared.verified},
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "cuda_graph": execution.cuda_graph,
             "threads": torch.get_num_threads(),
             "float32_products": library(),
             "why_precision": why_precision,
