@@ -26,22 +26,27 @@ class Recording(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.operations: list[tuple[Callable, tuple, dict, list[Tensor]]] = []
+        self.operations: list[tuple[Callable, tuple, dict, list[Tensor | None], str]] = []
 
     def __torch_dispatch__(self, operation, types, arguments=(), options=None):
         result = operation(*arguments, **(options or {}))
         known = {tensor.untyped_storage().data_ptr() for tensor in tensors_in((arguments, options))}
         # Views, and tensors that were written in place, are there already when it runs again.
         new = [None if t.untyped_storage().data_ptr() in known else t for t in tensors_in(result)]
-        self.operations.append((operation, arguments, options or {}, new))
+        # Which library multiplies is settled when a graph is recorded.
+        library = torch.backends.mkldnn.matmul.fp32_precision
+        self.operations.append((operation, arguments, options or {}, new, library))
         return result
 
     def run(self) -> None:
         """Go through the operations again."""
-        for operation, arguments, options, new in self.operations:
+        before = torch.backends.mkldnn.matmul.fp32_precision
+        for operation, arguments, options, new, library in self.operations:
+            torch.backends.mkldnn.matmul.fp32_precision = library
             for kept, value in zip(new, tensors_in(operation(*arguments, **options)), strict=True):
                 if kept is not None:
                     kept.copy_(value)
+        torch.backends.mkldnn.matmul.fp32_precision = before
 
 
 class Graphs:

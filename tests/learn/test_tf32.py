@@ -66,7 +66,7 @@ def test_tf32_is_refused_on_a_device_that_has_none(monkeypatch, capability, ther
     if there:
         assert choose(config, device).precision == "tf32"
         return
-    with pytest.raises(FFError, match="^precision tf32 needs a CUDA device of .* 8.0, and Old GPU is older: take"):
+    with pytest.raises(FFError, match=r"^precision tf32 needs a CUDA device of .* 8.0, and Old GPU is older: take"):
         choose(config, device)
     assert choose(make_run_config({})[0], device).precision == "float32"
 
