@@ -5,7 +5,7 @@ from pathlib import Path
 from ff.data.prepared import prepare
 from ff.job_log import job
 
-with job(snakemake.log[0]):
+with job(*snakemake.log):
     prepare(
         snakemake.wildcards.dataset,
         snakemake.config["data_dir"],

@@ -1,9 +1,9 @@
-"""Rules train and train_group: prepared data -> model, metrics, history and phase marks of a run."""
+"""Rules train*: prepared data -> model, metrics, history and phase marks of a run, or of each run of a group."""
 
 from pathlib import Path
 
 from ff.job_log import job
-from ff.layout import hardware_log
+from ff.layout import RunKey, hardware_log
 from ff.learn.recipes import run_config_of
 from ff.learn.run import train
 from ff.phases import process_start_s
@@ -12,8 +12,8 @@ from ff.settings import ExecutionConfig
 from ff.workflow.gpus import one_gpu
 
 settings = snakemake.config
-run = run_config_of(snakemake.params.run)
-seeds = snakemake.params.get("seeds", [run.seed])
+keys = [RunKey.parse("/".join(Path(path).parts[-5:])) for path in snakemake.output if path.endswith(".safetensors")]
+run = run_config_of({**snakemake.params.run, "seed": keys[0].seed})
 execution = ExecutionConfig(
     device=settings["device"],
     threads=snakemake.threads,
@@ -26,10 +26,10 @@ execution = ExecutionConfig(
     idle_s=settings["idle_s"],
     sidecar=settings["sidecar"],
 )
-log = hardware_log(settings["results"], run.key._replace(seed=seeds[0]), "train")
-with job(snakemake.log[0]), one_gpu(settings["device"]), Progress(run.name) as progress:
+log = hardware_log(settings["results"], keys[0], "train")
+with job(*snakemake.log), one_gpu(settings["device"]), Progress(run.name) as progress:
     train(
-        *(run, execution, seeds),
+        *(run, execution, [key.seed for key in keys]),
         say=progress.say,
         on_epoch=progress.epoch,
         hardware_log=log,
