@@ -28,7 +28,6 @@ from ff.workflow import snakemake_internals
 from ff.workflow.code import code, code_of_all_runs, code_of_run, training_code
 from ff.workflow.failures import after_an_error
 from ff.workflow.gpus import jobs_at_once, may_use_gpu, usable_gpus
-from ff.workflow.jobs import Jobs
 from ff.workflow.plan import read_plan
 from ff.workflow.raw_data import other_raw_data
 
@@ -57,6 +56,9 @@ config.update(PLAN.configuration)
 RESULTS = PLAN.results
 NAME = WILDCARDS.name
 RUN = f"{RESULTS}/{NAME}"
+# One line for each job, when it begins and in a dry run.
+WILDCARD_NAME = NAME.replace("{", "{wildcards.")
+RUN_MESSAGE = f"{{rule}} {WILDCARD_NAME}"
 LOGS = layout.logs_folder(RESULTS)
 # Unless --resources says otherwise; a cluster has its own ways to hand GPUs out.
 LOCAL_GPUS = usable_gpus() if HERE else []

@@ -25,7 +25,7 @@ rule sidecar:
         interval_ms=config["hw_interval_ms"],
         python=sys.executable,
     message:
-        f"{Jobs('sidecar').message}: {{wildcards.job}}"
+        f"{RUN_MESSAGE}: {{wildcards.job}}"
     shell:
         'exec {params.python:q} -m ff.hardware.sidecar --parent "$FF_WORKFLOW_PID"'
         " --ready {output.ready:q} --log {params.samples:q} --interval-ms {params.interval_ms} 2> {log:q}"

@@ -85,12 +85,12 @@ def test_a_wrong_setting_fails_with_one_sentence(fresh):
 
 
 def test_words_for_yes_and_no_may_stand_on_the_command_line(fresh):
-    name = overlay(fresh, "seeds.yaml", grid={**TINY["grid"], "seed": [0, 1]})
+    name = overlay(fresh, "seeds.yaml", grid={**TINY["grid"], "seed": [1, 2, 3, 4]})
     runs = {
         word: fresh.plan("train_all", "--config", f"group_seeds={word}", "verify=false", overlay=name)["train"]
         for word in ("auto", "true", "false")
     }
-    assert [len(jobs) for jobs in runs.values()] == [1, 1, 2]
+    assert [seeds_of(jobs) for jobs in runs.values()] == [["1,2", "3,4"], ["1,2,3,4"], ["1", "2", "3", "4"]]
     text = fresh.snakemake("train_all", "-n", "--config", "group_seeds=some", overlay=name, ok=False)
     assert "config: group_seeds: 'some'" in text
     assert "all of them (true), none (false); auto" in text
@@ -107,10 +107,13 @@ def seeds_of(jobs):
 
 
 def test_seeds_of_a_cell_share_jobs_and_each_file_stays_a_target(fresh):
-    name = overlay(fresh, "seeds.yaml", grid={**TINY["grid"], "seed": [0, 1, 2]})
+    name = overlay(fresh, "seeds.yaml", grid={**TINY["grid"], "seed": [1, 2, 3, 4]})
     plan = fresh.plan("all", overlay=name)
-    per_run = ["train", "evaluate", "early_exit", "measure", "hardware_of_training", "hardware_of_measurement"]
-    assert {rule: seeds_of(plan[rule]) for rule in per_run} == {rule: ["0,1,2"] for rule in per_run}
+    # One for each of two cores, but of what has all cores to itself.
+    for rule in ("train", "evaluate", "hardware_of_training", "hardware_of_measurement"):
+        assert seeds_of(plan[rule]) == ["1,2", "3,4"]
+    for rule in ("early_exit", "measure"):
+        assert seeds_of(plan[rule]) == ["1,2,3,4"]
     run = "dataset=DIGITS, layers=784-20, recipe=ff, seed=1"
     one = fresh.plan("results/DIGITS/784-20/ff/seed1/evaluation.json", overlay=name)
     assert one == {"prepare": ["dataset=DIGITS"], "train": [run], "evaluate": [run]}
@@ -224,7 +227,7 @@ def test_what_no_result_depends_on_reruns_nothing(finished):
 
 def test_seeds_trained_together_are_finished_and_one_that_is_added_is_made_alone(finished):
     """Files are not made again for another number of runs in a job: neither when one is added nor when one is lost."""
-    name = overlay(finished, "seeds.yaml", grid={**TINY["grid"], "seed": [0, 1, 2]})
+    name = overlay(finished, "seeds.yaml", grid={**TINY["grid"], "seed": [0, 1, 2]}, group_seeds=True)
     assert seeds_of(finished.plan("all", overlay=name)["train"]) == ["1,2"]
     finished.snakemake("all", "--cores", "1", overlay=name)
     results = finished.folder / "results/DIGITS/784-20/ff"
@@ -238,7 +241,7 @@ def test_seeds_trained_together_are_finished_and_one_that_is_added_is_made_alone
     logs = [(finished.folder / f"logs/train/DIGITS/784-20/ff/seed{seed}.log").read_text() for seed in (1, 2)]
     assert logs[0] == logs[1]
     assert finished.plan("all", overlay=name) == {}
-    for setting in ("true", "false"):
+    for setting in ("auto", "false"):
         assert finished.plan("all", "--config", f"group_seeds={setting}", overlay=name) == {}
     more = overlay(finished, "more.yaml", grid={**TINY["grid"], "seed": [0, 1, 2, 3]})
     plan = finished.plan("all", overlay=more)

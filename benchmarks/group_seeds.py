@@ -1,6 +1,6 @@
 """What training seeds together costs for each, against training them alone.
 
-    python benchmarks/seeds.py [--data-dir ROOT] [--networks DIGITS/784,100,100 MNIST/784,200,200,10 ...]
+    python benchmarks/group_seeds.py [--data-dir ROOT] [--networks DIGITS/784,100,100 MNIST/784,200,200,10 ...]
                                [--seeds 1 3 4 16] [--epochs 1] [--repeats 5] [--device cpu] [--json FILE]
 
 For each network and each number of seeds S: seconds of `--epochs` epochs of each phase, validation included, for one
