@@ -28,6 +28,7 @@ FLOORS = {
         "data",
         "phases",
         "statistics",
+        "bootstrap",
         "stamps",
         "job_log",
         "progress",
