@@ -107,8 +107,9 @@ def scripts(repeats: int) -> dict[str, float]:
     """Seconds of a process that imports what a script of the workflow imports, the start of Python included."""
     imports = {"import torch": "import torch"}
     for path in sorted((ROOT / "workflow/scripts").glob("*.py")):
-        lines = re.findall(r"^(?:import|from) .*$", path.read_text(), re.MULTILINE)
-        imports[path.stem] = "\n".join(lines)
+        code = path.read_text()
+        [*_, last] = re.finditer(r"^ *(?:import|from) .*\n", code, re.MULTILINE)
+        imports[path.stem] = code[: last.end()]
     times: dict[str, list[float]] = {name: [] for name in imports}
     for _ in range(repeats):
         for name, code in imports.items():

@@ -29,6 +29,7 @@ FLOORS = {
         "phases",
         "statistics",
         "bootstrap",
+        "imports",
         "stamps",
         "job_log",
         "progress",

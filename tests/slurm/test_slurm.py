@@ -38,7 +38,9 @@ def queue(fields: str) -> list[list[str]]:
 @pytest.mark.timeout(900)
 def test_the_grid_runs_on_slurm_with_hardware_logs_from_the_node(slurm, tmp_path):
     project = Project.new(tmp_path / "project", hw_interval_ms=100)
-    project.write("config/demo.yaml", yaml.safe_dump({"grid": {**TINY["grid"], "recipe": ["ff", "bp"], "seed": [0, 3]}}))
+    project.write(
+        "config/demo.yaml", yaml.safe_dump({"grid": {**TINY["grid"], "recipe": ["ff", "bp"], "seed": [0, 3]}})
+    )
     profile = ("--profile", "profiles/slurm")
     project.snakemake("demo", *profile, *FAST, "--jobs", "4")
     assert (project.folder / "results/demo/report.html").exists()

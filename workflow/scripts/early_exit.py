@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
-import torch
-
-from ff.assess.early_exit import run_early_exit
-from ff.data.prepared import open_prepared
+from ff.imports import heavy_imports
 from ff.job_log import job
-from ff.learn.devices import choose_device
-from ff.measure.devices import thread_counts
 from ff.settings import ExecutionConfig
+
+with heavy_imports():
+    import torch
+
+    from ff.assess.early_exit import run_early_exit
+    from ff.data.prepared import open_prepared
+    from ff.learn.devices import choose_device
+    from ff.measure.devices import thread_counts
 
 with job(*snakemake.log):
     measure = snakemake.params.measure

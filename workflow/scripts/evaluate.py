@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
-import torch
-
-from ff.assess.evaluation import run_evaluation
-from ff.data.prepared import open_prepared
+from ff.imports import heavy_imports
 from ff.job_log import job
-from ff.learn.devices import choose_device
 from ff.settings import ExecutionConfig
 from ff.workflow.gpus import one_gpu
+
+with heavy_imports():
+    import torch
+
+    from ff.assess.evaluation import run_evaluation
+    from ff.data.prepared import open_prepared
+    from ff.learn.devices import choose_device
 
 with job(*snakemake.log), one_gpu(snakemake.config["device"]):
     torch.set_num_threads(snakemake.threads)

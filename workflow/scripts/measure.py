@@ -3,14 +3,17 @@
 from contextlib import nullcontext
 from pathlib import Path
 
-from ff.data.prepared import open_prepared
 from ff.hardware.recorder import record
+from ff.imports import heavy_imports
 from ff.job_log import job
 from ff.layout import RunKey, hardware_log
-from ff.measure.agreement import run_agreement
-from ff.measure.apart import apart
-from ff.measure.protocol import Times
-from ff.measure.run import run_measurement
+
+with heavy_imports():
+    from ff.data.prepared import open_prepared
+    from ff.measure.agreement import run_agreement
+    from ff.measure.apart import apart
+    from ff.measure.protocol import Times
+    from ff.measure.run import run_measurement
 
 measure = snakemake.params.measure
 
@@ -24,11 +27,8 @@ def measured(folder: Path) -> None:
         run_measurement(
             folder,
             prepared,
-            devices=measure["devices"],
-            threads=measure["threads"],
-            batch_sizes=measure["batch_sizes"],
+            **{name: measure[name] for name in ("devices", "threads", "batch_sizes", "energy_windows")},
             times=Times(measure["repeats"], measure["single_samples"], measure["rounds"]),
-            energy_windows=measure["energy_windows"],
         )
         run_agreement(folder, prepared, measure["devices"])
 

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
-from ff.data.prepared import prepare
+from ff.imports import heavy_imports
 from ff.job_log import job
+
+with heavy_imports():
+    from ff.data.prepared import prepare
 
 with job(*snakemake.log):
     prepare(
