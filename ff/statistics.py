@@ -4,7 +4,7 @@ Which interval is used, and why:
 
 *Over timed repeats* (tens to thousands of values, skewed, with outliers) the estimate is the median and the interval
 its bias-corrected and accelerated bootstrap (BCa; Efron 1987, doi 10.1080/01621459.1987.10478410;
-`ff.bootstrap`). Where BCa is undefined (almost all values equal) or pointless (more than `BCA_LIMIT` values,
+`scipy.stats.bootstrap`). Where BCa is undefined (almost all values equal) or pointless (more than `BCA_LIMIT` values,
 where bias and acceleration vanish) the plain percentile bootstrap is used.
 
 *Over seeds* (usually 3 to 10 values) the estimate is the mean. A bootstrap of three values draws from only ten distinct
@@ -23,18 +23,21 @@ SciPy is imported on first use, since a training process never needs it.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import NamedTuple, TypeGuard
 
 import numpy as np
 
-from ff import bootstrap
 from ff.errors import FFError
 
 CONFIDENCE = 0.95
+RESAMPLES = 9999
 BOOTSTRAP_FROM = 20
 """From this many values on, the mean's interval is a bootstrap; below it is Student's t."""
 BCA_LIMIT = 2000
+_SEED = 20221227  # any fixed number; this is the day on which arXiv 2212.13345 appeared
+_BATCH_ELEMENTS = 2_000_000
 _ROUNDING = 1e-12  # differences of equal accuracies differ by float64 rounding; that is no spread
 
 METHOD_NONE = "no values"
@@ -293,9 +296,20 @@ def median_ratio(numerator: Iterable[float | None], denominator: Iterable[float 
         return Interval(1, estimate, None, None, METHOD_SINGLE)
     if np.ptp(top) == 0 and np.ptp(bottom) == 0:
         return Interval(n, estimate, estimate, estimate, METHOD_EQUAL)
-    rng = bootstrap.generator()
-    ratios = bootstrap.distribution(top, np.median, rng) / bootstrap.distribution(bottom, np.median, rng)
-    return Interval(n, estimate, *bootstrap.percentile_interval(ratios, CONFIDENCE), METHOD_PERCENTILE)
+    rng = np.random.default_rng(_SEED)
+    ratios = _resampled_medians(top, rng) / _resampled_medians(bottom, rng)
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(ratios, [tail, 100 - tail])
+    return Interval(n, estimate, float(low), float(high), METHOD_PERCENTILE)
+
+
+def _resampled_medians(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    rows = max(1, _BATCH_ELEMENTS // len(values))
+    parts = []
+    for start in range(0, RESAMPLES, rows):
+        shape = (min(rows, RESAMPLES - start), len(values))
+        parts.append(np.median(values[rng.integers(0, len(values), shape)], axis=1))
+    return np.concatenate(parts)
 
 
 def _trivial(values: np.ndarray, statistic: Callable) -> Interval | None:
@@ -315,10 +329,25 @@ def _bootstrap(values: np.ndarray, statistic: Callable) -> Interval:
     trivial = _trivial(values, statistic)
     if trivial is not None:
         return trivial
-    estimate, resampled = float(statistic(values)), bootstrap.distribution(values, statistic)
-    ends, method = None, METHOD_BCA
-    if len(values) <= BCA_LIMIT:
-        ends = bootstrap.bca_interval(values, statistic, resampled, CONFIDENCE)
-    if ends is None:
-        ends, method = bootstrap.percentile_interval(resampled, CONFIDENCE), METHOD_PERCENTILE
-    return Interval(len(values), estimate, *ends, method)
+    from scipy.stats import DegenerateDataWarning, bootstrap
+
+    estimate = float(statistic(values))
+    methods = [("BCa", METHOD_BCA), ("percentile", METHOD_PERCENTILE)]
+    for scipy_name, method in methods[len(values) > BCA_LIMIT :]:
+        with warnings.catch_warnings():
+            # SciPy warns and returns NaN where BCa is undefined; the next method then takes over.
+            warnings.simplefilter("ignore", DegenerateDataWarning)
+            warnings.simplefilter("ignore", RuntimeWarning)
+            low, high = bootstrap(
+                (values,),
+                statistic,
+                n_resamples=RESAMPLES,
+                batch=max(1, _BATCH_ELEMENTS // len(values)),
+                confidence_level=CONFIDENCE,
+                method=scipy_name,
+                vectorized=True,
+                rng=np.random.default_rng(_SEED),
+            ).confidence_interval
+        if math.isfinite(low) and math.isfinite(high):
+            return Interval(len(values), estimate, float(low), float(high), method)
+    raise AssertionError("the percentile bootstrap of finite values is finite")

@@ -28,7 +28,6 @@ FLOORS = {
         "data",
         "phases",
         "statistics",
-        "bootstrap",
         "imports",
         "stamps",
         "job_log",
