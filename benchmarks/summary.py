@@ -95,7 +95,11 @@ def jobs(results: str, runs: list[RunKey]) -> list[tuple[str, str, dict]]:
         found.append((f"figures: {family}", "figures", pairs))
     found.append(("report", "report", [layout.report(results)]))
     return [
-        (name, f"workflow/scripts/{script}.py", {"config": config, "params": params, "output": out, "log": [f"{name}.log"]})
+        (
+            name,
+            f"workflow/scripts/{script}.py",
+            {"config": config, "params": params, "output": out, "log": [f"{name}.log"]},
+        )
         for name, script, out in found
     ]
 
@@ -136,8 +140,8 @@ def main() -> int:
         page_mb = (results / "report.html").stat().st_size / 1e6
         print(f"the page has {page_mb:.2f} MB")
         (folder / "large.yaml").write_text(yaml.safe_dump({"grid": grid}))
-        planned_s, memory_mb, text = planning.plan(folder, "all", "--configfile", "large.yaml")
-        say(f"snakemake -n", Cost(planned_s, memory_mb))
+        planned_s, memory_mb, _ = planning.plan(folder, "all", "--configfile", "large.yaml")
+        say("snakemake -n", Cost(planned_s, memory_mb))
     small = total.seconds <= LIMIT_S and total.memory_mb < LIMIT_MB and page_mb < LIMIT_PAGE_MB
     return 0 if small and planned_s < planning.LIMIT_S else 1
 

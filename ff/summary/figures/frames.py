@@ -18,7 +18,7 @@ from ff.stamps import model_of, stamp_of, why_stale
 from ff.summary.figures.style import main_recipe
 from ff.summary.tables import read_table
 from ff.summary.tables.rows import KEYS
-from ff.summary.tables.run_files import run_csv
+from ff.summary.tables.run_files import RunFiles
 
 MOST_SEEDS = 3
 """Raw latency samples are drawn from at most this many seeds of a cell: violins gain nothing from more."""
@@ -82,7 +82,7 @@ def distributions(summary_dir: Path, results_root: Path) -> pd.DataFrame:
     frames = []
     for cell in best_cells(summary_dir):
         for run in cell:
-            frame = run_csv(run, results_root, "distributions.csv")
+            frame = RunFiles(run, results_root).csv("distributions.csv")
             if frame is not None:
                 frame = frame[frame["split"] == "test"]
                 frames.append(_with_keys(frame, run))
@@ -103,7 +103,7 @@ def latency_samples(summary_dir: Path, results_root: Path) -> pd.DataFrame:
             continue
         taken[run.layers] = taken.get(run.layers, 0) + 1
         for path in sorted((run.folder(results_root) / MEASURE_FOLDER).glob("*.csv")):
-            frame = run_csv(run, results_root, MEASURE_FOLDER + path.name)
+            frame = RunFiles(run, results_root).csv(MEASURE_FOLDER + path.name)
             if frame is not None and "latency_ms" in frame:
                 frames.append(_with_keys(frame, run))
     if not frames:
@@ -125,7 +125,7 @@ def _traced(summary_dir: Path, results_root: Path) -> RunKey | None:
 def hardware_samples(summary_dir: Path, results_root: Path) -> pd.DataFrame:
     """hardware.csv of the run that is shown; empty where no run has one."""
     run = _traced(summary_dir, results_root)
-    frame = run_csv(run, results_root, "hardware.csv") if run else None
+    frame = RunFiles(run, results_root).csv("hardware.csv") if run else None
     return frame if frame is not None else pd.DataFrame()
 
 
@@ -136,7 +136,7 @@ def hardware_phases(summary_dir: Path, results_root: Path) -> pd.DataFrame:
     """
     run = _traced(summary_dir, results_root)
     columns = ["phase", "start_monotonic_s", "end_monotonic_s"]
-    frame = run_csv(run, results_root, "phases.csv") if run else None
+    frame = RunFiles(run, results_root).csv("phases.csv") if run else None
     if frame is None:
         return pd.DataFrame(columns=columns)
     if "boot_id" in frame and frame["boot_id"].notna().any():
