@@ -135,7 +135,7 @@ def test_what_was_derived_from_the_replaced_model_is_stale_everywhere(train, tmp
     assert train(*NEW).code == 0
     assert len(tables.history(run_files(tmp_path / "results", [RUN]))) == 2
     for name in ("early_exit", "operating_points", "layers", "latency"):
-        assert read[name](tmp_path / "results", [RUN]).empty, name
+        assert read[name](run_files(tmp_path / "results", [RUN])).empty, name
     missing = tables.missing(run_files(tmp_path / "results", [RUN])).set_index("file")["reason"]
     for name in ("evaluation.json", "early_exit.json", "variance/cpu.json"):
         assert missing[name].startswith("stale: it belongs to model")

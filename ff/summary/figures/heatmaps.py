@@ -20,6 +20,9 @@ from ff.summary.figures.places import (
     why_nothing_to_compare,
     why_unmeasured,
 )
+from ff.summary.spread import pick
+
+MOST_NETWORKS = 24
 
 
 @style.styled
@@ -33,18 +36,17 @@ def speedup(frame: pd.DataFrame, devices: pd.DataFrame) -> Figure:
     frame = frame[frame["path"] == "deploy"].dropna(subset=["speedup"]) if len(frame) else frame
     if frame.empty:
         return style.empty(title, why_nothing_to_compare(devices))
-    frame = frame[frame["recipe"] == style.main_recipe(frame["recipe"])]
-    nets = style.networks(frame["layers"])
+    frame, nets, chosen = _room(frame[frame["recipe"] == style.main_recipe(frame["recipe"])])
     panels = list(frame.groupby(["dataset", "device", "cpu_threads"], sort=False))
     batches = sorted(int(b) for b in frame["batch_size"].unique())
     across = min(max(2, len(frame.groupby(["device", "cpu_threads"]))), 3)
-    size = {"width": 5.0 if across < 3 else 4.2, "height": max(1.8, 1.0 + 0.3 * len(nets.order))}
+    size = {"width": 5.0 if across < 3 else 4.2, "height": max(1.8, 1.0 + 0.3 * len(chosen))}
     figure, axes = style.wrapped(len(panels), across, **size)
     norm = LogNorm(*_ends(frame["speedup"]))
     for ((dataset, device, threads), cell), ax in zip(panels, axes, strict=True):
         cell = cell.assign(net=cell["layers"].map(nets.label))
         values = cell.pivot_table(index="net", columns="batch_size", values="speedup", aggfunc="mean")
-        values = values.reindex(index=nets.order, columns=batches)
+        values = values.reindex(index=chosen, columns=batches)
         low = cell.pivot_table(index="net", columns="batch_size", values="low", aggfunc="min").reindex_like(values)
         high = cell.pivot_table(index="net", columns="batch_size", values="high", aggfunc="max").reindex_like(values)
         sure = ((low > 1) | (high < 1)).to_numpy()
@@ -61,6 +63,7 @@ def speedup(frame: pd.DataFrame, devices: pd.DataFrame) -> Figure:
         f"{PATHS['deploy'].capitalize()}, each batch waited for. Bold: the 95 % interval leaves out 1 (n = {span(ns)}; "
         f"{', '.join(methods)}). The end-to-end figures with the transfer are in speedup.csv."
     )
+    note += style.left_out(nets.order, chosen, "speedup")
     return style.finish(figure, title, note, legend)
 
 
@@ -100,9 +103,9 @@ def heatmap(table: pd.DataFrame, devices: pd.DataFrame, column: str, title: str,
     if frame.empty:
         return style.empty(title, why_no_column(column, devices))
     datasets, columns = style.unique(frame["dataset"]), places(deployed(table), devices)
-    nets = style.networks(frame["layers"])
+    frame, nets, chosen = _room(frame)
     batches = sorted(int(b) for b in frame["batch_size"].unique())
-    size = {"width": 4.8 if len(columns) < 3 else 4.2, "height": max(1.8, 1.0 + 0.3 * len(nets.order))}
+    size = {"width": 4.8 if len(columns) < 3 else 4.2, "height": max(1.8, 1.0 + 0.3 * len(chosen))}
     figure, grid = style.panels(len(datasets), len(columns), **size)
     positive = (frame[column] > 0).all()
     norm = LogNorm(*_ends(frame[column])) if positive else Normalize(*_ends(frame[column]))
@@ -115,7 +118,7 @@ def heatmap(table: pd.DataFrame, devices: pd.DataFrame, column: str, title: str,
                 continue
             cell = cell.assign(net=cell["layers"].map(nets.label))
             values = cell.pivot_table(index="net", columns="batch_size", values=column, aggfunc="mean")
-            image = _cells(ax, values.reindex(index=nets.order, columns=batches), norm, nets)
+            image = _cells(ax, values.reindex(index=chosen, columns=batches), norm, nets)
             ax.set_title(f"{dataset}, {place.title(devices)}")
     bar = figure.colorbar(image, ax=[ax for row in grid for ax in row], label=unit, shrink=0.9)
     _plain_bar(bar, log=positive)
@@ -124,7 +127,15 @@ def heatmap(table: pd.DataFrame, devices: pd.DataFrame, column: str, title: str,
         f"{PATHS['deploy'].capitalize()}; mean over seeds ({style.seeds_text(seeds)}) of each run's value. "
         "Intervals are in the tables latency.csv and inference_energy.csv. Empty cells were not measured."
     )
+    note += style.left_out(nets.order, chosen, "latency" if "path" in table else "inference_energy")
     return style.finish(figure, title, note)
+
+
+def _room(frame: pd.DataFrame) -> tuple[pd.DataFrame, style.Networks, list[str]]:
+    """The rows of the networks that a heat map has room for, all networks, and the labels of those."""
+    nets = style.networks(frame["layers"])
+    chosen = pick(nets.order, MOST_NETWORKS)
+    return frame[frame["layers"].map(nets.label).isin(chosen)], nets, chosen
 
 
 def _cells(ax, values: pd.DataFrame, norm, nets: style.Networks, bold: np.ndarray | None = None):
