@@ -57,7 +57,7 @@ def make(results: Path, run: RunKey) -> None:
     """The folder of one run with every file that the workflow expects: without one it would train it or measure it."""
     folder = run.folder(results)
     if not (folder / "model.safetensors").is_file():
-        make_run(results, run)
+        make_run(results, run, spread=0.02)
         for name in ("phases.csv", "hardware.csv"):
             shutil.copy(folder / name, folder / layout.MEASURE_FOLDER / name)
         write_tensors(folder / "model.safetensors", {}, {"run": {"model": stamp(run)}})

@@ -19,7 +19,7 @@ from ff.learn.resume import STATE_NAME
 from ff.stamps import model_of, stamp_of, stamp_of_rows
 from ff.summary import tables
 from ff.summary.report import write_everything
-from ff.summary.tables.run_files import RunFiles, run_files
+from ff.summary.tables.run_files import RunFiles, files_of
 
 SETTINGS = ("--dataset", "DIGITS", "--layers", "784,24,16", "--val-size", 200, "--train-batch-size", 64, "--no-wandb")
 OLD = (*SETTINGS, "--rep-epochs", 1, "--softmax-epochs", 1)
@@ -131,12 +131,12 @@ def test_what_was_derived_from_the_replaced_model_is_stale_everywhere(train, tmp
     assert ff("measure", folder, "--devices", "cpu", "--batch-sizes", "1,8", "--repeats", 2).returncode == 0
     read = {name: getattr(tables, name) for name in ("early_exit", "operating_points", "layers", "latency", "history")}
     for name, table in read.items():
-        assert len(table(run_files(tmp_path / "results", [RUN]))), name
+        assert len(table(files_of(tmp_path / "results", [RUN]))), name
     assert train(*NEW).code == 0
-    assert len(tables.history(run_files(tmp_path / "results", [RUN]))) == 2
+    assert len(tables.history(files_of(tmp_path / "results", [RUN]))) == 2
     for name in ("early_exit", "operating_points", "layers", "latency"):
-        assert read[name](run_files(tmp_path / "results", [RUN])).empty, name
-    missing = tables.missing(run_files(tmp_path / "results", [RUN])).set_index("file")["reason"]
+        assert read[name](files_of(tmp_path / "results", [RUN])).empty, name
+    missing = tables.missing(files_of(tmp_path / "results", [RUN])).set_index("file")["reason"]
     for name in ("evaluation.json", "early_exit.json", "variance/cpu.json"):
         assert missing[name].startswith("stale: it belongs to model")
         assert missing[name].endswith(f"the run now holds model {model_of(folder)}")
@@ -145,7 +145,7 @@ def test_what_was_derived_from_the_replaced_model_is_stale_everywhere(train, tmp
     assert "stale: it belongs to model" in page
     # Made again from the new model, they are back.
     run_evaluation(folder, digits)
-    assert len(tables.layers(run_files(tmp_path / "results", [RUN]))) == 2
+    assert len(tables.layers(files_of(tmp_path / "results", [RUN]))) == 2
 
 
 def test_metrics_of_another_model_than_the_weights_are_no_result(tmp_path):
@@ -154,9 +154,9 @@ def test_metrics_of_another_model_than_the_weights_are_no_result(tmp_path):
 
     config = made_config(layers=run.layers, seed=1)
     checkpoint.save(run.folder(tmp_path) / "model.safetensors", made_network(config), 0, config)
-    assert set(tables.accuracy(run_files(tmp_path, [run, other]))["seed"]) == {2}
-    assert list(tables.runs(run_files(tmp_path, [run, other]))["finished"]) == [0, 1]
-    [row] = tables.missing(run_files(tmp_path, [run])).to_dict("records")
+    assert set(tables.accuracy(files_of(tmp_path, [run, other]))["seed"]) == {2}
+    assert list(tables.runs(files_of(tmp_path, [run, other]))["finished"]) == [0, 1]
+    [row] = tables.missing(files_of(tmp_path, [run])).to_dict("records")
     assert row["file"] == "metrics.json"
     assert row["reason"].startswith("stale")
 

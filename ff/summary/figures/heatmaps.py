@@ -1,5 +1,6 @@
 """Heat maps by network and batch size: latency, memory, energy and power of each place, and the speed-up of a GPU."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ from ff.summary.figures.places import (
 )
 from ff.summary.spread import pick
 
-MOST_NETWORKS = 24
+MOST_NETWORKS, MOST_ROWS = 24, 32
+"""Networks in one panel, and in all panels below each other."""
 
 
 @style.styled
@@ -40,7 +42,7 @@ def speedup(frame: pd.DataFrame, devices: pd.DataFrame) -> Figure:
     panels = list(frame.groupby(["dataset", "device", "cpu_threads"], sort=False))
     batches = sorted(int(b) for b in frame["batch_size"].unique())
     across = min(max(2, len(frame.groupby(["device", "cpu_threads"]))), 3)
-    size = {"width": 5.0 if across < 3 else 4.2, "height": max(1.8, 1.0 + 0.3 * len(chosen))}
+    size = _size(5.0 if across < 3 else 4.2, chosen)
     figure, axes = style.wrapped(len(panels), across, **size)
     norm = LogNorm(*_ends(frame["speedup"]))
     for ((dataset, device, threads), cell), ax in zip(panels, axes, strict=True):
@@ -50,10 +52,7 @@ def speedup(frame: pd.DataFrame, devices: pd.DataFrame) -> Figure:
         low = cell.pivot_table(index="net", columns="batch_size", values="low", aggfunc="min").reindex_like(values)
         high = cell.pivot_table(index="net", columns="batch_size", values="high", aggfunc="max").reindex_like(values)
         sure = ((low > 1) | (high < 1)).to_numpy()
-        image = _cells(ax, values, norm, nets, bold=sure)
-        for i, j in np.argwhere(values.to_numpy() < 1):
-            corner = (j - 0.5, i - 0.5)
-            ax.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="////", edgecolor="#ffffffaa", lw=0))
+        image = _cells(ax, values, norm, nets, bold=sure, hatch=values.to_numpy() < 1)
         ax.set_title(f"{dataset}, {device} against {threads_text(threads)} of the CPU")
     bar = figure.colorbar(image, ax=axes, label="speed-up (CPU time / GPU time)", shrink=0.9)
     _plain_bar(bar, log=True)
@@ -105,7 +104,7 @@ def heatmap(table: pd.DataFrame, devices: pd.DataFrame, column: str, title: str,
     datasets, columns = style.unique(frame["dataset"]), places(deployed(table), devices)
     frame, nets, chosen = _room(frame)
     batches = sorted(int(b) for b in frame["batch_size"].unique())
-    size = {"width": 4.8 if len(columns) < 3 else 4.2, "height": max(1.8, 1.0 + 0.3 * len(chosen))}
+    size = _size(4.8 if len(columns) < 3 else 4.2, chosen)
     figure, grid = style.panels(len(datasets), len(columns), **size)
     positive = (frame[column] > 0).all()
     norm = LogNorm(*_ends(frame[column])) if positive else Normalize(*_ends(frame[column]))
@@ -134,21 +133,33 @@ def heatmap(table: pd.DataFrame, devices: pd.DataFrame, column: str, title: str,
 def _room(frame: pd.DataFrame) -> tuple[pd.DataFrame, style.Networks, list[str]]:
     """The rows of the networks that a heat map has room for, all networks, and the labels of those."""
     nets = style.networks(frame["layers"])
-    chosen = pick(nets.order, MOST_NETWORKS)
+    chosen = pick(nets.order, min(MOST_NETWORKS, MOST_ROWS // frame["dataset"].nunique()))
     return frame[frame["layers"].map(nets.label).isin(chosen)], nets, chosen
 
 
-def _cells(ax, values: pd.DataFrame, norm, nets: style.Networks, bold: np.ndarray | None = None):
+def _size(width: float, labels: Sequence[str]) -> dict[str, float]:
+    """Size of a panel in inches; long labels take nothing from the cells, whose numbers would run into each other."""
+    longest = max(len(label) for label in labels)
+    return {"width": width + min(0.08 * max(0, longest - 8), 0.45), "height": max(1.8, 1.0 + 0.3 * len(labels))}
+
+
+def _cells(ax, values: pd.DataFrame, norm, nets: style.Networks, bold=None, hatch=None):
+    """Cells with their numbers; `bold`, `hatch`: of which cells, `[networks, batch sizes]`."""
     image = ax.imshow(np.ma.masked_invalid(values.to_numpy(float)), cmap="cividis", norm=norm, aspect="auto")
     for (i, j), value in np.ndenumerate(values.to_numpy(float)):
         if np.isnan(value):
             continue
         colour = style.cell_text_colour(image.cmap(norm(value)))
         weight = "bold" if bold is not None and bold[i, j] else "normal"
-        # Its own cell's colour behind the number keeps it readable where the cell is hatched.
-        ground = {"facecolor": image.cmap(norm(value)), "edgecolor": "none", "pad": 0.6}
+        # Where the cell is hatched its own colour behind the number keeps it readable; elsewhere it would only cover
+        # what the number beside it has no room for in its own cell.
+        hatched = hatch is not None and hatch[i, j]
+        ground = {"facecolor": image.cmap(norm(value)), "edgecolor": "none", "pad": 0.6} if hatched else None
         middle = {"ha": "center", "va": "center", "fontsize": 7, "zorder": 3}
         ax.text(j, i, style.two_figures(value), **middle, color=colour, weight=weight, bbox=ground)
+        if hatched:
+            corner = (j - 0.5, i - 0.5)
+            ax.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="////", edgecolor="#ffffffaa", lw=0))
     ax.set_xticks(range(len(values.columns)), [str(batch) for batch in values.columns])
     ax.set_yticks(range(len(values.index)), values.index)
     ax.set_xlabel("batch size (samples)")

@@ -16,6 +16,8 @@ from ff.summary.spread import pick
 MOST_NETWORKS = 4
 MOST_LINES = 8
 """Networks in one panel of lines: each needs a colour, marker and line style of its own."""
+LONGEST_TITLE = 37
+"""Letters that have room above a histogram."""
 
 
 @style.styled
@@ -106,7 +108,8 @@ def latency_histogram(samples: pd.DataFrame, devices: pd.DataFrame) -> Figure:
             ax.axvline(median, color="black", lw=1.6)
             for value in (p5, p95):
                 ax.axvline(value, color="black", lw=1.1, linestyle="--")
-            ax.set_title(f"{place.label}, {label}: {style.short(median)} ms")
+            name, value = f"{place.label}, {label}:", f"{style.short(median)} ms"
+            ax.set_title(f"{name} {value}" if len(name) + len(value) < LONGEST_TITLE else f"{name}\n{value}")
             ax.set_xlabel("latency (ms)")
         row[0].set_ylabel("timed samples (count)")
     legend = [

@@ -1,7 +1,7 @@
 """The sections of the page below the results: their tables, what is missing, and where the results come from."""
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,13 +31,17 @@ def in_order(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows by dataset as they came, then by network size, then in the order of recipes."""
     if frame.empty:
         return frame
-    datasets = {name: place for place, name in enumerate(frame["dataset"].drop_duplicates())}
-    keys = {"_d": frame["dataset"].map(datasets), "_l": frame["layers"].map(sizes)}
+    datasets, networks = frame["dataset"].unique(), sorted(frame["layers"].unique(), key=sizes)
+    keys = {"_d": frame["dataset"].map(_places(datasets)), "_l": frame["layers"].map(_places(networks))}
     by = ["_d", "_l"]
     if "recipe" in frame:
-        keys["_r"] = frame["recipe"].map(place)
+        keys["_r"] = frame["recipe"].map(_places(sorted(frame["recipe"].unique(), key=place)))
         by.append("_r")
     return frame.assign(**keys).sort_values(by, kind="stable").drop(columns=by)
+
+
+def _places(names: Iterable[str]) -> dict[str, int]:
+    return {name: number for number, name in enumerate(names)}
 
 
 def best_cells(tables: Tables) -> set[tuple]:
@@ -281,9 +285,10 @@ def latency(tables: Tables) -> list[Block]:
 
 def energy(tables: Tables) -> list[Block]:
     """Energy of inference."""
-    frame = in_order(tables["inference_energy"].dropna(subset=["gross_mj_per_sample"]))
+    frame = tables["inference_energy"].dropna(subset=["gross_mj_per_sample"])
+    frame = in_order(frame[frame["is_total"] == 1])
     rows = []
-    for key, cell in frame[frame["is_total"] == 1].groupby([*CELL, "device", "threads", "rail"], sort=False):
+    for key, cell in frame.groupby([*CELL, "device", "threads", "rail"], sort=False):
         for batch in sorted({cell["batch_size"].min(), cell["batch_size"].max()}):
             part = cell[cell["batch_size"] == batch]
             power, idle, gross, net = part[["power_mw", "idle_mw", "gross_mj_per_sample", "net_mj_per_sample"]].mean()

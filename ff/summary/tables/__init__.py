@@ -1,6 +1,6 @@
 """Run folders in, tidy data frames out: one function per table, called as its file, and `write_all`.
 
-Every function takes the files of an explicit list of runs (`run_files`), or tables made before. A run that is missing,
+Every function takes the files of an explicit list of runs (`files_of`), or tables made before. A run that is missing,
 failed or unreadable gives no rows and never stops the others; `missing` lists each file that is not there, with the
 reason. Files that a run need not have (measurements, hardware log, early exit) are read where they exist. What was not
 measured is an empty cell, never 0. docs/tables.md describes every column.
@@ -9,7 +9,9 @@ Each file is read once and only rows are kept, a few runs at a time, so memory g
 file that belongs to another model than the run now holds (`ff.stamps`) is left out like one that is missing.
 """
 
-from collections.abc import Callable, Iterable
+import gc
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -24,7 +26,7 @@ from ff.summary.tables.energy import energy, inference_energy
 from ff.summary.tables.measuring import agreement, devices, gpu_wins, latency, speedup
 from ff.summary.tables.missing import missing
 from ff.summary.tables.rows import stacked
-from ff.summary.tables.run_files import RunFiles, run_files
+from ff.summary.tables.run_files import RunFiles, files_of
 from ff.summary.tables.runs import runs
 from ff.summary.tables.training import history, layers, training
 
@@ -57,12 +59,27 @@ def write_all(
 def _of_run_folders(results_root: str | Path, runs: list[RunKey], train_log: str | None) -> dict[str, pd.DataFrame]:
     """The tables that are made from run folders, in one pass over them."""
     parts: dict[str, list[pd.DataFrame]] = {}
-    for start in range(0, max(len(runs), 1), RUNS_AT_ONCE):
-        files = run_files(results_root, runs[start : start + RUNS_AT_ONCE])
-        for build in _OF_RUN_FOLDERS:
-            parts.setdefault(build.__name__, []).append(build(files))
-        parts.setdefault("missing", []).append(missing(files, train_log))
-    return {name: stacked(frames) for name, frames in parts.items()}
+    with _no_cycles():
+        for start in range(0, max(len(runs), 1), RUNS_AT_ONCE):
+            files = files_of(results_root, runs[start : start + RUNS_AT_ONCE])
+            for build in _OF_RUN_FOLDERS:
+                parts.setdefault(build.__name__, []).append(build(files))
+            parts.setdefault("missing", []).append(missing(files, train_log))
+    # One table after the other gives back its parts: together they are as large as all tables.
+    return {name: stacked(parts.pop(name)) for name in list(parts)}
+
+
+@contextmanager
+def _no_cycles() -> Iterator[None]:
+    """Within the block Python does not look for cycles of objects: parsed JSON has none, and looking through it again
+    and again takes as long as parsing it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def write_table(frame: pd.DataFrame, path: str | Path) -> None:

@@ -77,7 +77,7 @@ class RunFiles:
                 yield device, content
 
 
-def run_files(results_root: str | Path, runs: Iterable[RunKey]) -> list[RunFiles]:
+def files_of(results_root: str | Path, runs: Iterable[RunKey]) -> list[RunFiles]:
     """The files of each run; nothing is read yet."""
     return [RunFiles(run, results_root) for run in runs]
 
