@@ -489,7 +489,7 @@ def test_the_tables_have_what_the_summary_found(tmp_path):
         assert row[f"energy_{name}"] == total[name]
     assert row["energy_seconds"] == summary["run_energy"]["seconds"]
     assert row.isna()["shared"], "the samples do not say who else ran"
-    energy = tables.energy(tmp_path, [run]).set_index(["phase", "is_total"])
+    energy = tables.energy(files_of(tmp_path, [run])).set_index(["phase", "is_total"])
     assert energy.loc[("softmax", 1), "rail"] == "VDD_IN"
     assert energy.loc[("softmax", 1), "net_low_mj"] == summary["energy"]["softmax"]["total"]["net_low_mj"]
     assert energy.loc[("softmax", 0), "method"] == "Student t"

@@ -341,7 +341,7 @@ def test_rule_07_what_was_not_measured_is_missing_and_never_0(tmp_path, monkeypa
     table = tables.latency(files_of(tmp_path / "results", [cell]))
     assert len(table) == 4 and table["peak_memory_mb"].isna().all()
     assert table["throughput_queued_per_s"].isna().tolist() == (table["path"] == "end_to_end").tolist()
-    assert tables.inference_energy(tmp_path / "results", [cell]).empty
+    assert tables.inference_energy(files_of(tmp_path / "results", [cell])).empty
 
 
 def test_rule_08_devices_and_thread_counts_never_share_a_statistic(tmp_path):
