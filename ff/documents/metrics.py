@@ -63,6 +63,8 @@ class Provenance(TypedDict):
     device: Text
     threads: AtLeast1
     float32_products: ProductsLibrary
+    why_precision: Text
+    """why the products are in the number format that config names"""
     started_at: Annotated[str, Limits(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
     group_seeds: Annotated[list[Count], Limits(minItems=1, uniqueItems=True)]
     warnings: list[Text]

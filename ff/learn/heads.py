@@ -48,6 +48,7 @@ class Heads:
             readout=HEAD,
             said=lambda rows: self.network.all_head_logits(self.features(rows)),
             begin=self.keep,
+            end=self.forget,
         )
 
     def _gradients_of_rows(self, rows: Tensor, drawn: Tensor | None) -> Tensor:
@@ -77,6 +78,10 @@ class Heads:
         places = torch.arange(seeds * count, device=rows.device).view(seeds, count)
         self.places = rows.new_zeros(seeds, len(self.images.labels)).scatter_(1, rows, places)
         self.kept = kept.flatten(0, 1)
+
+    def forget(self) -> None:
+        """Drop what was kept."""
+        self.kept = self.places = None
 
     def features(self, rows: Tensor) -> Tensor:
         """What the heads see of training images `rows` [S, B]: [S, B, sum]."""

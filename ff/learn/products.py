@@ -12,6 +12,7 @@ import hashlib
 import os
 import platform
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -62,8 +63,19 @@ def choose_library() -> str:
     kept in the user's cache folder.
     """
     global _library
-    _library = Check(onednn_error(), _kept_gain()).library
+    _library = Check(onednn_error(), _kept("onednn", onednn_gain)).library
     return _library
+
+
+def bfloat16_gain() -> float:
+    """Time of float32 products, by the library chosen, over that of bfloat16 products; measured and kept as the speed
+    of the libraries is."""
+
+    def measure() -> float:
+        a, b = torch.ones(1, 256, 512), torch.ones(1, 512, 512)
+        return _gain(lambda: matmul(a, b, "float32"), lambda: matmul(a, b, "bfloat16"))
+
+    return _kept(f"bfloat16-{_library}", measure)
 
 
 @cache
@@ -78,29 +90,36 @@ def onednn_error() -> float:
     return float((found.double() - exact).abs().max() / exact.abs().max())
 
 
-def onednn_gain(repeats: int = 7) -> float:
-    """Time of the default library's float32 products over that of oneDNN's: the fastest of `repeats` each, in turns."""
+def onednn_gain() -> float:
+    """Time of the default library's float32 products over that of oneDNN's."""
     a, b = torch.ones(256, 512), torch.ones(512, 512)
-    fastest = {False: float("inf"), True: float("inf")}
-    for _ in range(repeats + 1):  # the first is slower: kernels are made
-        for allowed in fastest:
-            _allow_onednn(allowed)
-            start = time.perf_counter()
+
+    def by_onednn() -> None:
+        with _ALLOWED:
             torch.mm(a, b)
-            fastest[allowed] = min(fastest[allowed], time.perf_counter() - start)
-    _allow_onednn(False)
-    return fastest[False] / fastest[True]
+
+    return _gain(lambda: torch.mm(a, b), by_onednn)
 
 
-def _kept_gain() -> float:
-    """`onednn_gain` as the first process found it that asked on such a processor, with this PyTorch and as many
-    threads."""
+def _gain(before: Callable[[], object], after: Callable[[], object], repeats: int = 8) -> float:
+    """Time of `before` over that of `after`: the fastest of `repeats` each, in turns, as the first makes kernels."""
+    fastest = {before: float("inf"), after: float("inf")}
+    for _ in range(repeats):
+        for call in fastest:
+            start = time.perf_counter()
+            call()
+            fastest[call] = min(fastest[call], time.perf_counter() - start)
+    return fastest[before] / fastest[after]
+
+
+def _kept(name: str, measure: Callable[[], float]) -> float:
+    """A gain as the first process found it that asked on such a processor, with this PyTorch and as many threads."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ff"
-    path = folder / f"onednn-{_processor()}-torch{torch.__version__}-{torch.get_num_threads()}.json"
+    path = folder / f"{name}-{_processor()}-torch{torch.__version__}-{torch.get_num_threads()}.json"
     try:
         return float(read_json(path)["gain"])
     except (FFError, ValueError, KeyError, TypeError):
-        gain = onednn_gain()
+        gain = measure()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, {"gain": gain})

@@ -41,6 +41,8 @@ class LearningPhase(NamedTuple):
     said: Callable[[Tensor], Tensor] | None = None
     """What the readout says of training images `rows` [S, B] that the phase went through, [S, B, L, C], where the phase
     has kept something that makes it cheaper than from the images."""
+    end: Callable[[], None] = lambda: None
+    """Called when nothing is asked of the phase any more: what it has kept may go."""
 
 
 class Learner(Protocol):

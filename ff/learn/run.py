@@ -20,7 +20,7 @@ from ff.data.prepared import Prepared, open_or_prepare, prepared_path, why_outda
 from ff.errors import FFError, is_out_of_memory
 from ff.files import read_about, read_json, remove, write_csv, write_json
 from ff.hardware.idle import idle_window
-from ff.learn import checkpoint, readings_file
+from ff.learn import checkpoint, precision, readings_file
 from ff.learn.devices import choose_device
 from ff.learn.draws import effective_val_size
 from ff.learn.products import choose_library, library
@@ -84,6 +84,8 @@ def train(
         torch.set_num_threads(execution.threads)
     device = choose_device(execution)
     choose_library()
+    choice = precision.choose(config, device)
+    configs = [replace(one, precision=choice.precision) for one in configs]
     with ExitStack() as stack:
         waited = [stack.enter_context(run_lock(folder, say)) for folder in folders]
         for folder in folders:
@@ -116,7 +118,8 @@ def train(
         try:
             # Idle power is of use only where somebody records power.
             idle_s = 0.0 if execution.sidecar == "off" else execution.idle_s
-            _train_locked(configs, folders, execution, device, list(warnings), say, on_epoch, started_s, idle_s)
+            why = choice.why
+            _train_locked(configs, folders, execution, device, why, list(warnings), say, on_epoch, started_s, idle_s)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -132,6 +135,7 @@ def _train_locked(
     folders: list[Path],
     execution: ExecutionConfig,
     device: torch.device,
+    why_precision: str,
     warnings: list[str],
     say: Say,
     on_epoch: OnEpoch,
@@ -182,6 +186,7 @@ def _train_locked(
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             "threads": torch.get_num_threads(),
             "float32_products": library(),
+            "why_precision": why_precision,
             "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
             "group_seeds": [one.seed for one in configs],
             "warnings": warnings,

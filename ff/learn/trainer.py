@@ -170,7 +170,8 @@ class Trainer:
         return right.double().mean(1).tolist(), rows.shape[1]
 
     def kept_readings(self) -> dict[str, Readings]:
-        """What readouts say of the training split, {readout: readings}, of those whose phase has kept features."""
+        """What readouts say of the training split, {readout: readings}, of those whose phase has kept features; these
+        are dropped."""
         rows = self.split.train.to(self.device)
         found = {}
         for phase in self.phases.values():
@@ -178,6 +179,7 @@ class Trainer:
                 said = [phase.said(batch) for batch in rows.split(self.config.test_batch_size, 1)]
                 name = phase.readout.name
                 found[name] = Readings({name: torch.cat(said, 1).cpu()}, self.images.labels[rows].cpu())
+                phase.end()
         return found
 
     def _check_finite(self, losses: Tensor, phase: LearningPhase, epoch: int) -> None:

@@ -122,9 +122,7 @@ class Learner:
         # Of inputs with a label, whichever it is: the factor of norm(x) and the label's pixel after it, [N].
         self.scales = network.label_scale(images.square)
         self.strengths = self.scales * self.settings.overlay_value
-        self.by_label: Tensor | None = (
-            None  # [S, B, C, W_1], the largest tensor, used again in each mini-batch
-        )
+        self.by_label: Tensor | None = None  # [S, B, C, W_1], the largest tensor, used again in each mini-batch
         representation = LearningPhase(
             name="representation",
             epochs=config.rep_epochs,
