@@ -2,9 +2,9 @@
 
     python benchmarks/precision.py --dataset MNIST --layers 784,200,200,10 --recipe ff [--seeds 5] [--data-dir ROOT]
 
-The difference in validation accuracy, bfloat16 minus float32, is taken by the rule's first readout, paired by seed, with
+The difference in validation accuracy, bfloat16 minus float32, by the rule's first readout, is paired by seed, with
 Student's 95 % interval. A row for the network goes into ff/learn/precision.csv, in the place of an earlier one;
-`--precision auto` chooses by it. Nothing is read of the test split.
+`--precision auto` chooses by it. The test split has no say.
 """
 
 import argparse
