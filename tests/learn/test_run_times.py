@@ -19,8 +19,8 @@ from ff.settings import ExecutionConfig
 from ff.stamps import model_of, stamp_of, stamp_of_rows
 
 SEEDS = [0, 7]
-# Of the 1,437 digits 200 are held out: 5 mini-batches of 256 an epoch, 2 blocks of 100 a validation, and 13 and 4 blocks
-# of training and test images.
+# Of the 1,437 digits 200 are held out: 5 mini-batches of 256 an epoch, 2 blocks of 100 a validation, and 13 and 4
+# blocks of training and test images.
 CONFIG = make_run_config(
     {
         "dataset": "DIGITS",
