@@ -144,7 +144,9 @@ def test_what_is_reported_is_what_the_checkpoint_says(run, digits):
     metrics = read_json(folder / "metrics.json")
     for readout in forward_forward.READOUTS:
         right = (readout.answers(found.said[readout.name])[0, :, -1] == digits.test.labels).double().mean().item()
-        reported = [r for r in metrics["results"] if (r["split"], r["readout"], r["depth"]) == ("test", readout.name, 2)]
+        reported = [
+            r for r in metrics["results"] if (r["split"], r["readout"], r["depth"]) == ("test", readout.name, 2)
+        ]
         assert reported[0]["accuracy"] == pytest.approx(right)
 
 
