@@ -201,7 +201,8 @@ def _train_locked(
             models.append(checkpoint.save(folder / "model.safetensors", network, index, one))
             rows = [{COLUMN: models[-1], **row} for row in history_rows(trainer.state.history, index)]
             write_csv(folder / "history.csv", [COLUMN, *history_columns(network.depth)], rows)
-            readings_file.save(folder, keep(readings, rule_of(config).READOUTS, index), models[-1])
+            kept = keep(readings, rule_of(config).READOUTS, index)
+            readings_file.save(folder, kept, models[-1], prepared.content)
     common["seconds"] = _seconds(trainer, phases)
     for index, (one, folder, model) in enumerate(zip(configs, staged, models, strict=True)):
         phases.write(folder / "phases.csv", model)
