@@ -235,7 +235,7 @@ def run(prepared_dir, tmp_path) -> Path:
 
 
 def test_what_training_kept_is_what_the_trained_network_says_when_it_is_asked(run, digits):
-    kept = readings_file.load(run)
+    kept = readings_file.load(run, digits.content)
     network, _ = checkpoint.load(run / "model.safetensors")
     assert same(kept, ask(network, digits, small()))
     for (split, readout), answers in kept.answers.items():
@@ -263,7 +263,7 @@ def test_each_seed_of_a_group_keeps_its_own(digits, prepared_dir, tmp_path):
     execution = ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path), sidecar="off")
     for folder, seed in zip(train(small(), execution, [0, 3]), (0, 3), strict=True):
         network, _ = checkpoint.load(folder / "model.safetensors")
-        found, expected = readings_file.load(folder), ask(network, digits, small(seed=seed))
+        found, expected = readings_file.load(folder, digits.content), ask(network, digits, small(seed=seed))
         assert torch.equal(found.answers["train", "head"].labels, expected.answers["train", "head"].labels)
         for key, said in found.said.items():
             assert torch.allclose(said, expected.said[key], rtol=1e-4, atol=1e-4)
@@ -289,6 +289,7 @@ def rewrite(folder: Path, change) -> None:
 BROKEN = [
     missing,
     of_another_model,
+    lambda folder: rewrite(folder, lambda tensors, about: about.update(images="f" * 16)),
     lambda folder: (folder / NAME).write_bytes(b"noise"),
     lambda folder: (folder / NAME).write_bytes(b""),
     lambda folder: (folder / NAME).write_bytes((folder / NAME).read_bytes()[:-100]),
@@ -305,10 +306,10 @@ BROKEN = [
 def test_readings_that_are_gone_stale_or_damaged_are_made_again_to_the_byte(run, digits, damage):
     before = (run / NAME).read_bytes()
     damage(run)
-    assert readings_file.load(run) is None
+    assert readings_file.load(run, digits.content) is None
     again = readings_of(run, digits)
     assert (run / NAME).read_bytes() == before
-    assert same(again, readings_file.load(run))
+    assert same(again, readings_file.load(run, digits.content))
 
 
 def test_readings_that_are_current_are_not_made_again(run, digits, monkeypatch):
@@ -318,7 +319,6 @@ def test_readings_that_are_current_are_not_made_again(run, digits, monkeypatch):
     assert (run / NAME).stat().st_mtime_ns == before
 
 
-def test_readings_of_other_images_are_refused(run, digits):
-    missing(run)
+def test_readings_of_another_data_set_are_refused(run, digits):
     with pytest.raises(FFError):
-        readings_of(run, digits._replace(name="MNIST"))
+        readings_of(run, digits._replace(name="MNIST", content="of others"))
