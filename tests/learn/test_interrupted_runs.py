@@ -81,6 +81,8 @@ def test_the_state_of_products_by_another_library_is_another_run_to_the_resume(e
     monkeypatch.setattr(products, "onednn_error", lambda: 0.0)
     monkeypatch.setattr(products, "onednn_gain", lambda: 2.0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(Path(execution.out).parent / "cache"))
+    [folder] = train(small(seed=1), execution)
+    assert read_json(folder / "metrics.json")["provenance"]["float32_products"] == "onednn"
     interrupt(execution)
     said = []
     # As on a machine of the same cluster whose processor rounds.
