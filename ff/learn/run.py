@@ -68,11 +68,11 @@ def train(
 ) -> list[Path]:
     """Train the run of `config`, or one run for each of `seeds` as a group, and write the folders; returns them.
 
-    A run that was interrupted goes on from its last epoch. A finished result of the same settings is left as it is; one
-    of other settings, or any with `overwrite`, is replaced once the new one is complete, which needs `overwrite`.
-    `hardware_log` is where the hardware samples are, or, with `sidecar` inline, are written by this process, which then
-    makes hardware.csv and hardware.json of them unless `summarise` is off (the DAG has a rule for that). `started_s`:
-    when the work began on the monotonic clock, for a process that was started for this training alone; the time until
+    A run that was interrupted goes on from its last saved state. A finished result of the same settings is left as it
+    is; one of other settings, or any with `overwrite`, is replaced once the new one is complete, which needs
+    `overwrite`. `hardware_log` is where the hardware samples are, or, with `sidecar` inline, are written by this
+    process, which then makes hardware.csv and hardware.json of them unless `summarise` is off (the DAG has a rule for
+    that). `started_s`: when the work began on the monotonic clock, for a process that was started for this training alone; the time until
     now counts as `import`. Raises FFError when the folder holds a finished result of other settings, the data cannot be
     had, the loss stops being finite, or a file cannot be written.
     """
