@@ -72,9 +72,9 @@ def train(
     is; one of other settings, or any with `overwrite`, is replaced once the new one is complete, which needs
     `overwrite`. `hardware_log` is where the hardware samples are, or, with `sidecar` inline, are written by this
     process, which then makes hardware.csv and hardware.json of them unless `summarise` is off (the DAG has a rule for
-    that). `started_s`: when the work began on the monotonic clock, for a process that was started for this training alone; the time until
-    now counts as `import`. Raises FFError when the folder holds a finished result of other settings, the data cannot be
-    had, the loss stops being finite, or a file cannot be written.
+    that). `started_s`: when the work began on the monotonic clock, for a process that was started for this training
+    alone; the time until now counts as `import`. Raises FFError when the folder holds a finished result of other
+    settings, the data cannot be had, the loss stops being finite, or a file cannot be written.
     """
     configs = [replace(config, seed=seed) for seed in (seeds or [config.seed])]
     folders = [run_folder(one, execution.out) for one in configs]
