@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from typing_extensions import TypedDict
 
 from ff.documents.evaluation import Score
-from ff.documents.values import AtLeast1, Count, Limits, NotNegative, Positive, Run, Text
+from ff.documents.values import AtLeast1, Count, Limits, NotNegative, Positive, ProductsLibrary, Run, Text
 
 _Import = TypedDict("_Import", {"import": NotNegative})
 
@@ -62,6 +62,9 @@ class Provenance(TypedDict):
     data: DataOrigin
     device: Text
     threads: AtLeast1
+    float32_products: ProductsLibrary
+    why_precision: Text
+    """why the products are in the number format that config names"""
     started_at: Annotated[str, Limits(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
     group_seeds: Annotated[list[Count], Limits(minItems=1, uniqueItems=True)]
     warnings: list[Text]

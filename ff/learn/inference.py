@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from ff.data.labels import clear_label_pixels
 from ff.data.registry import Facts
 from ff.errors import FFError
 from ff.learn.network import Network
+from ff.learn.products import linear
 
 
 class Exits(NamedTuple):

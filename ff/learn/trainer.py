@@ -22,9 +22,13 @@ from ff.errors import FFError
 from ff.learn.draws import draw_generator, shuffled, split_rows
 from ff.learn.network import Network, initial_network
 from ff.learn.optimiser import Adam
+from ff.learn.readings import Readings, read, spread
 from ff.learn.recipes import rule_of
 from ff.learn.rule import LearningPhase
 from ff.settings import RunConfig
+
+# An epoch is validated on this many images; the last of a phase, whose accuracy is reported, on all.
+VALIDATION_SAMPLE = 500
 
 
 class Epoch(NamedTuple):
@@ -37,6 +41,7 @@ class Epoch(NamedTuple):
     goodness_negative: list[list[float]]
     validation_accuracy: list[float | None]
     validation_readout: str
+    validation_n: int  # images that the accuracy is of
     learning_rate: float
     seconds: float  # of training alone
     validation_seconds: float
@@ -66,12 +71,14 @@ class Trainer:
         mark: Callable[[str], AbstractContextManager] = lambda name: nullcontext(),
     ):
         self.config, self.seeds, self.images, self._mark = config, list(seeds), images, mark
-        self.device = images.pixels.device
+        self.device = images.device
         self.split = split_rows(len(images.labels), config.val_size, seeds)
         network = initial_network(config, seeds, images.channels).to(self.device)
         self.learner = rule_of(config).Learner(network, images, config)
         self.phases = {phase.name: phase for phase in self.learner.phases}
         self.state = TrainingState(network, self.learner.optimisers)
+        self.validated: dict[str, Readings] = {}
+        """What readouts say of the whole validation split at the end of the last phase that trains them."""
 
     @property
     def schedule(self) -> list[tuple[str, int]]:
@@ -82,16 +89,17 @@ class Trainer:
         """Train the epochs of phase `name` that are still to do, and yield each as it ends."""
         phase = self.phases[name]
         done = sum(epoch.phase == name for epoch in self.state.history)
-        phase.begin()
         for epoch in range(done + 1, phase.epochs + 1):
             start = time.perf_counter()
             with self._mark(name):
+                if epoch == done + 1:
+                    phase.begin(self.split.train.to(self.device))
                 losses, goodness, learning_rate = self._train(phase, epoch)
                 # Reads the losses, so the device has finished when it returns.
                 self._check_finite(losses, phase, epoch)
             trained = time.perf_counter()
             with self._mark("validation"):
-                accuracy = self._validate(phase)
+                accuracy, validation_n = self._validate(phase, whole=epoch == phase.epochs)
             positive, negative = goodness.tolist() or [[[] for _ in self.seeds]] * 2
             row = Epoch(
                 name,
@@ -101,6 +109,7 @@ class Trainer:
                 negative,
                 accuracy,
                 phase.readout.name,
+                validation_n,
                 learning_rate,
                 trained - start,
                 time.perf_counter() - trained,
@@ -142,14 +151,36 @@ class Trainer:
         steps = phase.epochs * math.ceil(self.split.train.shape[1] / self.config.train_batch_size)
         return base * (1 - phase.optimisers[setting].steps / steps)
 
-    def _validate(self, phase: LearningPhase) -> list[float | None]:
-        """Validation accuracy [S] at full depth by the readout that the phase trains."""
-        if self.split.val.shape[1] == 0:
-            return [None] * len(self.seeds)
-        right = torch.zeros(len(self.seeds), device=self.device)
-        for rows in self.split.val.to(self.device).split(self.config.test_batch_size, 1):
-            right += (phase.scores(rows).argmax(-1) == self.images.labels[rows]).sum(1)
-        return (right / self.split.val.shape[1]).tolist()
+    def _validate(self, phase: LearningPhase, whole: bool) -> tuple[list[float | None], int]:
+        """Accuracy [S] at full depth by the readout that the phase trains, and of how many validation images."""
+        readout, rows = phase.readout, self.split.val if whole else spread(self.split.val, VALIDATION_SAMPLE)
+        if rows.shape[1] == 0:
+            return [None] * len(self.seeds), 0
+        seen = read(
+            self.state.network,
+            self.images,
+            rows,
+            (readout,),
+            self.config.test_batch_size,
+            layers=whole and not readout.sampled,
+        )
+        if whole:
+            self.validated[readout.name] = seen
+        right = readout.answers(seen.said[readout.name])[:, :, -1] == seen.labels
+        return right.double().mean(1).tolist(), rows.shape[1]
+
+    def kept_readings(self) -> dict[str, Readings]:
+        """What readouts say of the training split, {readout: readings}, of those whose phase has kept features; these
+        are dropped."""
+        rows = self.split.train.to(self.device)
+        found = {}
+        for phase in self.phases.values():
+            if phase.said is not None and phase.epochs:
+                said = [phase.said(batch) for batch in rows.split(self.config.test_batch_size, 1)]
+                name = phase.readout.name
+                found[name] = Readings({name: torch.cat(said, 1).cpu()}, self.images.labels[rows].cpu())
+                phase.end()
+        return found
 
     def _check_finite(self, losses: Tensor, phase: LearningPhase, epoch: int) -> None:
         """Raise FFError when a loss or a parameter is not finite any more."""
@@ -177,6 +208,7 @@ def history_rows(history: Sequence[Epoch], seed_index: int) -> list[dict[str, An
         row |= {
             "validation_accuracy": epoch.validation_accuracy[seed_index],
             "validation_readout": epoch.validation_readout,
+            "validation_n": epoch.validation_n,
             "learning_rate": epoch.learning_rate,
             "seconds": epoch.seconds,
             "validation_seconds": epoch.validation_seconds,
@@ -188,5 +220,12 @@ def history_rows(history: Sequence[Epoch], seed_index: int) -> list[dict[str, An
 def history_columns(depth: int) -> list[str]:
     """Columns of history.csv for a network of `depth` layers."""
     goodness = [f"goodness_{sign}_{layer}" for sign in ("positive", "negative") for layer in range(1, depth + 1)]
-    after = ["validation_accuracy", "validation_readout", "learning_rate", "seconds", "validation_seconds"]
+    after = [
+        "validation_accuracy",
+        "validation_readout",
+        "validation_n",
+        "learning_rate",
+        "seconds",
+        "validation_seconds",
+    ]
     return ["phase", "epoch", "loss", *goodness, *after]

@@ -13,6 +13,7 @@ from ff.errors import FFError
 from ff.files import write_csv, write_json
 from ff.layout import MEASURE_FOLDER, file_stem
 from ff.learn import checkpoint
+from ff.learn.products import choose_library, library
 from ff.measure.devices import (
     MEMORY_SOURCE,
     available_cores,
@@ -68,6 +69,7 @@ def run_measurement(
     (variance / "phases.csv").unlink(missing_ok=True)
     facts = {name: device_facts(name) for name in devices}
     present = [name for name in devices if facts[name]["available"]]
+    choose_library()
     before, threads_before = machine_state(), torch.get_num_threads()
     source, why_no_power = power_source() if energy_windows else (None, "not asked for")
     try:
@@ -86,6 +88,7 @@ def run_measurement(
     conditions = {
         "cores": available_cores(),
         "matmul_precision": torch.get_float32_matmul_precision(),
+        "float32_products": library(),
         "versions": versions(),
         "before": before,
         "after": machine_state(),

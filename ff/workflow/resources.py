@@ -5,20 +5,24 @@ from itertools import pairwise
 from ff.data.registry import DATASETS
 from ff.settings import RunConfig
 
-# Of outputs kept for the heads in one pass: ff.learn works on parts of this many numbers.
-_KEPT = 2**29
-_BASE_MB = 600  # torch itself
+# As `ff.learn.heads` has it: above this, the layers' outputs are not kept for the heads.
+_KEPT_BYTES = 2 * 2**30
+_BASE_MB = 300  # torch itself
 _MACS_PER_SECOND = 20e9  # a tenth of one desktop core in float32
 _SHORT_MACS = 1_000_000_000_000
 
 
 def train_memory_mb(run: RunConfig, seeds: int = 1, attempt: int = 1) -> int:
-    """MB for the images in float32 and their gathered copies, the layers' outputs kept for the heads, and the weights;
-    twice as much for every retry."""
-    images = DATASETS[run.dataset].train_images
-    numbers = images * (2 * run.layers[0] + min(seeds * sum(run.layers[1:]), _KEPT // images))
-    weights = 4 * seeds * _weights(run)
-    return (_BASE_MB + int((numbers + weights) * 4 / 2**20)) * 2 ** (attempt - 1)
+    """MB for the images as bytes, the layers' outputs kept for the heads, the weights with Adam's three tensors of the
+    same size, and a block of images under each label; twice as much for every retry."""
+    facts = DATASETS[run.dataset]
+    widths, number = run.layers[1:], 8 if run.precision == "float64" else 4
+    kept = seeds * max(0, facts.train_images - run.val_size) * sum(widths) * number
+    block = seeds * max(run.train_batch_size, run.test_batch_size) * run.classes * max(widths)
+    bytes_ = (facts.train_images + facts.test_images) * run.layers[0]
+    bytes_ += kept if kept <= _KEPT_BYTES else 0
+    bytes_ += number * (4 * seeds * _weights(run) + 4 * block)
+    return (_BASE_MB + bytes_ // 2**20) * 2 ** (attempt - 1)
 
 
 def train_minutes(run: RunConfig, seeds: int = 1, attempt: int = 1) -> int:

@@ -1,6 +1,7 @@
 """The plan of a call: what the configuration comes to, which files there are to be, and what jobs are given."""
 
 import copy
+import dataclasses
 import re
 from pathlib import Path
 
@@ -230,9 +231,19 @@ def test_data_sets_may_be_measured_in_a_way_of_their_own():
 
 def test_estimates_of_what_a_training_needs():
     run = plan_of().run(wildcards(**CELL | {"layers": "784-2000-10"}, seed="1"))
-    # float32: images and their copies, outputs of both layers; weights, gradients and both moments.
-    numbers = 60_000 * (2 * 784 + 2010) + 4 * (784 * 2000 + 2000 * 10)
-    assert train_memory_mb(run) == 600 + numbers * 4 // 2**20
+    weights = 784 * 2000 + 2000 * 10
+    # Images as bytes; in float32 what both layers say of the training split, weights, gradients and both moments, and
+    # four times a mini-batch of 512 under each of ten labels.
+    fixed = 70_000 * 784 + 4 * 4 * 512 * 10 * 2000
+    assert train_memory_mb(run) == 300 + (fixed + 4 * (50_000 * 2010 + 4 * weights)) // 2**20
+    # Of ten seeds at once the outputs are more than is kept: they are computed for each mini-batch.
+    ten = 70_000 * 784 + 10 * 4 * (4 * 512 * 10 * 2000 + 4 * weights)
+    assert train_memory_mb(run, seeds=10) == 300 + ten // 2**20
+    double = dataclasses.replace(run, precision="float64", val_size=0)
+    assert (
+        train_memory_mb(double)
+        == 300 + (70_000 * 784 + 8 * (60_000 * 2010 + 4 * weights) + 2 * 4 * 4 * 512 * 10 * 2000) // 2**20
+    )
     assert train_memory_mb(run, attempt=3) == 4 * train_memory_mb(run)
     # 20 epochs of 4 MAC a weight and image at 20 GMAC/s.
     assert train_minutes(run, seeds=60) == 5 + 60 * 60_000 * 20 * 4 * (784 * 2000 + 2000 * 10) // (20 * 10**9) // 60
