@@ -26,10 +26,10 @@ FEATURE_CACHE_BYTES = 2 * 2**30
 
 
 class Heads:
-    """Heads of S networks and their gradients; `images` is the training set."""
+    """Heads of S networks and their gradients; `images` is the training set. Biases that do not learn stay 0."""
 
-    def __init__(self, network: Network, images: Images, block_size: int):
-        self.network, self.images, self.block_size = network, images, block_size
+    def __init__(self, network: Network, images: Images, block_size: int, biased: bool = True):
+        self.network, self.images, self.block_size, self.biased = network, images, block_size, biased
         flat = Flat([network.heads, network.head_biases])
         network.heads, network.head_biases = flat.tensors
         self.optimiser = flat.optimiser
@@ -60,7 +60,8 @@ class Heads:
         loss, by_logits = cross_entropy(self.network.all_head_logits(features), labels)
         product = matmul(by_logits.flatten(2).mT, features, self.network.precision).view_as(self.gradient)
         torch.mul(product, self.mask, out=self.gradient)
-        torch.sum(by_logits, 1, out=self.bias_gradient)
+        if self.biased:
+            torch.sum(by_logits, 1, out=self.bias_gradient)
         return loss, by_logits
 
     def keep(self, rows: Tensor) -> None:

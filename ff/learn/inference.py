@@ -13,7 +13,7 @@ from torch import Tensor
 from ff.data.labels import clear_label_pixels
 from ff.data.registry import Facts
 from ff.errors import FFError
-from ff.learn.network import Network
+from ff.learn.network import Network, head_spans
 from ff.learn.products import linear
 
 
@@ -59,15 +59,19 @@ class Inference:
         self.biases = [bias[0] for bias in network.biases]
         # What the neutral label pixels add to the first layer is the same for every input.
         self.neutral = network.label_columns().sum(1)[0] * network.neutral_value
-        parts = [network.heads[0, k, :, :count].split(network.widths[: k + 1], 1) for k, count in self._counts()]
-        self.heads = [[part.to(product).contiguous() for part in head] for head in parts]
+        # Of each head its parts, by the layers that it sees; the last is always its own.
+        self.heads = [
+            [part.to(product).contiguous() for part in self._parts(head, span)]
+            for head, span in zip(network.heads[0], network.head_spans(), strict=True)
+        ]
         self.head_biases = list(network.head_biases[0])
         mean = torch.tensor(facts.mean, device=self.device, dtype=self.dtype)[:, None]
         std = torch.tensor(facts.std, device=self.device, dtype=self.dtype)[:, None]
         self.factor, self.shift = 1 / (255 * std), mean / std
 
-    def _counts(self):
-        return enumerate(self.network.feature_counts())
+    def _parts(self, head: Tensor, span: slice) -> list[Tensor]:
+        own = head_spans(self.network.widths, "own")
+        return [head[:, part] for part in own if span.start <= part.start < span.stop]
 
     def pixels(self, images: Tensor) -> Tensor:
         """Standardised pixels [B, D] on the device, label pixels 0, of uint8 images [B, C, H, W] (anywhere)."""
@@ -120,10 +124,11 @@ class Inference:
         return self.head(features)
 
     def head(self, features: list[Tensor]) -> Tensor:
-        """Logits [B, C] of the head that sees the normalised outputs of layers 1..k, k x [B, W_l]."""
+        """Logits [B, C] of head k from the normalised outputs of layers 1..k, k x [B, W_l]."""
         parts = self.heads[len(features) - 1]
-        logits = _affine(features[0], parts[0], self.head_biases[len(features) - 1])
-        for feature, part in zip(features[1:], parts[1:], strict=True):
+        seen = features[-len(parts) :]
+        logits = _affine(seen[0], parts[0], self.head_biases[len(features) - 1])
+        for feature, part in zip(seen[1:], parts[1:], strict=True):
             if part.dtype == logits.dtype:
                 logits.addmm_(feature, part.t())
             else:
@@ -139,6 +144,8 @@ class Inference:
             h = h.mul_(network.neutral_scale(square).unsqueeze(-1)).add_(self.biases[0]).relu_()
         else:
             h = _affine(x, self.weights[index], self.biases[index]).relu_()
+        if network.normalisation == "none":
+            return h
         return h.mul_(network.scale(network.goodness(h), h.shape[-1]).unsqueeze(-1))
 
 

@@ -45,7 +45,8 @@ class LayerOutputs(NamedTuple):
 class Network:
     """Parameters of S networks of L layers with widths W_1..W_L (D inputs, C classes; sum is W_1 + ... + W_L).
 
-    `heads` holds all L heads as one matrix; the entries of head k for layers above k are 0 and stay 0.
+    `heads` holds all L heads as one matrix; the entries of head k for layers that it does not see are 0 and stay 0: it
+    sees layers 1..k (`heads_see` below) or layer k alone (own).
     """
 
     weights: list[Tensor]  # L x [S, W_l, W_(l-1)], W_0 = D
@@ -56,6 +57,7 @@ class Network:
     normalisation: str = "rms"
     overlay_value: float = 10.0
     neutral_value: float = 0.1
+    heads_see: str = "below"
     precision: str = "float32"
 
     @property
@@ -83,17 +85,17 @@ class Network:
         layers = sum(
             weight[0].numel() + bias[0].numel() for weight, bias in zip(self.weights, self.biases, strict=True)
         )
-        return layers + sum(self.classes * (features + 1) for features in self.feature_counts())
+        return layers + sum(self.classes * (span.stop - span.start + 1) for span in self.head_spans())
 
-    def feature_counts(self) -> list[int]:
-        """Inputs of head 1..L: W_1 + ... + W_k."""
-        return [sum(self.widths[: k + 1]) for k in range(self.depth)]
+    def head_spans(self) -> list[slice]:
+        """Which of the layers' outputs, side by side, head 1..L sees."""
+        return head_spans(self.widths, self.heads_see)
 
     def head_mask(self) -> Tensor:
         """[L, 1, sum]: 1 where a head may look (its own layer and those below)."""
         mask = torch.zeros(self.depth, 1, sum(self.widths), device=self.heads.device, dtype=self.heads.dtype)
-        for k, count in enumerate(self.feature_counts()):
-            mask[k, :, :count] = 1
+        for k, span in enumerate(self.head_spans()):
+            mask[k, :, span] = 1
         return mask
 
     def of_seed(self, index: int) -> Network:
@@ -118,12 +120,16 @@ class Network:
 
     def normalise(self, x: Tensor, goodness: Tensor | None = None) -> Tensor:
         """norm(x) of x [..., W]; `goodness` [...] = mean(x^2) saves computing it again."""
+        if self.normalisation == "none":
+            return x
         if goodness is None:
             goodness = self.goodness(x)
         return x * self.scale(goodness, x.shape[-1]).unsqueeze(-1)
 
     def scale(self, mean_square: Tensor, width: int) -> Tensor:
-        """The factor of norm(x), from mean(x^2) of x with `width` values: 1 / rms, or 1 / (length + 1e-4)."""
+        """The factor of norm(x), from mean(x^2) of x with `width` values: 1 / rms, 1 / (length + 1e-4), or 1."""
+        if self.normalisation == "none":
+            return torch.ones_like(mean_square)
         if self.normalisation == "rms":
             return (mean_square + RMS_EPSILON).rsqrt()
         return 1 / ((mean_square * width).sqrt() + UNIT_EPSILON)
@@ -214,14 +220,14 @@ class Network:
 def initial_network(config: RunConfig, seeds: Sequence[int], channels: int) -> Network:
     """Fresh networks on the CPU, one for each of `seeds`.
 
-    Weights and biases are uniform in +-1/sqrt(inputs), as torch.nn.Linear draws them; heads start at 0. A seed's
-    numbers do not depend on which other seeds are drawn with it.
+    Weights and biases are uniform in +-gain/sqrt(inputs), with gain 1, as torch.nn.Linear draws them, unless the rule's
+    settings have an `initial_gain`; heads start at 0. A seed's numbers do not depend on its group.
     """
     dtype = torch.float64 if config.precision == "float64" else torch.float32
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     weights, biases = [], []
     for inputs, width in itertools.pairwise(config.layers):
-        limit = 1 / math.sqrt(inputs)
+        limit = getattr(config.settings, "initial_gain", 1.0) / math.sqrt(inputs)
         drawn = [
             torch.rand(width, inputs + 1, generator=g, dtype=dtype).mul_(2).sub_(1).mul_(limit) for g in generators
         ]
@@ -241,9 +247,8 @@ def initial_network(config: RunConfig, seeds: Sequence[int], channels: int) -> N
 
 def network_settings(config: RunConfig) -> dict[str, Any]:
     """What a network takes over from its run: the precision, and the recipe's settings that bear a field's name."""
-    names = {field.name for field in fields(Network)}
-    recipe = {field.name: getattr(config.settings, field.name) for field in fields(config.settings)}
-    return {"precision": config.precision} | {name: value for name, value in recipe.items() if name in names}
+    names = [field.name for field in fields(Network) if hasattr(config.settings, field.name)]
+    return {"precision": config.precision} | {name: getattr(config.settings, name) for name in names}
 
 
 def layer_macs(layers: Sequence[int]) -> list[int]:
@@ -251,6 +256,12 @@ def layer_macs(layers: Sequence[int]) -> list[int]:
     return [inputs * width for inputs, width in itertools.pairwise(layers)]
 
 
-def head_macs(layers: Sequence[int], classes: int) -> list[int]:
-    """Multiply-accumulates of head 1..L for one sample: head k sees W_1 + ... + W_k values."""
-    return [classes * sum(layers[1 : k + 1]) for k in range(1, len(layers))]
+def head_spans(widths: Sequence[int], see: str) -> list[slice]:
+    """Which values of layers with `widths`, side by side, head 1..L sees: of layers 1..k (`below`) or of k (`own`)."""
+    ends = list(itertools.accumulate(widths))
+    return [slice(end - width if see == "own" else 0, end) for end, width in zip(ends, widths, strict=True)]
+
+
+def head_macs(layers: Sequence[int], classes: int, see: str = "below") -> list[int]:
+    """Multiply-accumulates of head 1..L for one sample."""
+    return [classes * (span.stop - span.start) for span in head_spans(layers[1:], see)]
