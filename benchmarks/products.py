@@ -17,34 +17,40 @@ from alternate import arguments, begin, made_trainer, report, seconds
 
 from ff.learn import products
 from ff.learn.recipes import RECIPES, rule_of
+from ff.learn.rule import LearningPhase
+from ff.learn.step import Step, eager
 from ff.learn.trainer import Trainer
 
 NETWORKS = ("784,200,200,10", "784,1000,1000,1000", "784,2000,2000,2000,2000", "3072,1000,1000")
 IMAGES = 50_000
 
 
-def steps(trainer: Trainer, count: int) -> Callable[[], None]:
-    """`count` training steps of the first phase."""
-    phase = trainer.learner.phases[0]
+def steps(
+    trainer: Trainer, count: int, name: str | None = None, step_of: Callable[[LearningPhase], Step] = eager
+) -> Callable[[], None]:
+    """`count` training steps of phase `name`, by default the first."""
+    phase = trainer.phases[name] if name else trainer.learner.phases[0]
+    phase.begin(trainer.split.train.to(trainer.device))
     batches = [batch for batch, _ in zip(trainer.batches(phase, 1), range(count), strict=False)]
+    step = step_of(phase)
 
     def run() -> None:
         for rows, drawn in batches:
-            phase.gradients(rows, drawn)
             for optimiser in phase.optimisers.values():
-                optimiser.step(1e-4)
+                optimiser.begin_step(1e-4)
+            step(rows, drawn)
 
     return run
 
 
-def recorded(run: Callable[[], None]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Copies of the factors of all products of `run`, with their strides."""
-    found: list[tuple[torch.Tensor, torch.Tensor]] = []
+def recorded(run: Callable[[], None]) -> list[tuple[torch.Tensor, torch.Tensor, str]]:
+    """Copies of the factors of all products of `run`, with their strides, and the precision of each."""
+    found: list[tuple[torch.Tensor, torch.Tensor, str]] = []
     original = products._multiply
 
-    def recording(a: torch.Tensor, b: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
-        found.append((a.clone(), b.clone()))
-        return original(a, b, *args, **options)
+    def recording(a: torch.Tensor, b: torch.Tensor, precision: str, **options: Any) -> torch.Tensor:
+        found.append((a.clone(), b.clone(), precision))
+        return original(a, b, precision, **options)
 
     products._multiply = recording
     try:
@@ -54,18 +60,18 @@ def recorded(run: Callable[[], None]) -> list[tuple[torch.Tensor, torch.Tensor]]
     return found
 
 
-def row(layers: str, recipe: str, precision: str, count: int, repeats: int) -> dict[str, Any]:
+def row(layers: str, recipe: str, precision: str, count: int, repeats: int, device: str = "cpu") -> dict[str, Any]:
     """The figures of a network."""
-    trainer = made_trainer(layers=layers, recipe=recipe, precision=precision)
+    trainer = made_trainer(device=device, layers=layers, recipe=recipe, precision=precision)
     factors = recorded(steps(trainer, 1))
 
     def alone() -> None:
         for _ in range(count):
-            for a, b in factors:
-                products._multiply(a, b)
+            for a, b, kind in factors:
+                products._multiply(a, b, kind)
 
-    took = seconds({"step": steps(trainer, count), "products": alone}, repeats)
-    macs = sum(a.numel() * b.shape[-1] for a, b in factors)
+    took = seconds({"step": steps(trainer, count), "products": alone}, repeats, device)
+    macs = sum(a.numel() * b.shape[-1] for a, b, _ in factors)
     counted = rule_of(trainer.config).training_macs(trainer.config.layers)
     batches = -(-IMAGES // trainer.config.train_batch_size)
     return {

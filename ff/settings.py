@@ -51,8 +51,9 @@ class RunConfig:
     val_size: int = setting(10000, "training samples held out for validation, drawn with the seed", minimum=0)
     precision: str = setting(
         "float32",
-        "number format of the matrix products; auto: bfloat16 where it is faster and was shown to be as accurate",
-        choices=("float32", "bfloat16", "float64", "auto"),
+        "number format of the matrix products; tf32: float32 whose products a CUDA device may round to 10 bits; auto: "
+        "bfloat16 where it is faster and was shown to be as accurate, else float32",
+        choices=("float32", "bfloat16", "float64", "tf32", "auto"),
     )
     # A learning rule's Settings.
     settings: Any = field(kw_only=True)
@@ -95,6 +96,9 @@ class ExecutionConfig:
 
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
     no_cuda: bool = setting(False, "stay on the CPU")
+    cuda_graph: bool = setting(
+        False, "launch each training step on a CUDA device as one graph; not yet run on a device"
+    )
     threads: int = setting(0, "CPU threads, 0: as many as the process may use", minimum=0, maximum=1024)
     # Empty: the prepared set that is there will do, whatever it was made from.
     data_dir: str = setting("data", "torchvision-style data root (else FF_DATA_DIR, else --config)")
@@ -181,7 +185,11 @@ class WorkflowConfig:
     verify: bool = setting_of(ExecutionConfig, "verify")
     device: str = setting_of(ExecutionConfig, "device", pattern="^(auto|cpu|cuda(:[0-9]+)?)$")
     threads: int = setting(1, "CPU threads of a training", minimum=1)
-    group_seeds: bool = setting(False, "one job trains all seeds of a cell")
+    group_seeds: str | bool = setting(
+        "auto",
+        "seeds of a cell that share a job: all of them (true), none (false); auto: a few, where that is faster",
+        choices=("auto",),
+    )
     sidecar: str = setting(
         "auto",
         "who records the hardware: a process beside the job (service), the job itself (inline), nobody (off); "

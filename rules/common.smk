@@ -21,8 +21,6 @@ from ff import layout
 from ff.data.registry import DATASETS
 from ff.settings import WandbConfig
 from ff.errors import FFError
-from ff.layout import WILDCARDS
-from ff.learn.recipes import RECIPES
 from ff.summary.figures import FAMILIES, FIGURES
 from ff.workflow import snakemake_internals
 from ff.workflow.code import code, code_of_all_runs, code_of_run, training_code
@@ -54,12 +52,9 @@ say(PLAN.warnings)
 config.update(PLAN.configuration)
 
 RESULTS = PLAN.results
-NAME = WILDCARDS.name
+NAME = layout.WILDCARDS.name
 RUN = f"{RESULTS}/{NAME}"
 LOGS = layout.logs_folder(RESULTS)
-# One line for each job, when it begins and in a dry run.
-CELL_MESSAGE = "{rule} {wildcards.dataset}/{wildcards.layers}/{wildcards.recipe}"
-RUN_MESSAGE = f"{CELL_MESSAGE}/seed{{wildcards.seed}}"
 # Unless --resources says otherwise; a cluster has its own ways to hand GPUs out.
 LOCAL_GPUS = usable_gpus() if HERE else []
 TRAINING_GPUS = int(may_use_gpu(config["device"], LOCAL_GPUS))
@@ -74,19 +69,25 @@ ALL_CORES = snakemake_internals.all_cores(workflow)
 wildcard_constraints:
     dataset="|".join(DATASETS),
     layers=layout.LAYERS,
-    recipe="|".join(
-        sorted({*RECIPES, *PLAN.grid.recipes}, key=len, reverse=True)
-    ).replace(".", r"\."),
+    recipe=PLAN.recipe_pattern,
     seed=layout.SEED,
     collection=r"(demo/)?",
     job="|".join(layout.WATCHED),
 
 
+def jobs_of(stage, at_once=1, gpus=0):
+    """The rules of a stage, for several seeds and for one run, of which Snakemake is to take the first that fits."""
+    at_once = min(at_once, max(1, len(LOCAL_GPUS))) if gpus else at_once
+    rules = PLAN.jobs(stage, sys.argv[1:], at_once, bool(gpus))
+    snakemake_internals.prefer(workflow, [jobs.rule for jobs in rules])
+    return rules
+
+
 def run_settings(wildcards):
-    """The resolved settings of a run, for params: what a training is rerun for when it changes."""
+    """A run's settings but its seed, for params: the same in a job for one run as in one for several."""
     run = PLAN.run(wildcards)
     say(PLAN.grid.warnings.get(run.name, []))
-    return run.as_dict()
+    return {name: value for name, value in run.as_dict().items() if name != "seed"}
 
 
 def code_with_rule(script):

@@ -42,10 +42,12 @@ def ask(network: Network, prepared: Prepared, config: RunConfig, batch_size: int
 def readings_of(
     run_folder: str | os.PathLike, prepared: Prepared, device: torch.device | str = "cpu", batch_size: int = 512
 ) -> Kept:
-    """The readings of the run in `run_folder`; where they are missing or another model's they are made."""
+    """The readings of the run in `run_folder`; made where they are missing, damaged, or of another model or images."""
     folder = Path(run_folder)
-    if not readings_file.is_current(folder):
+    kept = readings_file.load(folder, prepared.content)
+    if kept is None:
         choose_library()
         network, meta = checkpoint.load(folder / "model.safetensors", device)
-        readings_file.save(folder, ask(network, prepared, checkpoint.config(meta), batch_size), meta["model"])
-    return readings_file.load(folder)
+        kept = ask(network, prepared, checkpoint.config(meta), batch_size)
+        readings_file.save(folder, kept, meta["model"], prepared.content)
+    return kept

@@ -61,6 +61,8 @@ class Provenance(TypedDict):
     machine: dict[str, Any]
     data: DataOrigin
     device: Text
+    cuda_graph: bool
+    """whether training steps were launched as CUDA graphs"""
     threads: AtLeast1
     float32_products: ProductsLibrary
     why_precision: Text

@@ -127,12 +127,12 @@ class Inference:
         """Logits [B, C] of head k from the normalised outputs of layers 1..k, k x [B, W_l]."""
         parts = self.heads[len(features) - 1]
         seen = features[-len(parts) :]
-        logits = _affine(seen[0], parts[0], self.head_biases[len(features) - 1])
+        logits = _affine(seen[0], parts[0], self.head_biases[len(features) - 1], self.network.precision)
         for feature, part in zip(seen[1:], parts[1:], strict=True):
             if part.dtype == logits.dtype:
                 logits.addmm_(feature, part.t())
             else:
-                logits += linear(feature.to(part.dtype), part)
+                logits += linear(feature.to(part.dtype), part, None, self.network.precision)
         return logits
 
     def layer(self, index: int, x: Tensor) -> Tensor:
@@ -140,17 +140,17 @@ class Inference:
         network = self.network
         if index == 0:
             square = torch.linalg.vector_norm(x, dim=-1).square_()
-            h = _affine(x, self.weights[0], self.neutral)
+            h = _affine(x, self.weights[0], self.neutral, network.precision)
             h = h.mul_(network.neutral_scale(square).unsqueeze(-1)).add_(self.biases[0]).relu_()
         else:
-            h = _affine(x, self.weights[index], self.biases[index]).relu_()
+            h = _affine(x, self.weights[index], self.biases[index], network.precision).relu_()
         if network.normalisation == "none":
             return h
         return h.mul_(network.scale(network.goodness(h), h.shape[-1]).unsqueeze(-1))
 
 
-def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _affine(x: Tensor, weight: Tensor, bias: Tensor, precision: str) -> Tensor:
     """x W^T + bias in x's type; multiplied in the type of `weight`."""
     if weight.dtype == x.dtype:
-        return linear(x, weight, bias)
-    return linear(x.to(weight.dtype), weight).to(x.dtype).add_(bias)
+        return linear(x, weight, bias, precision)
+    return linear(x.to(weight.dtype), weight, None, precision).to(x.dtype).add_(bias)

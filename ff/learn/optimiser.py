@@ -4,6 +4,9 @@ All parameters of a kind are one [S, P] tensor, so that a step is one pass over 
 seeds, its state is three tensors to save and restore, and the schedule gives the learning rate of each step. The step
 is the kernel beneath torch.optim.Adam(fused=True), which itself imports a compiler, at half a second, to take its
 first step; it is the oracle in the tests.
+
+What changes from step to step, its number and the learning rate, lies on the device: an update takes no number from the
+host, so that a CUDA graph of it (`ff.learn.step`) serves all steps.
 """
 
 from __future__ import annotations
@@ -32,14 +35,22 @@ class Adam:
         self.square = torch.zeros_like(parameters)
         self.steps = 0
         self._step = torch.zeros((), device=parameters.device)
+        # The CUDA kernel reads a float32. The CPU's takes float64 too, and with it gives the bytes of a plain number.
+        kind = torch.float32 if parameters.is_cuda else torch.float64
+        self._rate = torch.zeros((), device=parameters.device, dtype=kind)
 
-    def step(self, learning_rate: float) -> None:
-        """One update by `gradient`."""
+    def begin_step(self, learning_rate: float) -> None:
+        """Count the step whose update comes next, and hand its learning rate to the device, which nobody waits for."""
         self.steps += 1
+        self._step.fill_(self.steps)
+        self._rate.fill_(learning_rate)
+
+    def update(self) -> None:
+        """Update the parameters by `gradient`, in the step that was begun."""
         torch._fused_adam_(
             *([self.parameters], [self.gradient], [self.mean], [self.square], []),
-            [self._step.fill_(self.steps)],
-            lr=learning_rate,
+            [self._step],
+            lr=self._rate,
             beta1=BETA1,
             beta2=BETA2,
             eps=EPSILON,

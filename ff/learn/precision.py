@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 
+from ff.errors import FFError
 from ff.learn.products import bfloat16_gain
 from ff.settings import RunConfig
 
@@ -20,6 +21,8 @@ EVIDENCE = Path(__file__).with_name("precision.csv")
 EQUAL_WITHIN_POINTS = 0.2
 LEAST_SEEDS = 5
 LEAST_GAIN = 1.1
+# TF32 came with compute capability 8.0 (NVIDIA A100, whitepaper of 2020); older devices multiply in float32 instead.
+TF32_FROM = (8, 0)
 
 
 class Choice(NamedTuple):
@@ -30,7 +33,12 @@ class Choice(NamedTuple):
 
 
 def choose(config: RunConfig, device: torch.device) -> Choice:
-    """The precision of a run; that which `config` names, unless it says `auto`."""
+    """The precision of a run; that which `config` names, unless it says `auto`.
+
+    Raises FFError for tf32 on a device that has none.
+    """
+    if config.precision == "tf32" and why_no_tf32(device):
+        raise FFError(f"precision tf32 {why_no_tf32(device)}: take float32 or bfloat16")
     if config.precision != "auto":
         return Choice(config.precision, "asked for")
     row = _shown().get((config.dataset, config.layers_name, config.recipe))
@@ -43,6 +51,15 @@ def choose(config: RunConfig, device: torch.device) -> Choice:
     if device.type == "cpu" and bfloat16_gain() < LEAST_GAIN:
         return Choice("float32", "auto: bfloat16 is not faster on this processor")
     return Choice("bfloat16", f"auto: {found}")
+
+
+def why_no_tf32(device: torch.device) -> str | None:
+    """Why `device` does not round products to TF32, or None where it does."""
+    if device.type != "cuda":
+        return f"needs a CUDA device, and this run is on {device.type}"
+    if torch.cuda.get_device_capability(device) < TF32_FROM:
+        return f"needs a CUDA device of compute capability 8.0, and {torch.cuda.get_device_name(device)} is older"
+    return None
 
 
 @cache

@@ -4,6 +4,10 @@ On a CPU, PyTorch multiplies float32 by MKL or OpenBLAS, which leaves half of so
 which is also in it, takes over where `torch.backends.mkldnn.matmul.fp32_precision` is "bf16". That allows it to round
 to bfloat16, which it does only on processors with matrix units for that (AMX); on others it multiplies in float32.
 So `choose_library` tries it: it is used where its error is float32's and it is faster.
+
+On a GPU, float32 is float32 whatever the environment allows (NVIDIA's containers set TORCH_ALLOW_TF32_CUBLAS_OVERRIDE),
+and only the precision tf32 lets cuBLAS round the factors to TF32, 10 bits for the 23 of float32. On a CPU, a network
+that was trained in tf32 is multiplied in float32.
 """
 
 from __future__ import annotations
@@ -63,6 +67,7 @@ def choose_library() -> str:
     kept in the user's cache folder.
     """
     global _library
+    _allow_tf32(False)
     _library = Check(onednn_error(), _kept("onednn", onednn_gain)).library
     return _library
 
@@ -95,7 +100,7 @@ def onednn_gain() -> float:
     a, b = torch.ones(256, 512), torch.ones(512, 512)
 
     def by_onednn() -> None:
-        with _ALLOWED:
+        with _ONEDNN_ALLOWED:
             torch.mm(a, b)
 
     return _gain(lambda: torch.mm(a, b), by_onednn)
@@ -144,6 +149,10 @@ def _allow_onednn(allowed: bool) -> None:
     torch.backends.mkldnn.matmul.fp32_precision = "bf16" if allowed else "none"  # type: ignore[attr-defined]
 
 
+def _allow_tf32(allowed: bool) -> None:
+    torch.backends.cuda.matmul.fp32_precision = "tf32" if allowed else "ieee"
+
+
 # -- products ----
 
 
@@ -151,16 +160,16 @@ def matmul(a: Tensor, b: Tensor, precision: str, out: Tensor | None = None) -> T
     """a @ b: [S, n, k], [S, k, m] -> [S, n, m], float32 also where `precision` is bfloat16 and both are multiplied in
     it. Both may be given in bfloat16 already (`cast`), so that what takes part in two products is cast once."""
     if precision == "bfloat16":
-        product = _multiply(a.bfloat16(), b.bfloat16())
+        product = _multiply(a.bfloat16(), b.bfloat16(), precision)
         return product.float() if out is None else out.copy_(product)
-    return _multiply(a, b, out=out)
+    return _multiply(a, b, precision, out=out)
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor, precision: str) -> Tensor:
     """x W^T + b: [S, B, in], [S, out, in], [S, out] -> [S, B, out]; `x` and `weight` as in `matmul`."""
     if precision == "bfloat16":
         return matmul(x, weight.mT, precision).add_(bias.unsqueeze(1))
-    return _multiply(x, weight.mT, plus=bias)
+    return _multiply(x, weight.mT, precision, plus=bias)
 
 
 def cast(x: Tensor, precision: str) -> Tensor:
@@ -168,8 +177,8 @@ def cast(x: Tensor, precision: str) -> Tensor:
     return x.bfloat16() if precision == "bfloat16" else x
 
 
-def _multiply(a: Tensor, b: Tensor, plus: Tensor | None = None, out: Tensor | None = None) -> Tensor:
-    with _best_library(a, b.shape[-1]):
+def _multiply(a: Tensor, b: Tensor, precision: str, plus: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    with _best_library(a, b.shape[-1], precision):
         if len(a) > 1:
             return torch.bmm(a, b, out=out) if plus is None else torch.baddbmm(plus.unsqueeze(1), a, b, out=out)
         # One network: products of matrices are up to a quarter faster than those of batches of one matrix.
@@ -178,26 +187,31 @@ def _multiply(a: Tensor, b: Tensor, plus: Tensor | None = None, out: Tensor | No
         return product.unsqueeze(0) if out is None else out
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, precision: str) -> Tensor:
     """x W^T + b of one network in the format of its tensors: [B, in], [out, in], [out] -> [B, out]."""
-    with _best_library(x, len(weight)):
+    with _best_library(x, len(weight), precision):
         return torch.nn.functional.linear(x, weight, bias)
 
 
 class _Allowed:
-    """Within it oneDNN may multiply."""
+    """Within it a library may do what `allow` switches."""
+
+    def __init__(self, allow: Callable[[bool], None]):
+        self.allow = allow
 
     def __enter__(self) -> None:
-        _allow_onednn(True)
+        self.allow(True)
 
     def __exit__(self, *about: object) -> None:
-        _allow_onednn(False)
+        self.allow(False)
 
 
-_ALLOWED, _AS_ALWAYS = _Allowed(), nullcontext()
+_ONEDNN_ALLOWED, _TF32_ALLOWED, _AS_ALWAYS = _Allowed(_allow_onednn), _Allowed(_allow_tf32), nullcontext()
 
 
-def _best_library(a: Tensor, columns: int) -> AbstractContextManager[None]:
+def _best_library(a: Tensor, columns: int, precision: str) -> AbstractContextManager[None]:
     """What a product of `a` [..., n, k] with a matrix of so many columns is to be computed in."""
+    if precision == "tf32" and not a.is_cpu:
+        return _TF32_ALLOWED
     large = a.numel() * columns >= ONEDNN_FROM_MACS and a.shape[-2] >= ONEDNN_FROM_ROWS
-    return _ALLOWED if large and _library == ONEDNN and a.is_cpu else _AS_ALWAYS
+    return _ONEDNN_ALLOWED if large and _library == ONEDNN and a.is_cpu else _AS_ALWAYS

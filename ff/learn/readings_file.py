@@ -10,7 +10,8 @@ Tensors of n images of a split, for L layers with widths W_l and C classes:
     {split}/neutral              float [n, L]       val and test: goodness of each layer on neutral inputs
     {split}/active/{l}           int32 [W_l]        val and test: of how many neutral inputs a unit is above 0
 
-The header carries the model's stamp. The file may be deleted: it is made again when something asks for it.
+The header carries the model's stamp, the images' hash and the tensors' names in the order of splits and readouts. The
+file may be deleted: it is made again when something asks for it.
 """
 
 import os
@@ -75,8 +76,8 @@ def keep(readings: Mapping[tuple[str, str], Readings], readouts: Sequence[Readou
     return kept
 
 
-def save(folder: str | os.PathLike, kept: Kept, model: str) -> None:
-    """Write the file of the run whose model's stamp is `model`."""
+def save(folder: str | os.PathLike, kept: Kept, model: str, images: str) -> None:
+    """Write the file of the run whose model's stamp is `model`, asked about images with the hash `images`."""
     tensors: dict[str, Tensor] = {}
     for (split, name), answers in kept.answers.items():
         tensors[f"{split}/{name}/labels"] = answers.labels.to(torch.uint8)
@@ -91,26 +92,22 @@ def save(folder: str | os.PathLike, kept: Kept, model: str) -> None:
         for layer, count in enumerate(kept.active[split]):
             tensors[f"{split}/active/{layer + 1}"] = count.to(torch.int32)
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    write_tensors(Path(folder) / NAME, tensors, {COLUMN: model})
+    write_tensors(Path(folder) / NAME, tensors, {COLUMN: model, "images": images, "tensors": list(tensors)})
 
 
-def is_current(folder: str | os.PathLike) -> bool:
-    """Whether the folder holds the readings of its model."""
-    try:
-        return read_about(Path(folder) / NAME)[COLUMN] == model_of(folder)
-    except (FFError, KeyError, TypeError):
-        return False
-
-
-def load(folder: str | os.PathLike) -> Kept:
-    """What `save` wrote. Raises FFError where it cannot be read."""
+def load(folder: str | os.PathLike, images: str) -> Kept | None:
+    """What `save` wrote of the model in `folder`; None where it is missing, damaged, or of another model or images."""
     from safetensors import SafetensorError, safe_open
 
     path = Path(folder) / NAME
     kept = Kept({}, {}, {}, {})
     try:
+        about = read_about(path)
+        if (about[COLUMN], about["images"]) != (model_of(folder), images):
+            return None
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            # The file itself has them by size and name.
+            tensors = {name: file.get_tensor(name) for name in about["tensors"]}
         for name, tensor in tensors.items():
             match name.split("/"):
                 case split, readout, "labels":
@@ -127,6 +124,6 @@ def load(folder: str | os.PathLike) -> Kept:
                     kept.neutral[split] = tensor
                     layers = range(1, tensor.shape[1] + 1)
                     kept.active[split] = [tensors[f"{split}/active/{layer}"].long() for layer in layers]
-    except (SafetensorError, OSError, KeyError) as error:
-        raise FFError(f"{path} cannot be read ({error}); delete it: it is made again") from error
+    except (FFError, SafetensorError, OSError, KeyError, TypeError):
+        return None
     return kept

@@ -68,13 +68,13 @@ def train(
 ) -> list[Path]:
     """Train the run of `config`, or one run for each of `seeds` as a group, and write the folders; returns them.
 
-    A run that was interrupted goes on from its last epoch. A finished result of the same settings is left as it is; one
-    of other settings, or any with `overwrite`, is replaced once the new one is complete, which needs `overwrite`.
-    `hardware_log` is where the hardware samples are, or, with `sidecar` inline, are written by this process, which then
-    makes hardware.csv and hardware.json of them unless `summarise` is off (the DAG has a rule for that). `started_s`:
-    when the work began on the monotonic clock, for a process that was started for this training alone; the time until
-    now counts as `import`. Raises FFError when the folder holds a finished result of other settings, the data cannot be
-    had, the loss stops being finite, or a file cannot be written.
+    A run that was interrupted goes on from its last saved state. A finished result of the same settings is left as it
+    is; one of other settings, or any with `overwrite`, is replaced once the new one is complete, which needs
+    `overwrite`. `hardware_log` is where the hardware samples are, or, with `sidecar` inline, are written by this
+    process, which then makes hardware.csv and hardware.json of them unless `summarise` is off (the DAG has a rule for
+    that). `started_s`: when the work began on the monotonic clock, for a process that was started for this training
+    alone; the time until now counts as `import`. Raises FFError when the folder holds a finished result of other
+    settings, the data cannot be had, the loss stops being finite, or a file cannot be written.
     """
     configs = [replace(config, seed=seed) for seed in (seeds or [config.seed])]
     folders = [run_folder(one, execution.out) for one in configs]
@@ -151,7 +151,7 @@ def _train_locked(
             config.dataset, execution.data_dir, execution.prepared_dir, execution.verify, execution.download
         )
         images = standardise(prepared.train, prepared.facts, device, dtype)
-        trainer = Trainer(config, [one.seed for one in configs], images, phases.phase)
+        trainer = Trainer(config, [one.seed for one in configs], images, phases.phase, execution.cuda_graph)
     warnings = [*warnings, *prepared.warnings, *_reduced_validation(config, len(images.labels))]
     for warning in warnings:
         say(f"warning: {warning}")
@@ -184,6 +184,7 @@ def _train_locked(
             "code_hash": code,
             "data": {"content": prepared.content, "verified": prepared.verified},
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "cuda_graph": execution.cuda_graph,
             "threads": torch.get_num_threads(),
             "float32_products": library(),
             "why_precision": why_precision,
@@ -201,7 +202,8 @@ def _train_locked(
             models.append(checkpoint.save(folder / "model.safetensors", network, index, one))
             rows = [{COLUMN: models[-1], **row} for row in history_rows(trainer.state.history, index)]
             write_csv(folder / "history.csv", [COLUMN, *history_columns(network.depth)], rows)
-            readings_file.save(folder, keep(readings, rule_of(config).READOUTS, index), models[-1])
+            kept = keep(readings, rule_of(config).READOUTS, index)
+            readings_file.save(folder, kept, models[-1], prepared.content)
     common["seconds"] = _seconds(trainer, phases)
     for index, (one, folder, model) in enumerate(zip(configs, staged, models, strict=True)):
         phases.write(folder / "phases.csv", model)

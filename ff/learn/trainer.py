@@ -25,6 +25,7 @@ from ff.learn.optimiser import Adam
 from ff.learn.readings import Readings, read, spread
 from ff.learn.recipes import rule_of
 from ff.learn.rule import LearningPhase
+from ff.learn.step import GraphedStep, Step, eager
 from ff.settings import RunConfig
 
 # An epoch is validated on this many images; the last of a phase, whose accuracy is reported, on all.
@@ -61,6 +62,7 @@ class Trainer:
 
     `images` is the official training set on the device; `config` holds the settings (its own seed is not used).
     `mark(name)` is entered around each part of an epoch: the training, called as its phase is, and `validation`.
+    `cuda_graph`: whether steps are launched as CUDA graphs.
     """
 
     def __init__(
@@ -69,8 +71,10 @@ class Trainer:
         seeds: Sequence[int],
         images: Images,
         mark: Callable[[str], AbstractContextManager] = lambda name: nullcontext(),
+        cuda_graph: bool = False,
     ):
         self.config, self.seeds, self.images, self._mark = config, list(seeds), images, mark
+        self._step_of: Callable[[LearningPhase], Step] = GraphedStep if cuda_graph else eager
         self.device = images.device
         self.split = split_rows(len(images.labels), config.val_size, seeds)
         network = initial_network(config, seeds, images.channels).to(self.device)
@@ -88,13 +92,14 @@ class Trainer:
     def epochs(self, name: str) -> Iterator[Epoch]:
         """Train the epochs of phase `name` that are still to do, and yield each as it ends."""
         phase = self.phases[name]
+        step = self._step_of(phase)
         done = sum(epoch.phase == name for epoch in self.state.history)
         for epoch in range(done + 1, phase.epochs + 1):
             start = time.perf_counter()
             with self._mark(name):
                 if epoch == done + 1:
                     phase.begin(self.split.train.to(self.device))
-                losses, goodness, learning_rate = self._train(phase, epoch)
+                losses, goodness, learning_rate = self._train(phase, step, epoch)
                 # Reads the losses, so the device has finished when it returns.
                 self._check_finite(losses, phase, epoch)
             trained = time.perf_counter()
@@ -119,25 +124,29 @@ class Trainer:
 
     def batches(self, phase: LearningPhase, epoch: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Row numbers [S, B] of each mini-batch of an epoch, with what the phase drew for them [S, B, ...]."""
-        rows = shuffled(self.split.train, phase.name, epoch, self.seeds).to(self.device)
+        rows = _sent(shuffled(self.split.train, phase.name, epoch, self.seeds), self.device)
         drawn = None
         if phase.draw is not None:
             generators = [draw_generator(seed, "negatives", epoch) for seed in self.seeds]
-            drawn = torch.stack([phase.draw(generator, rows.shape[1]) for generator in generators]).to(self.device)
+            drawn = _sent(torch.stack([phase.draw(generator, rows.shape[1]) for generator in generators]), self.device)
         size = self.config.train_batch_size
         for start in range(0, rows.shape[1], size):
             batch = slice(start, start + size)
             yield rows[:, batch], None if drawn is None else drawn[:, batch]
 
-    def _train(self, phase: LearningPhase, epoch: int) -> tuple[Tensor, Tensor, float]:
-        """One epoch: losses [S, L], goodness of positives and negatives [2, S, L] or [0, S, L], learning rate."""
+    def _train(self, phase: LearningPhase, step: Step, epoch: int) -> tuple[Tensor, Tensor, float]:
+        """One epoch: losses [S, L], goodness of positives and negatives [2, S, L] or [0, S, L], learning rate.
+
+        Nothing in it waits for the device, which may be many steps behind.
+        """
         sums, batches, first_rate = None, 0, 0.0
         for rows, drawn in self.batches(phase, epoch):
-            measured = phase.gradients(rows, drawn)
-            sums = measured if sums is None else sums + measured
             rates = [self._learning_rate(phase, setting) for setting in phase.optimisers]
             for optimiser, rate in zip(phase.optimisers.values(), rates, strict=True):
-                optimiser.step(rate)
+                optimiser.begin_step(rate)
+            measured = step(rows, drawn)
+            # A graph fills the same tensor in each step.
+            sums = measured.clone() if sums is None else sums.add_(measured)
             batches, first_rate = batches + 1, rates[0]
         assert sums is not None
         means = sums / batches
@@ -195,6 +204,11 @@ class Trainer:
             f"training diverged: the {phase.name} loss of {layer} is not finite in epoch {epoch} (seed {seed}); "
             f"most likely {setting} = {value:g} is too high for recipe {self.config.recipe}: lower it"
         )
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on the device. Memory that the system may page out would make a GPU wait for the copy."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def history_rows(history: Sequence[Epoch], seed_index: int) -> list[dict[str, Any]]:
