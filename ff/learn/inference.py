@@ -13,7 +13,7 @@ from torch import Tensor
 from ff.data.labels import clear_label_pixels
 from ff.data.registry import Facts
 from ff.errors import FFError
-from ff.learn.network import Network, head_spans
+from ff.learn.network import Network
 from ff.learn.products import linear
 
 
@@ -70,8 +70,7 @@ class Inference:
         self.factor, self.shift = 1 / (255 * std), mean / std
 
     def _parts(self, head: Tensor, span: slice) -> list[Tensor]:
-        own = head_spans(self.network.widths, "own")
-        return [head[:, part] for part in own if span.start <= part.start < span.stop]
+        return [head[:, part] for part in self.network.layer_spans() if span.start <= part.start < span.stop]
 
     def pixels(self, images: Tensor) -> Tensor:
         """Standardised pixels [B, D] on the device, label pixels 0, of uint8 images [B, C, H, W] (anywhere)."""
@@ -141,9 +140,9 @@ class Inference:
         if index == 0:
             square = torch.linalg.vector_norm(x, dim=-1).square_()
             h = _affine(x, self.weights[0], self.neutral, network.precision)
-            h = h.mul_(network.neutral_scale(square).unsqueeze(-1)).add_(self.biases[0]).relu_()
+            h = network.rectify(h.mul_(network.neutral_scale(square).unsqueeze(-1)).add_(self.biases[0]))
         else:
-            h = _affine(x, self.weights[index], self.biases[index], network.precision).relu_()
+            h = network.rectify(_affine(x, self.weights[index], self.biases[index], network.precision))
         if network.normalisation == "none":
             return h
         return h.mul_(network.scale(network.goodness(h), h.shape[-1]).unsqueeze(-1))

@@ -2,7 +2,8 @@
 
 FF layers share no graph, so S networks (one for each seed) are one batched problem: every tensor has a leading
 dimension S, and a single network is S = 1. A layer is h = ReLU(W norm(x) + b), its goodness g = mean(h^2)
-(Hinton 2022, arXiv 2212.13345, section 2). Head k is a softmax layer on the normalised outputs of layers 1..k.
+(Hinton 2022, arXiv 2212.13345, section 2); some rules have a leaky ReLU. Head k is a softmax layer on the normalised
+outputs of layers 1..k.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Network:
     overlay_value: float = 10.0
     neutral_value: float = 0.1
     heads_see: str = "below"
+    negative_slope: float = 0.0  # of the ReLU, below 0
     precision: str = "float32"
 
     @property
@@ -90,6 +92,10 @@ class Network:
     def head_spans(self) -> list[slice]:
         """Which of the layers' outputs, side by side, head 1..L sees."""
         return head_spans(self.widths, self.heads_see)
+
+    def layer_spans(self) -> list[slice]:
+        """Where layer 1..L stands among the layers' outputs, side by side."""
+        return head_spans(self.widths, "own")
 
     def head_mask(self) -> Tensor:
         """[L, 1, sum]: 1 where a head may look (its own layer and those below)."""
@@ -136,7 +142,11 @@ class Network:
 
     def forward_layer(self, index: int, x: Tensor) -> Tensor:
         """h = ReLU(W x + b) of layer `index` (from 0) for normalised input x [S, B, W_(l-1)] -> [S, B, W_l]."""
-        return affine(x, self.weights[index], self.biases[index], self.precision).relu_()
+        return self.rectify(affine(x, self.weights[index], self.biases[index], self.precision))
+
+    def rectify(self, z: Tensor) -> Tensor:
+        """ReLU(z), leaky where the network's is; in the place of z."""
+        return torch.nn.functional.leaky_relu_(z, self.negative_slope) if self.negative_slope else z.relu_()
 
     @staticmethod
     def goodness(h: Tensor) -> Tensor:
@@ -176,7 +186,7 @@ class Network:
         columns = self.label_columns().unsqueeze(1)
         # Without `out` the result takes over the strides of the broadcast inputs and later views are copies.
         outputs = activation.new_empty(*activation.shape[:2], self.classes, activation.shape[2]) if out is None else out
-        return torch.addcmul(activation.unsqueeze(2), strength[..., None, None], columns, out=outputs).relu_()
+        return self.rectify(torch.addcmul(activation.unsqueeze(2), strength[..., None, None], columns, out=outputs))
 
     # -- readouts ----
 
@@ -188,7 +198,7 @@ class Network:
         """What all layers say of neutral inputs; `product` [S, B, W_1] of `pixel_product`, `pixel_square` [S, B]."""
         scale = self.neutral_scale(pixel_square).unsqueeze(-1)
         neutral_column = self.label_columns().sum(1, keepdim=True) * self.neutral_value
-        h = (product + neutral_column).mul_(scale).add_(self.biases[0].unsqueeze(1)).relu_()
+        h = self.rectify((product + neutral_column).mul_(scale).add_(self.biases[0].unsqueeze(1)))
         said = LayerOutputs([], [], [])
         for index in range(self.depth):
             if index > 0:

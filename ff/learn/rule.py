@@ -7,6 +7,7 @@ rule needs one file there, and its tests.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ff.learn.network import Network
@@ -41,6 +42,11 @@ class LearningPhase(NamedTuple):
     said: Callable[[Tensor], Tensor] | None = None
     """What the readout says of training images `rows` [S, B] that the phase went through, [S, B, L, C], where the phase
     has kept something that makes it cheaper than from the images."""
+    averages: Mapping[str, Tensor] = MappingProxyType({})
+    """Running averages [S, ...] that `gradients` carries on: with the optimisers' tensors what a run resumes from."""
+    settle: Callable[[], None] = lambda: None
+    """Called before the network is asked: gives it the parameters that follow from what has been learnt so far, where
+    these are not the optimisers' own."""
     end: Callable[[], None] = lambda: None
     """Called when nothing is asked of the phase any more: what it has kept may go."""
 
@@ -50,7 +56,8 @@ class Learner(Protocol):
 
     network: Network
     optimisers: Mapping[str, Adam]
-    """All of them by name; with the network's other tensors fixed, they are the state that a run resumes from."""
+    """All of them by name; they and the phases' averages are the state that a run resumes from: all else is fixed, or
+    follows from it (`LearningPhase.settle`)."""
     phases: Sequence[LearningPhase]
 
 
@@ -72,10 +79,15 @@ class Rule(Protocol):
     """Names of all phases that its learner can have, in their order."""
     READOUTS: Sequence[Readout]
     """How its networks answer; the first is the one that early exit and deployment use."""
-    Learner: Callable[[Network, Images, RunConfig], Learner]
+    Learner: Callable[[Network, Images, RunConfig, Sequence[int]], Learner]
+    """From networks, training set, configuration (its own seed is not used) and the S seeds."""
 
-    def training_macs(self, layers: Sequence[int]) -> int:
+    def training_macs(self, config: RunConfig) -> int:
         """Multiply-accumulates of one training sample in the first phase (heads not counted)."""
+
+    def numbers_beside(self, config: RunConfig) -> tuple[int, int]:
+        """What training one network holds beside it, for the estimate of memory: numbers that learn (each has a
+        gradient and two moments), and numbers that a step needs beside the outputs of the layers."""
 
     def remarks(self, config: RunConfig, given: Collection[str]) -> list[str]:
         """Warnings about settings that leave a readout untrained or, of those `given`, have no effect."""

@@ -75,6 +75,7 @@ class GraphedStep:
         rows, drawn = rows.clone(), None if drawn is None else drawn.clone()
         # The calls before the recording train.
         trained = [t for adam in self._phase.optimisers.values() for t in (adam.parameters, adam.mean, adam.square)]
+        trained += self._phase.averages.values()
         before = [tensor.clone() for tensor in trained]
         graph = _Graph(rows, drawn, *captured(lambda: self._eager(rows, drawn), rows.device))
         for tensor, value in zip(trained, before, strict=True):

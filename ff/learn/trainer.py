@@ -3,8 +3,8 @@
 What happens in a mini-batch is the rule's (`ff.learn.rules`); the order of the images, the learning rate, the steps and
 the check for divergence are the same for all rules. A group of seeds trains as one batched problem.
 
-As no draw depends on what was drawn before its epoch, the state after an epoch is only the parameters and Adam's
-moments: a run that was killed goes on from there and ends with the same bytes.
+As no draw depends on what was drawn before its epoch, the state after an epoch is only the parameters, Adam's moments
+and a rule's running averages: a run that was killed goes on from there and ends with the same bytes.
 """
 
 import math
@@ -55,6 +55,7 @@ class TrainingState:
     network: Network
     optimisers: Mapping[str, Adam]
     history: list[Epoch] = field(default_factory=list)
+    averages: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Trainer:
@@ -78,9 +79,12 @@ class Trainer:
         self.device = images.device
         self.split = split_rows(len(images.labels), config.val_size, seeds)
         network = initial_network(config, seeds, images.channels).to(self.device)
-        self.learner = rule_of(config).Learner(network, images, config)
+        self.learner = rule_of(config).Learner(network, images, config, self.seeds)
         self.phases = {phase.name: phase for phase in self.learner.phases}
-        self.state = TrainingState(network, self.learner.optimisers)
+        averages = {
+            f"{phase.name}.{name}": tensor for phase in self.learner.phases for name, tensor in phase.averages.items()
+        }
+        self.state = TrainingState(network, self.learner.optimisers, averages=averages)
         self.validated: dict[str, Readings] = {}
         """What readouts say of the whole validation split at the end of the last phase that trains them."""
 
@@ -94,6 +98,8 @@ class Trainer:
         phase = self.phases[name]
         step = self._step_of(phase)
         done = sum(epoch.phase == name for epoch in self.state.history)
+        # Of a run that resumes.
+        phase.settle()
         for epoch in range(done + 1, phase.epochs + 1):
             start = time.perf_counter()
             with self._mark(name):
@@ -102,6 +108,7 @@ class Trainer:
                 losses, goodness, learning_rate = self._train(phase, step, epoch)
                 # Reads the losses, so the device has finished when it returns.
                 self._check_finite(losses, phase, epoch)
+                phase.settle()
             trained = time.perf_counter()
             with self._mark("validation"):
                 accuracy, validation_n = self._validate(phase, whole=epoch == phase.epochs)

@@ -123,21 +123,21 @@ def test_parameters_are_counted():
 
 
 def test_multiplications_are_counted():
-    layers = (784, 200, 200, 10)
+    layers, config = (784, 200, 200, 10), make_run_config({"layers": "784,200,200,10"})[0]
     assert layer_macs(layers) == [156_800, 40_000, 2_000]
     assert head_macs(layers, 10) == [2_000, 4_000, 4_100]
     # Forward-forward: forward and weight gradient of positives and negatives, which share the first layer's pixels.
-    assert forward_forward.training_macs(layers) == 2 * 156_800 + 2 * 2 * (40_000 + 2_000)
+    assert forward_forward.training_macs(config) == 2 * 156_800 + 2 * 2 * (40_000 + 2_000)
     # Backprop: forward, weight gradient, and the gradient of the inputs but for the first layer's.
-    assert backprop.training_macs(layers) == 3 * (156_800 + 40_000 + 2_000) - 156_800
+    assert backprop.training_macs(config) == 3 * (156_800 + 40_000 + 2_000) - 156_800
     assert HEAD.macs(layers, 10) == 156_800 + 40_000 + 2_000 + 4_100
     # The first layer's pixels once, its label columns and all that follows for each of ten labels.
     assert GOODNESS.macs(layers, 10) == 156_800 + 10 * 200 + 10 * (40_000 + 2_000)
 
 
 def test_the_claim_that_forward_forward_costs_about_a_quarter_more_than_backprop():
-    layers = (784, 1000, 1000, 1000)
-    ratio = forward_forward.training_macs(layers) / backprop.training_macs(layers)
+    config = make_run_config({"layers": "784,1000,1000,1000"})[0]
+    ratio = forward_forward.training_macs(config) / backprop.training_macs(config)
     assert ratio == pytest.approx(1.26, abs=0.005)
 
 

@@ -30,8 +30,12 @@ class Settings:
 RECIPES = {"toy": Settings()}
 
 
-def training_macs(layers):
-    return sum(layer_macs(layers))
+def training_macs(config):
+    return sum(layer_macs(config.layers))
+
+
+def numbers_beside(config):
+    return 0, 0
 
 
 def remarks(config, given):
@@ -39,7 +43,7 @@ def remarks(config, given):
 
 
 class Learner:
-    def __init__(self, network, images, config):
+    def __init__(self, network, images, config, seeds):
         self.network, self.strength = network, config.settings.strength
         self.layers, self.heads = Layers(network), Heads(network, images, config.test_batch_size)
         self.optimisers = {"layers": self.layers.optimiser, "heads": self.heads.optimiser}

@@ -58,10 +58,15 @@ class Settings:
 RECIPES = {"bp": Settings()}
 
 
-def training_macs(layers: Sequence[int]) -> int:
+def training_macs(config: RunConfig) -> int:
     """Forward, weight gradient, and the input gradient of all layers but the first."""
-    first, *rest = layer_macs(layers)
+    first, *rest = layer_macs(config.layers)
     return 2 * first + 3 * sum(rest)
+
+
+def numbers_beside(config: RunConfig) -> tuple[int, int]:
+    """None."""
+    return 0, 0
 
 
 def remarks(config: RunConfig, given: Collection[str]) -> list[str]:
@@ -72,7 +77,7 @@ def remarks(config: RunConfig, given: Collection[str]) -> list[str]:
 class Learner:
     """Backpropagation on S networks; `images` is the training set."""
 
-    def __init__(self, network: Network, images: Images, config: RunConfig):
+    def __init__(self, network: Network, images: Images, config: RunConfig, seeds: Sequence[int]):
         self.network, self.images = network, images
         self.layers, self.heads = Layers(network), Heads(network, images, config.test_batch_size)
         self.optimisers = {"layers": self.layers.optimiser, "heads": self.heads.optimiser}

@@ -87,11 +87,16 @@ RECIPES = {
 }
 
 
-def training_macs(layers: Sequence[int]) -> int:
+def training_macs(config: RunConfig) -> int:
     """The first layer's pixels serve positive and negative: one forward and one weight-gradient product. Every later
     layer does both for both."""
-    first, *rest = layer_macs(layers)
+    first, *rest = layer_macs(config.layers)
     return 2 * first + 4 * sum(rest)
+
+
+def numbers_beside(config: RunConfig) -> tuple[int, int]:
+    """The first layer's outputs under each label, which stay for the next mini-batch."""
+    return 0, config.train_batch_size * config.classes * config.layers[1]
 
 
 def remarks(config: RunConfig, given: Collection[str]) -> list[str]:
@@ -114,7 +119,7 @@ def remarks(config: RunConfig, given: Collection[str]) -> list[str]:
 class Learner:
     """Forward-Forward on S networks; `images` is the training set of N images."""
 
-    def __init__(self, network: Network, images: Images, config: RunConfig):
+    def __init__(self, network: Network, images: Images, config: RunConfig, seeds: Sequence[int]):
         self.network, self.images, self.settings = network, images, config.settings
         self.layers, self.heads = Layers(network), Heads(network, images, config.test_batch_size)
         self.optimisers = {"layers": self.layers.optimiser, "heads": self.heads.optimiser}

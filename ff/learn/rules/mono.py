@@ -63,9 +63,14 @@ class Settings:
 RECIPES = {"mono": Settings()}
 
 
-def training_macs(layers: Sequence[int]) -> int:
+def training_macs(config: RunConfig) -> int:
     """Forward and weight gradient of each layer."""
-    return 2 * sum(layer_macs(layers))
+    return 2 * sum(layer_macs(config.layers))
+
+
+def numbers_beside(config: RunConfig) -> tuple[int, int]:
+    """None."""
+    return 0, 0
 
 
 def remarks(config: RunConfig, given: Collection[str]) -> list[str]:
@@ -76,7 +81,7 @@ def remarks(config: RunConfig, given: Collection[str]) -> list[str]:
 class Learner:
     """Mono-Forward on S networks; `images` is the training set."""
 
-    def __init__(self, network: Network, images: Images, config: RunConfig):
+    def __init__(self, network: Network, images: Images, config: RunConfig, seeds: Sequence[int]):
         self.network, self.images = network, images
         self.layers, self.heads = Layers(network), Heads(network, images, config.test_batch_size, biased=False)
         self.optimisers = {"layers": self.layers.optimiser, "heads": self.heads.optimiser}
