@@ -35,10 +35,10 @@ def steps(
     step = step_of(phase)
 
     def run() -> None:
-        for rows, drawn in batches:
+        for batch in batches:
             for optimiser in phase.optimisers.values():
                 optimiser.begin_step(1e-4)
-            step(rows, drawn)
+            step(batch)
 
     return run
 

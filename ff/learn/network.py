@@ -21,6 +21,7 @@ from ff.learn.products import affine, matmul
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ff.learn.noise import Dropout
     from ff.settings import RunConfig
 
 RMS_EPSILON = 1e-8
@@ -29,17 +30,19 @@ UNIT_EPSILON = 1e-4
 
 
 class LayerOutputs(NamedTuple):
-    """Of each layer, L x [S, B, ...]: outputs h [S, B, W_l], their goodness [S, B], and norm(h), which the next layer
-    and the heads see."""
+    """Of each layer, L x [S, B, ...]: outputs h [S, B, W_l], their goodness [S, B], norm(h), what of it the next layer
+    and the heads see, and the factors by which dropout has made the latter of the former (None without)."""
 
     outputs: list[Tensor]
     goodness: list[Tensor]
     normalised: list[Tensor]
+    passed: list[Tensor]
+    dropped: list[Tensor | None]
 
     @property
     def features(self) -> Tensor:
-        """What the heads see: the normalised outputs of the layers side by side, [S, B, sum of their widths]."""
-        return torch.cat(self.normalised, -1)
+        """What the heads see: what the layers pass on side by side, [S, B, sum of their widths]."""
+        return torch.cat(self.passed, -1)
 
 
 @dataclass
@@ -194,18 +197,22 @@ class Network:
         """W_1 x of pixels [S, B, D] (label pixels 0) not yet normalised, [S, B, W_1]: all readouts share it."""
         return matmul(pixels, self.weights[0].mT, self.precision)
 
-    def neutral_pass(self, product: Tensor, pixel_square: Tensor) -> LayerOutputs:
+    def neutral_pass(self, product: Tensor, pixel_square: Tensor, dropout: Dropout | None = None) -> LayerOutputs:
         """What all layers say of neutral inputs; `product` [S, B, W_1] of `pixel_product`, `pixel_square` [S, B]."""
         scale = self.neutral_scale(pixel_square).unsqueeze(-1)
         neutral_column = self.label_columns().sum(1, keepdim=True) * self.neutral_value
         h = self.rectify((product + neutral_column).mul_(scale).add_(self.biases[0].unsqueeze(1)))
-        said = LayerOutputs([], [], [])
+        said = LayerOutputs([], [], [], [], [])
         for index in range(self.depth):
             if index > 0:
-                h = self.forward_layer(index, said.normalised[-1])
+                h = self.forward_layer(index, said.passed[-1])
             said.outputs.append(h)
             said.goodness.append(self.goodness(h))
-            said.normalised.append(self.normalise(h, said.goodness[-1]))
+            y = self.normalise(h, said.goodness[-1])
+            factors = None if dropout is None else dropout.factors(index, y)
+            said.normalised.append(y)
+            said.dropped.append(factors)
+            said.passed.append(y if factors is None else y * factors)
         return said
 
     def all_head_logits(self, features: Tensor) -> Tensor:

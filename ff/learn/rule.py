@@ -7,11 +7,13 @@ rule needs one file there, and its tests.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ff.learn.network import Network
 from ff.learn.readouts import Readout
+from ff.settings import setting
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -21,15 +23,47 @@ if TYPE_CHECKING:
     from ff.settings import RunConfig
 
 
+@dataclass(frozen=True)
+class SharedSettings:
+    """What every rule can do; its `Settings` come on top. The defaults change nothing."""
+
+    schedule: str = setting(
+        "linear",
+        "learning rate over each phase: down to 0 (linear), constant, or a quarter of it after 50, 75, 89 and 94 % of "
+        "the steps each (step)",
+        choices=("linear", "constant", "step"),
+    )
+    weight_decay: float = setting(
+        0.0, "share of each parameter that a step takes away, times the learning rate (AdamW)", minimum=0, maximum=1e3
+    )
+    dropout: float = setting(
+        0.0, "share of a layer's outputs that what is above does not see in training", minimum=0, maximum=0.9
+    )
+    shift: int = setting(0, "training images are moved by up to so many pixels each way", minimum=0, maximum=16)
+    flip: bool = setting(False, "half of the training images are mirrored, left to right")
+
+
+class Batch(NamedTuple):
+    """A mini-batch of B images for S networks, and what was drawn for them."""
+
+    rows: Tensor
+    """Of the training images, [S, B]."""
+    drawn: Tensor | None = None
+    """By the phase's `draw`, [S, B, ...]."""
+    keys: Tensor | None = None
+    """Of each image, [S, B] (int32), where there are shifts, flips or dropout: these follow from it
+    (`ff.learn.noise`)."""
+
+
 class LearningPhase(NamedTuple):
     """Epochs in which the same parameters learn in the same way. S seeds, mini-batches of B images, L layers."""
 
     name: str
     """As history.csv, phases.csv and metrics.json call it."""
     epochs: int
-    gradients: Callable[[Tensor, Tensor | None], Tensor]
-    """Fills the optimisers' gradients for training images `rows` [S, B] and what was drawn for them [S, B, ...];
-    returns the loss [1, S, L], or with the mean goodness of positives and negatives [3, S, L]."""
+    gradients: Callable[[Batch], Tensor]
+    """Fills the optimisers' gradients for a mini-batch; returns the loss [1, S, L], or with the mean goodness of
+    positives and negatives [3, S, L]."""
     optimisers: Mapping[str, Adam]
     """What takes a step after each mini-batch, by the setting that holds its learning rate."""
     readout: Readout
@@ -71,8 +105,8 @@ class Rule(Protocol):
     IS_CONTROL: bool
     """Whether it is a control, which other rules are held against: tables and figures show controls last."""
     Settings: type
-    """A frozen dataclass of `ff.settings.setting` fields with defaults, `method` among them; fields that bear the name
-    of a field of `Network` are handed to it."""
+    """A frozen dataclass on top of `SharedSettings`, of `ff.settings.setting` fields with defaults, `method` among
+    them; fields that bear the name of a field of `Network` are handed to it."""
     RECIPES: Mapping[str, Any]
     """Named blocks of Settings."""
     PHASES: Sequence[str]

@@ -69,10 +69,10 @@ def test_within_an_epoch_the_host_waits_for_nothing(digits, recipe, step_of):
 
         def epoch(number, phase=phase, step=step):
             sums = None
-            for rows, drawn in trainer.batches(phase, number):
+            for batch in trainer.batches(phase, number):
                 for optimiser in phase.optimisers.values():
                     optimiser.begin_step(0.001)
-                measured = step(rows, drawn)
+                measured = step(batch)
                 sums = measured.clone() if sums is None else sums.add_(measured)
 
         # The first one makes handles, buffers and the graph.

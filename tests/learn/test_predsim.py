@@ -10,8 +10,10 @@ from ff.data.images import standardise
 from ff.data.registry import DATASETS
 from ff.learn.draws import draw_generator
 from ff.learn.network import initial_network
+from ff.learn.noise import Dropout
 from ff.learn.readings import read
 from ff.learn.recipes import make_run_config
+from ff.learn.rule import Batch
 from ff.learn.rules import predsim
 from ff.learn.trainer import Trainer
 
@@ -23,6 +25,7 @@ VARIANTS = {
     "without projection": {"projection": False},
     "sim without projection": {"recipe": "sim", "projection": False},
     "half and half": {"similarity": 0.5},
+    "dropout": {"dropout": 0.3},
 }
 
 
@@ -94,6 +97,10 @@ class Made:
             found.append(Block(weight[index], projection, share, self.config.classes))
         return found
 
+    def all(self, h: torch.Tensor) -> torch.Tensor:
+        """Something of the shape that outputs `h` [B, W] of one seed have for all."""
+        return h.expand(len(self.seeds), -1, -1)
+
     def disturb(self) -> None:
         """Parameters in which nothing is 0 or 1."""
         for number, adam in enumerate(self.learner.optimisers.values()):
@@ -124,7 +131,7 @@ def test_the_gradients_equal_autograds(dataset, layers, case):
     made = Made(dataset, layers, **VARIANTS[case])
     made.disturb()
     learner, rows = made.learner, made.trainer.split.train[:, :16]
-    found = learner.gradients(rows)
+    found = learner.gradients(Batch(rows))
     for index in range(len(SEEDS)):
         blocks = made.blocks(index)
         given_parameters(made, blocks, index)
@@ -148,29 +155,30 @@ def test_the_gradients_equal_autograds(dataset, layers, case):
 def test_a_training_is_what_the_papers_code_makes_of_the_same_mini_batches(case, monkeypatch):
     settings = {"learning_rate": 0.01, "head_learning_rate": 0.03, "rep_epochs": 2, "softmax_epochs": 1}
     made = Made(**settings, **VARIANTS[case])
+    dropout = made.config.settings.dropout or None
     batches, original = [], Trainer.batches
 
     def watched(trainer, phase, epoch):
-        for rows, drawn in original(trainer, phase, epoch):
-            batches.append(rows)
-            yield rows, drawn
+        for batch in original(trainer, phase, epoch):
+            batches.append(batch)
+            yield batch
 
     monkeypatch.setattr(Trainer, "batches", watched)
     history = list(made.trainer.epochs("local"))
-    assert [len(rows[0]) for rows in batches] == [16, 16, 16, 3] * 3
+    assert [len(batch.rows[0]) for batch in batches] == [16, 16, 16, 3] * 3
     seen = read(made.network, made.trainer.images, made.trainer.split.val, predsim.READOUTS)
     for index in range(len(SEEDS)):
         blocks = made.blocks(index)
         layers = torch.optim.Adam([tensor for block in blocks for tensor in block.layer()], lr=1)
         heads = torch.optim.Adam([tensor for block in blocks for tensor in block.head.parameters()], lr=1)
         losses = []
-        for step, rows in enumerate(batches):
-            x, labels = made.images[rows[index]], made.labels[rows[index]]
+        for step, batch in enumerate(batches):
+            x, labels = made.images[batch.rows[index]], made.labels[batch.rows[index]]
             for optimiser, rate in ((layers, 0.01), (heads, 0.03)):
                 optimiser.zero_grad()
                 optimiser.param_groups[0]["lr"] = rate * (1 - step / len(batches))
             losses.append(0.0)
-            for block in blocks:
+            for layer, block in enumerate(blocks):
                 h = block(x.detach())
                 loss, head_loss = block.losses(h, labels)
                 for parameters, part in ((block.layer(), loss), (list(block.head.parameters()), head_loss)):
@@ -179,7 +187,8 @@ def test_a_training_is_what_the_papers_code_makes_of_the_same_mini_batches(case,
                     ):
                         tensor.grad = gradient
                 losses[-1] += loss.item() / len(blocks)
-                x = h
+                # What is dropped is missing above, and not to the layer's own losses.
+                x = h if dropout is None else h * Dropout(dropout, batch.keys).factors(layer, made.all(h))[index]
             layers.step()
             heads.step()
         for epoch, shown in enumerate(history):

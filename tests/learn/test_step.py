@@ -122,7 +122,7 @@ def test_within_an_epoch_the_host_waits_for_nothing(digits, recipe):
             with Waits() as waits:
                 next(running)
             # The losses are read after the last update of the epoch, and that is seen.
-            assert waits.found[:updates] == ["_fused_adam_"] * updates
+            assert waits.found[:updates] == ["_fused_adamw_"] * updates
             assert "_local_scalar_dense" in waits.found[updates:]
 
 
@@ -138,10 +138,10 @@ def test_a_step_asks_a_device_for_no_number_and_leaves_nothing_on_the_host(recip
         trainer = Trainer(config, [0, 1], standardise(part, facts, "meta", dtype))
         for phase in trainer.phases.values():
             phase.begin(trainer.split.train.to("meta"))
-            for rows, drawn in trainer.batches(phase, 1):
+            for batch in trainer.batches(phase, 1):
                 for optimiser in phase.optimisers.values():
                     optimiser.begin_step(0.1)
-                assert eager(phase)(rows, drawn).is_meta
+                assert eager(phase)(batch).is_meta
             for optimiser in phase.optimisers.values():
                 parts = (optimiser.parameters, optimiser.gradient, optimiser.mean, optimiser.square)
                 assert all(tensor.is_meta for tensor in parts)

@@ -15,6 +15,7 @@ from ff.errors import FFError
 from ff.learn.draws import draw_generator, effective_val_size, split_rows
 from ff.learn.optimiser import Adam
 from ff.learn.recipes import make_run_config
+from ff.learn.rule import Batch
 from ff.learn.rules import forward_forward
 from ff.learn.trainer import Trainer, history_columns, history_rows
 from ff.settings import RunConfig
@@ -84,7 +85,7 @@ def check_layers(made: Made) -> None:
     draw = torch.stack(
         [trainer.learner.negatives.draw(draw_generator(seed, "negatives", 1), BATCH) for seed in trainer.seeds]
     )
-    measured = trainer.learner.gradients(made.rows, draw)
+    measured = trainer.learner.gradients(Batch(made.rows, draw))
     for seed in range(len(trainer.seeds)):
         images, labels = made.batch(seed)
         wrong = made.wrong_labels(seed, draw[seed])
@@ -135,7 +136,7 @@ def test_the_gradients_of_backpropagation_equal_autograds(normalisation, dataset
     made = Made(dataset, layers, seeds, recipe="bp", normalisation=normalisation, neutral_value=0.4)
     given_heads(made)
     trainer = made.trainer
-    losses = trainer.learner.gradients(made.rows)
+    losses = trainer.learner.gradients(Batch(made.rows))
     for seed in range(len(seeds)):
         loss, gradients = textbook.backprop_gradients(
             *made.batch(seed), made.channels, made.network, seed, made.config.settings
@@ -234,7 +235,7 @@ def test_the_batch_size_is_the_batch_that_is_trained(digits, size, monkeypatch):
     prepared, count = (cut, 100) if size == 1 else (digits, 1237)
     seen, original = [], forward_forward.Learner.gradients
     monkeypatch.setattr(
-        forward_forward.Learner, "gradients", lambda self, rows, draw: seen.append(rows) or original(self, rows, draw)
+        forward_forward.Learner, "gradients", lambda self, batch: seen.append(batch.rows) or original(self, batch)
     )
     steps = []
     monkeypatch.setattr(Adam, "update", lambda self: steps.append(self.gradient.shape[1]))
@@ -253,7 +254,7 @@ def test_the_batch_size_is_the_batch_that_is_trained(digits, size, monkeypatch):
 def test_the_order_of_the_data_differs_between_epochs_and_seeds(digits, monkeypatch):
     seen, original = [], forward_forward.Learner.gradients
     monkeypatch.setattr(
-        forward_forward.Learner, "gradients", lambda self, rows, draw: seen.append(rows) or original(self, rows, draw)
+        forward_forward.Learner, "gradients", lambda self, batch: seen.append(batch.rows) or original(self, batch)
     )
     trained(digits, [0, 1], rep_epochs=2, softmax_epochs=0, train_batch_size=2000)
     first, second = seen
@@ -267,11 +268,9 @@ def test_a_run_in_a_group_equals_the_run_alone(digits, recipe, monkeypatch):
     original = Trainer.batches
 
     def recorded(self, phase, epoch):
-        for rows, extra in original(self, phase, epoch):
-            orders[-1].append(rows)
-            if extra is not None:
-                orders[-1].append(extra)
-            yield rows, extra
+        for batch in original(self, phase, epoch):
+            orders[-1] += [part for part in batch if part is not None]
+            yield batch
 
     monkeypatch.setattr(Trainer, "batches", recorded)
     orders.append([])

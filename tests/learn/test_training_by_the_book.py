@@ -38,9 +38,9 @@ class Watched:
         batches, original = self.batches, Trainer.batches
 
         def watched(trainer: Trainer, phase: LearningPhase, epoch: int) -> Iterator:
-            for rows, drawn in original(trainer, phase, epoch):
-                batches[phase.name, epoch].append([rows, None])
-                yield rows, drawn
+            for batch in original(trainer, phase, epoch):
+                batches[phase.name, epoch].append([batch.rows, None])
+                yield batch
 
         monkeypatch.setattr(Trainer, "batches", watched)
         for kind in (Uniform, Hard):

@@ -53,10 +53,10 @@ def measured_mb(config: RunConfig, seeds: int) -> float:
             if not phase.epochs:
                 continue
             phase.begin(split.train.to("meta"))
-            for (rows, drawn), _ in zip(trainer.batches(phase, 1), range(2), strict=False):
+            for batch, _ in zip(trainer.batches(phase, 1), range(2), strict=False):
                 for optimiser in phase.optimisers.values():
                     optimiser.begin_step(0.1)
-                eager(phase)(rows, drawn)
+                eager(phase)(batch)
             some = split.val[:, : 2 * size]
             read(network, trainer.images, some, [phase.readout], size, layers=not phase.readout.sampled)
         known = {("train", name): seen for name, seen in trainer.kept_readings().items()}

@@ -8,8 +8,9 @@ gives each class a score:
     p = dL/dG = (softmax(G) - y) / B,  dM = p^T a,  dz = (p M) [z > 0],  dW = dz^T x,  db = sum dz
 
 There are no negatives and no labels in the images. Each layer takes the output of the one below as it is; all learn in
-one pass over each mini-batch. The matrices M are the network's heads, each of which sees its own layer, so that early
-exit needs no others. Answers: the last layer's, or the sum of the layers' log-probabilities.
+one pass over each mini-batch. What dropout takes away is missing to the next layer, not to the layer's own scores
+(Nokland & Eidnes). The matrices M are the network's heads, each of which sees its own layer, so that early exit needs
+no others. Answers: the last layer's, or the sum of the layers' log-probabilities.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from typing import TYPE_CHECKING, ClassVar
 from ff.learn.heads import Heads
 from ff.learn.lazy import torch
 from ff.learn.network import Network, layer_macs
+from ff.learn.noise import dropout
 from ff.learn.optimiser import Layers
 from ff.learn.products import cast, matmul
 from ff.learn.readouts import OWN_HEAD, SUMMED
-from ff.learn.rule import LearningPhase
+from ff.learn.rule import Batch, LearningPhase, SharedSettings
 from ff.settings import setting
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ READOUTS = (OWN_HEAD, SUMMED)
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(SharedSettings):
     """The defaults are the recipe `mono`."""
 
     # Of its networks; not settings, since without them it is another rule.
@@ -53,11 +55,6 @@ class Settings:
     method: str = setting(NAME, "how layers learn", choices=(NAME,))
     learning_rate: float = setting(0.002, "Adam's learning rate of the layers", above=0, maximum=1e30)
     head_learning_rate: float = setting(0.002, "Adam's learning rate of the heads", above=0, maximum=1e30)
-    schedule: str = setting(
-        "linear",
-        "learning rate over each phase: down to 0 (linear) or constant",
-        choices=("linear", "constant"),
-    )
 
 
 RECIPES = {"mono": Settings()}
@@ -82,29 +79,29 @@ class Learner:
     """Mono-Forward on S networks; `images` is the training set."""
 
     def __init__(self, network: Network, images: Images, config: RunConfig, seeds: Sequence[int]):
-        self.network, self.images = network, images
-        self.layers, self.heads = Layers(network), Heads(network, images, config.test_batch_size, biased=False)
+        self.network, self.images, self.settings = network, images, config.settings
+        self.layers, self.heads = Layers(network), Heads(network, images, config, biased=False)
         self.optimisers = {"layers": self.layers.optimiser, "heads": self.heads.optimiser}
         phase = LearningPhase(
             name="mono",
             epochs=config.rep_epochs + config.softmax_epochs,
-            gradients=lambda rows, drawn: self.gradients(rows).unsqueeze(0),
+            gradients=lambda batch: self.gradients(batch).unsqueeze(0),
             optimisers={"learning_rate": self.layers.optimiser, "head_learning_rate": self.heads.optimiser},
             readout=OWN_HEAD,
         )
         self.phases = [phase]
 
-    def gradients(self, rows: Tensor) -> Tensor:
-        """Fill the gradients of layers and their matrices for images `rows` [S, B]; returns the losses [S, L]."""
+    def gradients(self, batch: Batch) -> Tensor:
+        """Fill the gradients of layers and their matrices for a mini-batch; returns the losses [S, L]."""
         network, precision = self.network, self.network.precision
-        pixels, square, labels = self.images.rows(rows)
+        pixels, square, labels = self.images.rows(batch.rows, batch.keys)
         pixels = cast(pixels, precision)
-        said = network.neutral_pass(network.pixel_product(pixels), square)
-        loss, by_logits = self.heads.gradients(said.features, labels)
+        said = network.neutral_pass(network.pixel_product(pixels), square, dropout(self.settings, batch.keys))
+        loss, by_logits = self.heads.gradients(torch.cat(said.normalised, -1), labels)
         for index, span in enumerate(network.head_spans()):
             by_output = matmul(by_logits[:, :, index], network.heads[:, index, :, span], precision)
             by_activation = torch.ops.aten.threshold_backward(by_output, said.outputs[index], 0)
             torch.sum(by_activation, 1, out=self.layers.bias_gradients[index])
-            x = pixels if index == 0 else said.outputs[index - 1]
+            x = pixels if index == 0 else said.passed[index - 1]
             matmul(by_activation.mT, x, precision, out=self.layers.weight_gradients[index])
         return loss

@@ -31,11 +31,12 @@ from ff.learn.draws import draw_generator
 from ff.learn.heads import Heads
 from ff.learn.lazy import torch
 from ff.learn.network import Network, layer_macs
+from ff.learn.noise import dropout
 from ff.learn.objectives import normalisation_gradient
 from ff.learn.optimiser import Flat
 from ff.learn.products import cast, matmul
 from ff.learn.readouts import OWN_HEAD, SUMMED
-from ff.learn.rule import LearningPhase
+from ff.learn.rule import Batch, LearningPhase, SharedSettings
 from ff.settings import setting
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ LENGTH_EPSILON = 1e-8
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(SharedSettings):
     """The defaults are the recipe `predsim`."""
 
     # Of its networks; not settings, since without them it is another rule.
@@ -73,11 +74,6 @@ class Settings:
     )
     learning_rate: float = setting(0.0005, "Adam's learning rate of the layers", above=0, maximum=1e30)
     head_learning_rate: float = setting(0.0005, "Adam's learning rate of the heads", above=0, maximum=1e30)
-    schedule: str = setting(
-        "linear",
-        "learning rate over each phase: down to 0 (linear) or constant",
-        choices=("linear", "constant"),
-    )
 
 
 RECIPES = {"predsim": Settings(), "pred": Settings(similarity=0.0), "sim": Settings(similarity=1.0)}
@@ -98,7 +94,7 @@ def training_macs(config: RunConfig) -> int:
 def numbers_beside(config: RunConfig) -> tuple[int, int]:
     """The matrices V and what is learnt of the weights that the network has folded; R, its gradient, and what lies
     between outputs and cosines of the widest layer."""
-    batch, widths = config.train_batch_size, config.layers[1:]
+    widths = config.layers[1:]
     learnt = sum(width**2 for width in _projections(config)) + sum(widths)
     return learnt, 0
 
@@ -114,7 +110,8 @@ class Learner:
     """Local error signals on S networks; `images` is the training set."""
 
     def __init__(self, network: Network, images: Images, config: RunConfig, seeds: Sequence[int]):
-        self.network, self.images, self.share = network, images, config.settings.similarity
+        self.network, self.images, self.settings = network, images, config.settings
+        self.share = config.settings.similarity
         drawn = _drawn(_projections(config), seeds, network.heads)
         ones, zeros = map(torch.ones_like, network.biases), map(torch.zeros_like, network.biases)
         flat = Flat([*network.weights, *ones, *zeros, *drawn])
@@ -125,12 +122,12 @@ class Learner:
         # Of W x, for each unit of all layers side by side, [S, sum].
         self.means = torch.zeros_like(torch.cat(network.biases, -1))
         self.variances = torch.ones_like(self.means)
-        self.heads = Heads(network, images, config.test_batch_size)
+        self.heads = Heads(network, images, config)
         self.optimisers = {"layers": flat.optimiser, "heads": self.heads.optimiser}
         phase = LearningPhase(
             name="local",
             epochs=config.rep_epochs + config.softmax_epochs,
-            gradients=lambda rows, drawn: self.gradients(rows).unsqueeze(0),
+            gradients=lambda batch: self.gradients(batch).unsqueeze(0),
             optimisers={"learning_rate": flat.optimiser, "head_learning_rate": self.heads.optimiser},
             readout=OWN_HEAD,
             averages={"means": self.means, "variances": self.variances},
@@ -138,20 +135,22 @@ class Learner:
         )
         self.phases = [phase]
 
-    def gradients(self, rows: Tensor) -> Tensor:
-        """Fill the gradients of layers and heads for images `rows` [S, B]; returns the layers' losses [S, L]."""
+    def gradients(self, batch: Batch) -> Tensor:
+        """Fill the gradients of layers and heads for a mini-batch; returns the layers' losses [S, L]."""
         network, precision, slope = self.network, self.network.precision, self.network.negative_slope
-        pixels, _, labels = self.images.rows(rows)
+        pixels, _, labels = self.images.rows(batch.rows, batch.keys)
+        dropped = dropout(self.settings, batch.keys)
         inputs, standard, factors, outputs = [cast(pixels, precision)], [], [], []
         for index in range(network.depth):
             z, factor = self._standardised(index, matmul(inputs[-1], self.weights[index].mT, precision))
             h = torch.addcmul(self.shifts[index].unsqueeze(1), z, self.scales[index].unsqueeze(1))
             outputs.append(network.rectify(h))
-            inputs.append(cast(outputs[-1], precision))
+            passed = h if dropped is None else h * dropped.factors(index, h)
+            inputs.append(cast(passed, precision))
             standard.append(z)
             factors.append(factor)
         loss, by_logits = self.heads.gradients(torch.cat(outputs, -1), labels)
-        loss = loss * (1 - self.share)
+        loss, count = loss * (1 - self.share), labels.shape[1]
         for index, span in enumerate(network.head_spans()):
             head = network.heads[:, index, :, span]
             by_output = matmul(by_logits[:, :, index] * (1 - self.share), head, precision)
@@ -162,9 +161,8 @@ class Learner:
             by_y = torch.ops.aten.leaky_relu_backward(by_output, outputs[index], slope, True)
             torch.sum(by_y, 1, out=self.by_shift[index])
             torch.sum(by_y * standard[index], 1, out=self.by_scale[index])
-            batch = rows.shape[1]
-            by_z = by_y.sub_(self.by_shift[index].unsqueeze(1) / batch)
-            by_z.addcmul_(standard[index], self.by_scale[index].unsqueeze(1), value=-1 / batch)
+            by_z = by_y.sub_(self.by_shift[index].unsqueeze(1) / count)
+            by_z.addcmul_(standard[index], self.by_scale[index].unsqueeze(1), value=-1 / count)
             by_z.mul_((self.scales[index] * factors[index]).unsqueeze(1))
             matmul(by_z.mT, inputs[index], precision, out=self.by_weight[index])
         return loss
