@@ -119,9 +119,9 @@ class Rule(Protocol):
     def training_macs(self, config: RunConfig) -> int:
         """Multiply-accumulates of one training sample in the first phase (heads not counted)."""
 
-    def numbers_beside(self, config: RunConfig) -> tuple[int, int]:
-        """What training one network holds beside it, for the estimate of memory: numbers that learn (each has a
-        gradient and two moments), and numbers that a step needs beside the outputs of the layers."""
+    def numbers_held(self, config: RunConfig) -> tuple[int, int]:
+        """For the estimate of memory: numbers that the training of one network holds beside it, its gradients and
+        moments, and numbers that a step needs at once for its images, outputs and what follows from them."""
 
     def remarks(self, config: RunConfig, given: Collection[str]) -> list[str]:
         """Warnings about settings that leave a readout untrained or, of those `given`, have no effect."""

@@ -33,7 +33,7 @@ def training_macs(config):
     return sum(layer_macs(config.layers))
 
 
-def numbers_beside(config):
+def numbers_held(config):
     return 0, 0
 
 

@@ -60,9 +60,9 @@ def training_macs(config: RunConfig) -> int:
     return 2 * first + 3 * sum(rest)
 
 
-def numbers_beside(config: RunConfig) -> tuple[int, int]:
-    """None."""
-    return 0, 0
+def numbers_held(config: RunConfig) -> tuple[int, int]:
+    """Nothing; outputs, what follows from them, and gradients."""
+    return 0, config.train_batch_size * (config.layers[0] + 6 * sum(config.layers[1:]))
 
 
 def remarks(config: RunConfig, given: Collection[str]) -> list[str]:

@@ -90,9 +90,11 @@ def training_macs(config: RunConfig) -> int:
     return 2 * first + 4 * sum(rest)
 
 
-def numbers_beside(config: RunConfig) -> tuple[int, int]:
-    """The first layer's outputs under each label, which stay for the next mini-batch."""
-    return 0, config.train_batch_size * config.classes * config.layers[1]
+def numbers_held(config: RunConfig) -> tuple[int, int]:
+    """The first layer's outputs under each label, which stay for the next mini-batch; outputs, what follows from them,
+    and gradients."""
+    by_label = config.train_batch_size * config.classes * config.layers[1]
+    return by_label, config.train_batch_size * (config.layers[0] + 6 * sum(config.layers[1:]))
 
 
 def remarks(config: RunConfig, given: Collection[str]) -> list[str]:

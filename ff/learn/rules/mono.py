@@ -65,9 +65,10 @@ def training_macs(config: RunConfig) -> int:
     return 2 * sum(layer_macs(config.layers))
 
 
-def numbers_beside(config: RunConfig) -> tuple[int, int]:
-    """None."""
-    return 0, 0
+def numbers_held(config: RunConfig) -> tuple[int, int]:
+    """Nothing; images, outputs twice, what dropout makes of them, and what comes back to the widest layer."""
+    between = config.layers[0] + sum(config.layers[1:]) * (4 if config.settings.dropout else 2)
+    return 0, config.train_batch_size * (between + max(config.layers[1:]))
 
 
 def remarks(config: RunConfig, given: Collection[str]) -> list[str]:

@@ -91,12 +91,14 @@ def training_macs(config: RunConfig) -> int:
     return 2 * sum(layer_macs(config.layers)) + 3 * sum(width**2 for width in _projections(config)) + cosines
 
 
-def numbers_beside(config: RunConfig) -> tuple[int, int]:
-    """The matrices V and what is learnt of the weights that the network has folded; R, its gradient, and what lies
-    between outputs and cosines of the widest layer."""
-    widths = config.layers[1:]
-    learnt = sum(width**2 for width in _projections(config)) + sum(widths)
-    return learnt, 0
+def numbers_held(config: RunConfig) -> tuple[int, int]:
+    """The weights that learn, since the network has folded ones, and each V, its gradient and moments. Of a step the
+    images, what lies between the layers, some values for each output of the widest on the way back, and R twice."""
+    settings, batch, widths = config.settings, config.train_batch_size, config.layers[1:]
+    held = sum(layer_macs(config.layers)) + 4 * sum(width**2 for width in _projections(config))
+    between = config.layers[0] + sum(widths) * (4 if settings.dropout else 3)
+    back = 3 * max(widths) + 2 * batch if settings.similarity else 2 * max(widths)
+    return held, batch * (between + back)
 
 
 def remarks(config: RunConfig, given: Collection[str]) -> list[str]:
