@@ -28,10 +28,10 @@ FEATURE_CACHE_BYTES = 2 * 2**30
 
 
 class Heads:
-    """Heads of S networks and their gradients; `images` is the training set. Biases that do not learn stay 0."""
+    """Heads of S networks and their gradients; `images` is the training set."""
 
-    def __init__(self, network: Network, images: Images, config: RunConfig, biased: bool = True):
-        self.network, self.images, self.biased = network, images, biased
+    def __init__(self, network: Network, images: Images, config: RunConfig):
+        self.network, self.images = network, images
         self.settings, self.block_size = config.settings, config.test_batch_size
         flat = Flat([network.heads, network.head_biases])
         network.heads, network.head_biases = flat.tensors
@@ -67,7 +67,7 @@ class Heads:
         loss, by_logits = cross_entropy(self.network.all_head_logits(features), labels)
         product = matmul(by_logits.flatten(2).mT, features, self.network.precision).view_as(self.gradient)
         torch.mul(product, self.mask, out=self.gradient)
-        if self.biased:
+        if self.network.heads_biased:
             torch.sum(by_logits, 1, out=self.bias_gradient)
         return loss, by_logits
 

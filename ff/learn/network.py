@@ -50,7 +50,7 @@ class Network:
     """Parameters of S networks of L layers with widths W_1..W_L (D inputs, C classes; sum is W_1 + ... + W_L).
 
     `heads` holds all L heads as one matrix; the entries of head k for layers that it does not see are 0 and stay 0: it
-    sees layers 1..k (`heads_see` below) or layer k alone (own).
+    sees layers 1..k (`heads_see` below) or layer k alone (own). Heads that are not biased have biases of 0.
     """
 
     weights: list[Tensor]  # L x [S, W_l, W_(l-1)], W_0 = D
@@ -62,6 +62,7 @@ class Network:
     overlay_value: float = 10.0
     neutral_value: float = 0.1
     heads_see: str = "below"
+    heads_biased: bool = True
     negative_slope: float = 0.0  # of the ReLU, below 0
     precision: str = "float32"
 
@@ -90,7 +91,7 @@ class Network:
         layers = sum(
             weight[0].numel() + bias[0].numel() for weight, bias in zip(self.weights, self.biases, strict=True)
         )
-        return layers + sum(self.classes * (span.stop - span.start + 1) for span in self.head_spans())
+        return layers + sum(self.classes * (span.stop - span.start + self.heads_biased) for span in self.head_spans())
 
     def head_spans(self) -> list[slice]:
         """Which of the layers' outputs, side by side, head 1..L sees."""

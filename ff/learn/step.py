@@ -14,13 +14,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from ff.learn.lazy import torch
+from ff.learn.rule import Batch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ff.learn.rule import Batch, LearningPhase
+    from ff.learn.rule import LearningPhase
 
-Step = Callable[["Batch"], "Tensor"]
+Step = Callable[[Batch], "Tensor"]
 """From a mini-batch to what `LearningPhase.gradients` returns. The optimisers' `begin_step` comes before; what is
 returned holds until the next call."""
 
@@ -71,7 +72,7 @@ class GraphedStep:
 
     def _record(self, batch: Batch) -> _Graph:
         """The graph of mini-batches of this size; the step has not been taken afterwards."""
-        batch = batch._make(None if part is None else part.clone() for part in batch)
+        batch = Batch._make(None if part is None else part.clone() for part in batch)
         # The calls before the recording train.
         trained = [t for adam in self._phase.optimisers.values() for t in (adam.parameters, adam.mean, adam.square)]
         trained += self._phase.averages.values()

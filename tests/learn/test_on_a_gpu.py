@@ -16,7 +16,7 @@ from ff.workflow.resources import device_memory_mb
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 
-RECIPES = ["ff", "edgeff", "bp"]
+RECIPES = ["ff", "edgeff", "bp", "mono"]
 
 
 def made(digits, seeds, device="cuda", cuda_graph=False, **values) -> Trainer:

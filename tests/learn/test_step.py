@@ -56,6 +56,10 @@ def same_bytes(one: Trainer, other: Trainer) -> bool:
         {"recipe": "ff"},
         {"recipe": "edgeff"},
         {"recipe": "bp"},
+        {"recipe": "mono"},
+        {"recipe": "ff", "shift": 2, "flip": True, "dropout": 0.2, "weight_decay": 0.1},
+        {"recipe": "bp", "shift": 2, "dropout": 0.2},
+        {"recipe": "mono", "flip": True, "dropout": 0.2},
         {"recipe": "ff", "precision": "bfloat16"},
         {"recipe": "ff", "precision": "float64", "schedule": "constant"},
         # A single mini-batch, smaller than asked for.
@@ -111,9 +115,13 @@ def test_a_graph_without_a_cuda_device_is_refused(place):
 # -- what holds for a GPU and can be seen without one ----
 
 
-@pytest.mark.parametrize("recipe", ["ff", "edgeff", "bp"])
-def test_within_an_epoch_the_host_waits_for_nothing(digits, recipe):
-    config = make_run_config(SETTINGS | {"recipe": recipe})[0]
+NOISE = {"shift": 1, "flip": True, "dropout": 0.2, "weight_decay": 0.1}
+
+
+@pytest.mark.parametrize("noise", [{}, NOISE], ids=["", "noisy"])
+@pytest.mark.parametrize("recipe", ["ff", "edgeff", "bp", "mono"])
+def test_within_an_epoch_the_host_waits_for_nothing(digits, recipe, noise):
+    config = make_run_config(SETTINGS | {"recipe": recipe} | noise)[0]
     trainer = Trainer(config, [0, 1], standardise(digits.train, digits.facts, "cpu"))
     for phase, epochs in trainer.schedule:
         updates = BATCHES * len(trainer.phases[phase].optimisers)
@@ -128,10 +136,11 @@ def test_within_an_epoch_the_host_waits_for_nothing(digits, recipe):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float64", "tf32"])
 @pytest.mark.parametrize("dataset", ["MNIST", "CIFAR10"])
-@pytest.mark.parametrize("recipe", ["ff", "edgeff", "bp"])
-def test_a_step_asks_a_device_for_no_number_and_leaves_nothing_on_the_host(recipe, dataset, precision):
+@pytest.mark.parametrize("noise", [{}, NOISE], ids=["", "noisy"])
+@pytest.mark.parametrize("recipe", ["ff", "edgeff", "bp", "mono"])
+def test_a_step_asks_a_device_for_no_number_and_leaves_nothing_on_the_host(recipe, dataset, precision, noise):
     settings = {"recipe": recipe, "dataset": dataset, "precision": precision, "layers": "784,30,20", "val_size": 10}
-    config, facts = make_run_config(settings | {"train_batch_size": 64})[0], DATASETS[dataset]
+    config, facts = make_run_config(settings | {"train_batch_size": 64} | noise)[0], DATASETS[dataset]
     part = Part(torch.zeros(210, *facts.shape, dtype=torch.uint8), torch.zeros(210, dtype=torch.uint8))
     with DeviceMemory():
         dtype = torch.float64 if precision == "float64" else torch.float32

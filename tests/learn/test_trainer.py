@@ -150,11 +150,31 @@ def test_the_gradients_of_backpropagation_equal_autograds(normalisation, dataset
         assert max(map(textbook.relative_difference, found, gradients)) < TOLERANCE
 
 
-def test_adam_is_torchs_adam():
+@pytest.mark.parametrize("seeds", [[3], [3, 4, 9]])
+@pytest.mark.parametrize(("dataset", "layers"), NETWORKS)
+def test_the_gradients_of_mono_forward_equal_autograds(dataset, layers, seeds):
+    made = Made(dataset, layers, seeds, recipe="mono")
+    given_heads(made)
+    learner = made.trainer.learner
+    losses = learner.gradients(Batch(made.rows))
+    for seed in range(len(seeds)):
+        expected, gradients = textbook.mono_gradients(
+            *made.batch(seed), made.channels, made.network, seed, made.config.settings
+        )
+        assert losses[seed].tolist() == pytest.approx(expected, rel=1e-9)
+        found = [g[seed] for g in (*learner.layers.weight_gradients, *learner.layers.bias_gradients)]
+        found.append(learner.heads.gradient[seed])
+        assert max(map(textbook.relative_difference, found, gradients)) < TOLERANCE
+    assert not learner.heads.bias_gradient.any()
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_adam_is_torchs_adamw(decay):
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(2, 30, dtype=torch.float64, generator=generator)
     ours, theirs = Adam(start.clone()), start.clone().requires_grad_()
-    reference = torch.optim.Adam([theirs], lr=0.05)
+    ours.weight_decay = decay
+    reference = torch.optim.AdamW([theirs], lr=0.05, weight_decay=decay)
     for step in range(25):
         gradient = torch.randn(2, 30, dtype=torch.float64, generator=generator) * 10.0 ** (step % 5 - 4)
         ours.gradient.copy_(gradient)
@@ -200,9 +220,10 @@ def test_training_lowers_the_loss_and_lifts_positives_above_negatives(digits, re
     assert by_phase["softmax"][-1].validation_accuracy[0] > 0.5
 
 
-def test_backpropagation_trains_as_many_epochs_in_one_phase(digits):
-    history = trained(digits, [0], recipe="bp").state.history
-    assert [(e.phase, e.epoch) for e in history] == [("backprop", epoch) for epoch in range(1, 7)]
+@pytest.mark.parametrize(("recipe", "phase"), [("bp", "backprop"), ("mono", "mono")])
+def test_rules_of_one_phase_train_as_many_epochs_in_it(digits, recipe, phase):
+    history = trained(digits, [0], recipe=recipe).state.history
+    assert [(e.phase, e.epoch) for e in history] == [(phase, epoch) for epoch in range(1, 7)]
     assert history[-1].loss[0] < history[0].loss[0]
     assert history[-1].validation_accuracy[0] > 0.7
     assert history[-1].goodness_positive == [[]]
@@ -219,11 +240,15 @@ def test_history_rows_are_those_of_one_seed(digits):
     assert "goodness_positive_1" not in rows[-1]
 
 
-@pytest.mark.parametrize("schedule", ["linear", "constant"])
-def test_the_learning_rate_goes_down_to_nothing_or_stays(digits, schedule):
+@pytest.mark.parametrize("schedule", ["linear", "constant", "step"])
+def test_the_learning_rate_goes_down_to_nothing_or_stays_or_falls_in_steps(digits, schedule):
     rates = [e.learning_rate for e in trained(digits, [0], schedule=schedule, learning_rate=0.02).state.history[:3]]
     if schedule == "constant":
         assert rates == [0.02] * 3
+        return
+    if schedule == "step":
+        # Of 15 steps the 5th, the 10th and the last have 4, 9 and 14 before them: 27, 60 and 93 %.
+        assert rates == pytest.approx([0.02, 0.02 / 4, 0.02 / 64])
         return
     # 1,237 samples in batches of 256 are 5 steps an epoch; a row shows its last step's rate.
     assert rates == pytest.approx([0.02 * (1 - step / 15) for step in (4, 9, 14)])
@@ -262,8 +287,12 @@ def test_the_order_of_the_data_differs_between_epochs_and_seeds(digits, monkeypa
     assert not torch.equal(first[0].sort().values, first[1].sort().values), "seeds draw their own validation set"
 
 
-@pytest.mark.parametrize("recipe", ["ff", "edgeff", "bp"])
-def test_a_run_in_a_group_equals_the_run_alone(digits, recipe, monkeypatch):
+NOISY = {"shift": 1, "flip": True, "dropout": 0.2, "weight_decay": 0.01}
+
+
+@pytest.mark.parametrize("noise", [{}, NOISY], ids=["", "noisy"])
+@pytest.mark.parametrize("recipe", ["ff", "edgeff", "bp", "mono"])
+def test_a_run_in_a_group_equals_the_run_alone(digits, recipe, noise, monkeypatch):
     orders: list[list[torch.Tensor]] = []
     original = Trainer.batches
 
@@ -274,11 +303,11 @@ def test_a_run_in_a_group_equals_the_run_alone(digits, recipe, monkeypatch):
 
     monkeypatch.setattr(Trainer, "batches", recorded)
     orders.append([])
-    group = trained(digits, [0, 5, 7], recipe=recipe, rep_epochs=1, softmax_epochs=1)
+    group = trained(digits, [0, 5, 7], recipe=recipe, rep_epochs=1, softmax_epochs=1, **noise)
     for index, seed in enumerate((0, 5, 7)):
         orders.append([])
-        alone = trained(digits, [seed], recipe=recipe, rep_epochs=1, softmax_epochs=1)
-        # The same order and the same draws for negatives, exactly.
+        alone = trained(digits, [seed], recipe=recipe, rep_epochs=1, softmax_epochs=1, **noise)
+        # The same order and the same draws, exactly.
         assert all(torch.equal(a[index], b[0]) for a, b in zip(orders[0], orders[-1], strict=True))
         found, expected = group.state.network.of_seed(index), alone.state.network
         for one, other in zip(
@@ -383,6 +412,22 @@ def test_features_computed_for_each_batch_give_the_same_heads(digits, monkeypatc
     assert again.learner.heads.kept is None
     assert kept.learner.heads.kept is not None
     assert textbook.relative_difference(again.state.network.heads, kept.state.network.heads) < 1e-4
+
+
+def test_moved_images_are_never_kept_for_the_heads(digits):
+    still, moved = (trained(digits, [0], rep_epochs=1, softmax_epochs=2, shift=shift) for shift in (0, 1))
+    assert still.learner.heads.kept is not None
+    assert moved.learner.heads.kept is None
+
+
+def test_noise_is_of_training_alone(digits):
+    """With a learning rate of nothing the network stays what it is, and what it says must stay too."""
+    values = {"learning_rate": 1e-30, "head_learning_rate": 1e-30, "rep_epochs": 2, "softmax_epochs": 1}
+    for recipe in ("ff", "bp", "mono"):
+        quiet, noisy = (trained(digits, [0], recipe=recipe, **values, **noise) for noise in ({}, NOISY))
+        pairs = list(zip(quiet.state.history, noisy.state.history, strict=True))
+        assert all(one.validation_accuracy == other.validation_accuracy for one, other in pairs)
+        assert [one.loss for one, _ in pairs][:2] != [other.loss for _, other in pairs][:2] or recipe == "bp"
 
 
 def test_draws_depend_on_seed_purpose_and_epoch_and_on_nothing_else():

@@ -48,6 +48,7 @@ class Settings(SharedSettings):
     # Of its networks; not settings, since without them it is another rule.
     normalisation: ClassVar[str] = "none"
     heads_see: ClassVar[str] = "own"
+    heads_biased: ClassVar[bool] = False
     neutral_value: ClassVar[float] = 0.0
     # He et al. 2015 (arXiv 1502.01852): without norm between layers their outputs keep their size.
     initial_gain: ClassVar[float] = 6**0.5
@@ -81,7 +82,7 @@ class Learner:
 
     def __init__(self, network: Network, images: Images, config: RunConfig, seeds: Sequence[int]):
         self.network, self.images, self.settings = network, images, config.settings
-        self.layers, self.heads = Layers(network), Heads(network, images, config, biased=False)
+        self.layers, self.heads = Layers(network), Heads(network, images, config)
         self.optimisers = {"layers": self.layers.optimiser, "heads": self.heads.optimiser}
         phase = LearningPhase(
             name="mono",
