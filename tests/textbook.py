@@ -71,9 +71,12 @@ def normalised(x: Tensor, normalisation: str) -> Tensor:
     return x / (torch.sqrt((x**2).sum(-1, keepdim=True)) + 1e-4)
 
 
-def layer(x: Tensor, weight: Tensor, bias: Tensor, normalisation: str, kept: Tensor | float = 1.0) -> Tensor:
-    """ReLU(W norm(x) + b); `kept` [B, W] are the factors of dropout."""
-    return torch.relu((normalised(x, normalisation) * kept) @ weight.T + bias)
+def layer(
+    x: Tensor, weight: Tensor, bias: Tensor, normalisation: str, kept: Tensor | float = 1.0, slope: float = 0.0
+) -> Tensor:
+    """ReLU(W norm(x) + b), with a `slope` below 0; `kept` [B, W] are the factors of dropout."""
+    z = (normalised(x, normalisation) * kept) @ weight.T + bias
+    return torch.where(z > 0, z, slope * z)
 
 
 def goodness(h: Tensor) -> Tensor:
@@ -82,13 +85,18 @@ def goodness(h: Tensor) -> Tensor:
 
 
 def forward(
-    x: Tensor, weights: list[Tensor], biases: list[Tensor], normalisation: str, kept: list[Tensor] | None = None
+    x: Tensor,
+    weights: list[Tensor],
+    biases: list[Tensor],
+    normalisation: str,
+    kept: list[Tensor] | None = None,
+    slope: float = 0.0,
 ) -> list[Tensor]:
     """Outputs of all layers; `kept` are the factors of dropout on what each passes on."""
     outputs = []
     before: list[Tensor | float] = [1.0, *(kept or [1.0] * len(weights))]
     for weight, bias, factors in zip(weights, biases, before[:-1], strict=True):
-        x = layer(x, weight, bias, normalisation, factors)
+        x = layer(x, weight, bias, normalisation, factors, slope)
         outputs.append(x)
     return outputs
 

@@ -218,6 +218,7 @@ CASES = {
     "no validation": ({}, {"val_size": 0}),
     "backprop": ({}, {"recipe": "bp"}),
     "unit norm": ({}, {"recipe": "edgeff"}),
+    "local similarity": ({}, {"recipe": "predsim"}),
     "bfloat16": ({}, {"precision": "bfloat16"}),
 }
 
@@ -232,7 +233,8 @@ def test_every_kind_of_run_is_evaluated(case, tmp_path):
     assert schema_errors(document, "evaluation") == []
     depth = len(config.layers) - 1
     readouts = {row["readout"] for row in document["readouts"]}
-    assert readouts == ({"head"} if case == "backprop" else {"head", "goodness"})
+    second = {"backprop": set(), "local similarity": {"summed"}}.get(case, {"goodness"})
+    assert readouts == {"head", *second}
     splits = {row["split"] for row in document["readouts"]}
     assert splits == ({"train", "test"} if case == "no validation" else {"train", "val", "test"})
     assert len(document["readouts"]) == len(splits) * len(readouts) * depth

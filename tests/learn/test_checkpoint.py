@@ -47,6 +47,7 @@ def rewrite(path, tensors, meta, stamped=False):
         {"recipe": "edgeff", "overlay_value": 3.0},
         {"recipe": "bp", "precision": "float64", "neutral_value": 0.5},
         {"recipe": "mono", "dropout": 0.1, "shift": 2, "flip": True, "schedule": "step"},
+        {"recipe": "predsim", "layers": "784,8,7,6", "projection": False},
         {"dataset": "CIFAR10", "layers": "3072,8,7", "precision": "bfloat16"},
     ],
 )
@@ -71,6 +72,7 @@ def test_a_network_comes_back_as_it_was(tmp_path, values):
         "neutral_value",
         "heads_see",
         "heads_biased",
+        "negative_slope",
         "precision",
     ):
         assert getattr(found, name) == getattr(network, name)

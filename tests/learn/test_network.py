@@ -56,18 +56,19 @@ def test_the_goodness_readout_equals_ten_plain_passes_over_labelled_images(datas
             assert torch.allclose(found[seed, :, :, label], expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("recipe", ["ff", "edgeff", "mono"])
+@pytest.mark.parametrize("recipe", ["ff", "edgeff", "mono", "predsim"])
 @pytest.mark.parametrize(("dataset", "layers"), SHAPES)
 def test_the_head_readout_equals_a_plain_pass_over_neutral_images(dataset, layers, recipe):
     network, part, images = made(dataset, layers, recipe, [0, 1], neutral_value=0.3)
     block = images.block(slice(0, 10), 2)
     seen = Seen(network, block)
     found = HEAD.said(seen)
-    value, see = (0.0, "own") if recipe == "mono" else (0.3, "below")
+    value, see = (0.0, "own") if recipe in ("mono", "predsim") else (0.3, "below")
+    slope = 0.01 if recipe == "predsim" else 0.0
     plain = textbook.neutral(textbook.standardised(part, dataset), DATASETS[dataset].shape[0], value)
     for seed in range(2):
         weights, biases, heads, head_biases = textbook.parameters_of(network, seed)
-        outputs = textbook.forward(plain, weights, biases, network.normalisation)
+        outputs = textbook.forward(plain, weights, biases, network.normalisation, slope=slope)
         for layer, h in enumerate(outputs):
             assert torch.allclose(seen.neutral.outputs[layer][seed], h, rtol=1e-9, atol=1e-12)
             assert torch.allclose(seen.neutral.goodness[layer][seed], textbook.goodness(h), rtol=1e-9)

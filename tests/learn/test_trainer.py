@@ -14,7 +14,7 @@ from ff.data.registry import DATASETS
 from ff.errors import FFError
 from ff.learn.draws import draw_generator, effective_val_size, split_rows
 from ff.learn.optimiser import Adam
-from ff.learn.recipes import make_run_config
+from ff.learn.recipes import RECIPES, make_run_config
 from ff.learn.rule import Batch
 from ff.learn.rules import forward_forward
 from ff.learn.trainer import Trainer, history_columns, history_rows
@@ -220,7 +220,7 @@ def test_training_lowers_the_loss_and_lifts_positives_above_negatives(digits, re
     assert by_phase["softmax"][-1].validation_accuracy[0] > 0.5
 
 
-@pytest.mark.parametrize(("recipe", "phase"), [("bp", "backprop"), ("mono", "mono")])
+@pytest.mark.parametrize(("recipe", "phase"), [("bp", "backprop"), ("mono", "mono"), ("predsim", "local")])
 def test_rules_of_one_phase_train_as_many_epochs_in_it(digits, recipe, phase):
     history = trained(digits, [0], recipe=recipe).state.history
     assert [(e.phase, e.epoch) for e in history] == [(phase, epoch) for epoch in range(1, 7)]
@@ -291,7 +291,7 @@ NOISY = {"shift": 1, "flip": True, "dropout": 0.2, "weight_decay": 0.01}
 
 
 @pytest.mark.parametrize("noise", [{}, NOISY], ids=["", "noisy"])
-@pytest.mark.parametrize("recipe", ["ff", "edgeff", "bp", "mono"])
+@pytest.mark.parametrize("recipe", list(RECIPES))
 def test_a_run_in_a_group_equals_the_run_alone(digits, recipe, noise, monkeypatch):
     orders: list[list[torch.Tensor]] = []
     original = Trainer.batches
