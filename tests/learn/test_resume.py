@@ -241,6 +241,26 @@ def parameters(trainer: Trainer) -> list[torch.Tensor]:
     return [tensor.clone() for adam in optimisers for tensor in (adam.parameters, adam.mean, adam.square)]
 
 
+@pytest.mark.parametrize("recipe", ["ff", "bp", "mono"])
+def test_every_rule_goes_on_with_the_same_bytes_from_any_epoch(digits, tmp_path, recipe):
+    settings = {"dataset": "DIGITS", "layers": "784,9,8", "rep_epochs": 2, "softmax_epochs": 2, "val_size": 200}
+    settings |= {"shift": 1, "flip": True, "dropout": 0.2, "weight_decay": 0.1, "schedule": "step"}
+    config = make_run_config(settings | {"recipe": recipe})[0]
+    images = standardise(digits.train, digits.facts, "cpu")
+    whole = Trainer(config, [0, 4], images)
+    for phase, _ in whole.schedule:
+        for _ in whole.epochs(phase):
+            (tmp_path / str(len(whole.state.history))).mkdir()
+            save_state(tmp_path / str(len(whole.state.history)), "key", whole.state, MARKS)
+    for epochs in (1, 2, 3):
+        trainer = Trainer(config, [0, 4], images)
+        assert load_state(tmp_path / str(epochs), "key", trainer.state)
+        for phase, _ in trainer.schedule:
+            list(trainer.epochs(phase))
+        assert len(trainer.state.history) == 4
+        assert all(map(torch.equal, parameters(trainer), parameters(whole)))
+
+
 def test_a_state_comes_back_whole(halfway, tmp_path):
     trainer, said = fresh(halfway), []
     assert load_state(tmp_path, "key", trainer.state, said.append) == MARKS
