@@ -25,11 +25,10 @@ class Weights:
         self.heads = [(tensors[f"heads.{k}.weight"], tensors[f"heads.{k}.bias"]) for k in range(1, depth + 1)]
 
     def norm(self, x: np.ndarray) -> np.ndarray:
-        """Each row of x [n, W] with mean square 1 (rms) or length 1 (unit), or as it is where a rule has no such
-        setting."""
-        square = (x**2).sum(1, keepdims=True)
+        """Each row of x [n, W] with mean square 1 (rms) or length 1 (unit), or as it is."""
         if "normalisation" not in self.settings:
             return x
+        square = (x**2).sum(1, keepdims=True)
         if self.settings["normalisation"] == "rms":
             return x / np.sqrt(square / x.shape[1] + 1e-8)
         return x / (np.sqrt(square) + 1e-4)
@@ -53,8 +52,8 @@ class Weights:
         return self.outputs(with_pixels(images, mean, std, [self.settings.get("neutral_value", 0.0)] * 10))
 
     def logits(self, outputs: list[np.ndarray]) -> np.ndarray:
-        """Logits of heads 1..L, [n, L, 10]; head k sees the normalised outputs of layers 1..k, or of layer k alone, as
-        the size of its weights says."""
+        """Logits of heads 1..L, [n, L, 10]; head k sees the normalised outputs of layers 1..k, or of the last of them
+        as many as it has weights for."""
         seen = [self.norm(h) for h in outputs]
         return np.stack(
             [np.hstack(seen[: k + 1])[:, -w.shape[1] :] @ w.T + b for k, (w, b) in enumerate(self.heads)], 1

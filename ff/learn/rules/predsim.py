@@ -72,8 +72,8 @@ class Settings(SharedSettings):
     projection: bool = setting(
         True, "whether a layer's outputs go through a matrix that learns with them before their similarity is taken"
     )
-    learning_rate: float = setting(0.0005, "Adam's learning rate of the layers", above=0, maximum=1e30)
-    head_learning_rate: float = setting(0.0005, "Adam's learning rate of the heads", above=0, maximum=1e30)
+    learning_rate: float = setting(0.002, "Adam's learning rate of the layers", above=0, maximum=1e30)
+    head_learning_rate: float = setting(0.002, "Adam's learning rate of the heads", above=0, maximum=1e30)
 
 
 RECIPES = {"predsim": Settings(), "pred": Settings(similarity=0.0), "sim": Settings(similarity=1.0)}
