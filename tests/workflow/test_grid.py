@@ -238,7 +238,11 @@ def test_its_trainings_have_the_defaults_of_ff_train():
     ("change", "where", "words"),
     [
         ({"sidecar": "sometimes"}, (), ["sidecar", "'sometimes'", "auto, service, inline, off"]),
-        ({"dataset": ["EMNIST"]}, ("grid",), ["grid.dataset.0", "'EMNIST'", "MNIST, FMNIST, SVHN, CIFAR10, DIGITS"]),
+        (
+            {"dataset": ["EMNIST"]},
+            ("grid",),
+            ["grid.dataset.0", "'EMNIST'", "MNIST, FMNIST, KMNIST, SVHN, CIFAR10, CIFAR100, DIGITS"],
+        ),
         ({"layers": ["784;10"]}, ("grid",), ["grid.layers.0", "784,200,200,10"]),
         ({"seed": ["one"]}, ("grid",), ["grid.seed.0", "'one'", "integer"]),
         ({"epochs": 3}, ("train",), ["train", "'epochs'", "rep_epochs, softmax_epochs"]),
