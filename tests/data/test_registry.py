@@ -42,7 +42,8 @@ def test_the_facts_of_the_real_sets_are_the_constants_in_common_use():
 
 
 def test_the_sizes_of_the_real_sets_are_the_published_ones():
-    """LeCun et al. 1998, Xiao et al. 2017, Clanuwat et al. 2018, Netzer et al. 2011 (without `extra`), Krizhevsky 2009."""
+    """LeCun et al. 1998, Xiao et al. 2017, Clanuwat et al. 2018, Netzer et al. 2011 (without `extra`), Krizhevsky
+    2009."""
     assert {
         name: (DATASETS[name].train_images, DATASETS[name].test_images, DATASETS[name].input_size) for name in RAW
     } == {

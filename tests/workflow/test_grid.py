@@ -152,7 +152,7 @@ def test_any_path_that_can_exist_may_be_asked_for(dataset, widths, recipe, seed,
 @pytest.mark.parametrize(
     ("path", "sentence"),
     [
-        ("FOO/784-10/ff/seed0/metrics.json", "there is no data set 'FOO'; choose from MNIST, FMNIST, SVHN"),
+        ("FOO/784-10/ff/seed0/metrics.json", "there is no data set 'FOO'; choose from MNIST, FMNIST, KMNIST"),
         ("mnist/784-10/ff/seed0/metrics.json", "there is no data set 'mnist'"),
         ("MNIST/784,10/ff/seed0/metrics.json", "layers '784,10' must be numbers joined by '-'"),
         ("MNIST/784/ff/seed0/metrics.json", "layers '784' must be numbers joined by '-'"),
