@@ -1,5 +1,6 @@
 """Small raw data sets in the official formats, with random images."""
 
+import gzip
 import struct
 from pathlib import Path
 
@@ -33,20 +34,27 @@ def pickled_array(data: np.ndarray) -> bytes:
     )
 
 
-def cifar_batch(images: np.ndarray, labels: list[int]) -> bytes:
-    """A batch as in the official files: protocol 2, written by Python 2."""
+def cifar_batch(images: np.ndarray, labels: list[int], of_100: bool = False) -> bytes:
+    """A batch as in the official files: protocol 2, written by Python 2. CIFAR100 has two sets of labels."""
+    coarse = short_string(b"coarse_labels") + _numbers([label // 5 for label in labels]) if of_100 else b""
     return (
         b"\x80\x02}("
         + (short_string(b"batch_label") + short_string(b"made batch"))
-        + (short_string(b"labels") + b"](" + b"".join(b"K" + bytes([label]) for label in labels) + b"e")
+        + (short_string(b"fine_labels" if of_100 else b"labels") + _numbers(labels) + coarse)
         + (short_string(b"data") + pickled_array(images))
         + (short_string(b"filenames") + b"](" + b"".join(short_string(b"a.png") for _ in labels) + b"e")
         + b"u."
     )
 
 
-def made_labels(count: int, shift: int = 0) -> np.ndarray:
-    return (np.arange(count) + shift) % 10
+def _numbers(values: list[int]) -> bytes:
+    return b"](" + b"".join(b"K" + bytes([value]) for value in values) + b"e"
+
+
+def made_labels(count: int, shift: int = 0, classes: int = 10) -> np.ndarray:
+    """All labels in turn, in steps of 7, so that few of a hundred reach the last ones."""
+    step = 7 if classes > 10 else 1
+    return (step * np.arange(count) + shift) % classes
 
 
 def made_images(*shape: int, seed: int = 0) -> np.ndarray:
@@ -55,17 +63,19 @@ def made_images(*shape: int, seed: int = 0) -> np.ndarray:
 
 def write_raw(root: Path, name: str, train: int = 40, test: int = 20) -> list[Path]:
     """Write the raw files of data set `name` below `root`; gives their paths, in the order of its facts."""
-    facts = DATASETS[name]
+    facts, classes = DATASETS[name], len(DATASETS[name].classes)
     paths = [root / file for file in facts.files]
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     if facts.reader == "idx":
         for part, count in enumerate((train, test)):
-            paths[2 * part].write_bytes(idx(made_images(count, *facts.shape[1:], seed=part)))
-            paths[2 * part + 1].write_bytes(idx(made_labels(count, part) % len(facts.classes)))
+            for place, array in enumerate((made_images(count, *facts.shape[1:], seed=part), made_labels(count, part))):
+                path, content = paths[2 * part + place], idx(array % classes if place else array)
+                path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
     elif facts.reader == "cifar":
         for number, path in enumerate(paths):
-            count = test if number == 5 else train // 5
-            path.write_bytes(cifar_batch(made_images(count, 3072, seed=number), made_labels(count, number).tolist()))
+            count = test if path is paths[-1] else train // (len(paths) - 1)
+            labels = made_labels(count, number, classes).tolist()
+            path.write_bytes(cifar_batch(made_images(count, 3072, seed=number), labels, of_100=classes == 100))
     elif facts.reader == "mat":
         from scipy.io import savemat
 

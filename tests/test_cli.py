@@ -253,7 +253,7 @@ def test_any_values_on_the_command_line_give_a_training_or_one_sentence(values):
         (["train", "--seed"], 2, "--seed"),
         (["train", "--no-cuda", "maybe"], 2, "neither true nor false"),
         (["train", "--seed", "many"], 1, "seed"),
-        (["train", "--dataset", "EMNIST"], 1, "MNIST, FMNIST, SVHN, CIFAR10, DIGITS"),
+        (["train", "--dataset", "EMNIST"], 1, "MNIST, FMNIST, KMNIST, SVHN, CIFAR10, CIFAR100, DIGITS"),
         (["train", "--recipe", "best"], 1, "known recipes: bp, edgeff, ff"),
         (["train", "--device", "abacus"], 1, "abacus"),
         (["train", "--layers", "64,10", "--dataset", "DIGITS"], 1, '"784,10"'),

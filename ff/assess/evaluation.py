@@ -56,7 +56,7 @@ def evaluate_run(kept: Kept, config: RunConfig, model: str) -> Evaluation:
 
     `model` is its stamp.
 
-    Negatives of the goodness distributions are the test images under a wrong label each, drawn evenly from the nine
+    Negatives of the goodness distributions are the test images under a wrong label each, drawn evenly from all
     wrong ones with the run's seed.
     """
     classes = DATASETS[config.dataset].classes
@@ -73,7 +73,7 @@ def evaluate_run(kept: Kept, config: RunConfig, model: str) -> Evaluation:
         "run": identify(config, model),
         "classes": list(classes),
         "definitions": {
-            "negatives": "test images under one wrong label each, drawn evenly from the nine wrong ones",
+            "negatives": "test images under one wrong label each, drawn evenly from all wrong ones",
             "negatives_seed": config.seed,
             "ece": f"{ECE_BINS} equal-width bins of the largest probability (arXiv 1706.04599)",
             "separation_auc": "share of pairs of a positive and a negative in which the positive is larger",

@@ -217,8 +217,8 @@ def _read_raw(
         warnings.append(f"{name}: without {', '.join(Path(file).name for file in missing)}")
     try:
         return source, reader.read([path for file in files if (path := find(folder, file))]), warnings
-    except FFError:
-        raise
+    except FFError as error:
+        raise FFError(f"{name}: {error}") from error
     except ImportError as error:
         advice = "pip install -c constraints.txt -e ."
         raise FFError(f"{name} cannot be read here ({error}); install what ff needs with: {advice}") from error

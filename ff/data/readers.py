@@ -1,5 +1,8 @@
 """The readers: raw files of one format to the two official parts, and how torchvision is asked to fetch such files."""
 
+import gzip
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,13 +19,24 @@ DIGITS_TEST_SIZE = 360
 
 
 def read_idx(paths: list[Path]) -> tuple[Part, Part]:
-    """Four IDX files, as MNIST and FMNIST have them: images [N, H, W] and labels [N], of both parts."""
+    """Four IDX files, as MNIST and FMNIST have them: images [N, H, W] and labels [N], of both parts.
+
+    Files named .gz, as those of KMNIST, are unpacked into a folder of the moment, since torchvision reads plain ones.
+    """
     declare_missing_operators()
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
-    arrays = [read(str(path)) for read, path in zip((read_image_file, read_label_file) * 2, paths, strict=True)]
+    with tempfile.TemporaryDirectory() as folder:
+        plain = [_unpacked(path, Path(folder)) if path.suffix == ".gz" else path for path in paths]
+        arrays = [read(str(path)) for read, path in zip((read_image_file, read_label_file) * 2, plain, strict=True)]
     parts = [Part(images.unsqueeze(1), labels.to(torch.uint8)) for images, labels in (arrays[:2], arrays[2:])]
     return parts[0], parts[1]
+
+
+def _unpacked(path: Path, folder: Path) -> Path:
+    with gzip.open(path) as packed, open(folder / path.stem, "wb") as plain:
+        shutil.copyfileobj(packed, plain)
+    return folder / path.stem
 
 
 def read_mat(paths: list[Path]) -> tuple[Part, Part]:
@@ -38,19 +52,19 @@ def read_mat(paths: list[Path]) -> tuple[Part, Part]:
 
 
 def read_cifar(paths: list[Path]) -> tuple[Part, Part]:
-    """CIFAR10's pickled batches with data uint8 [n, 3072] and labels; the last is the test images'."""
+    """CIFAR's pickled batches with data uint8 [n, 3072] and labels (CIFAR100: the fine ones of its two sets); the last
+    is the test images'."""
     import numpy
 
-    batches = [load_arrays(path.read_bytes(), path.name) for path in paths]
-    for batch, path in zip(batches, paths, strict=True):
-        if len(batch["data"]) != len(batch["labels"]):
-            raise FFError(
-                f"{path}: {len(batch['data'])} images, but {len(batch['labels'])} labels; fetch the file again"
-            )
+    contents = [load_arrays(path.read_bytes(), path.name) for path in paths]
+    batches = [(content["data"], content["labels"]) for content in contents]
+    for (images, labels), path in zip(batches, paths, strict=True):
+        if len(images) != len(labels):
+            raise FFError(f"{path}: {len(images)} images, but {len(labels)} labels; fetch the file again")
     parts = []
     for chosen in (batches[:-1], batches[-1:]):
-        images = numpy.concatenate([numpy.asarray(batch["data"], dtype=numpy.uint8) for batch in chosen])
-        labels = numpy.concatenate([numpy.asarray(batch["labels"], dtype=numpy.uint8) for batch in chosen])
+        images = numpy.concatenate([numpy.asarray(images, dtype=numpy.uint8) for images, _ in chosen])
+        labels = numpy.concatenate([numpy.asarray(labels, dtype=numpy.uint8) for _, labels in chosen])
         parts.append(Part(torch.from_numpy(images.reshape(-1, 3, 32, 32)), torch.from_numpy(labels)))
     return parts[0], parts[1]
 

@@ -31,6 +31,16 @@ class Facts(NamedTuple):
 
 DIGIT_NAMES = tuple("0123456789")
 IDX_FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+# In the order of their labels; https://www.cs.toronto.edu/~kriz/cifar.html.
+CIFAR100_NAMES = """
+apple, aquarium fish, baby, bear, beaver, bed, bee, beetle, bicycle, bottle, bowl, boy, bridge, bus, butterfly, camel,
+can, castle, caterpillar, cattle, chair, chimpanzee, clock, cloud, cockroach, couch, crab, crocodile, cup, dinosaur,
+dolphin, elephant, flatfish, forest, fox, girl, hamster, house, kangaroo, keyboard, lamp, lawn mower, leopard, lion,
+lizard, lobster, man, maple tree, motorcycle, mountain, mouse, mushroom, oak tree, orange, orchid, otter, palm tree,
+pear, pickup truck, pine tree, plain, plate, poppy, porcupine, possum, rabbit, raccoon, ray, road, rocket, rose, sea,
+seal, shark, shrew, skunk, skyscraper, snail, snake, spider, squirrel, streetcar, sunflower, sweet pepper, table, tank,
+telephone, television, tiger, tractor, train, trout, tulip, turtle, wardrobe, whale, willow tree, wolf, woman, worm
+"""
 # Constants: the training set's mean and deviation as commonly used; DIGITS: computed from its training part.
 DATASETS = {
     "MNIST": Facts(
@@ -78,6 +88,24 @@ DATASETS = {
         ),
         torchvision="FashionMNIST",
     ),
+    "KMNIST": Facts(
+        reader="idx",
+        shape=(1, 28, 28),
+        train_images=60_000,
+        test_images=10_000,
+        mean=(0.1918,),
+        std=(0.3483,),
+        classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+        # As they are published: there are MD5s of the packed files only, and torchvision keeps them.
+        files=tuple(f"KMNIST/raw/{name}.gz" for name in IDX_FILES),
+        md5=(
+            "bdb82020997e1d708af4cf47b453dcf7",
+            "e144d726b3acfaa3e44228e80efcd344",
+            "5c965bf0a639b31b8f53240b1b52f4d7",
+            "7320c461ea6c1c855c0b718fb2a4b134",
+        ),
+        torchvision="KMNIST",
+    ),
     "SVHN": Facts(
         reader="mat",
         shape=(3, 32, 32),
@@ -108,6 +136,18 @@ DATASETS = {
             "40351d587109b95175f43aff81a1287e",
         ),
         torchvision="CIFAR10",
+    ),
+    "CIFAR100": Facts(
+        reader="cifar",
+        shape=(3, 32, 32),
+        train_images=50_000,
+        test_images=10_000,
+        mean=(0.5071, 0.4865, 0.4409),
+        std=(0.2673, 0.2564, 0.2762),
+        classes=tuple(" ".join(CIFAR100_NAMES.split()).split(", ")),
+        files=("cifar-100-python/train", "cifar-100-python/test"),
+        md5=("16019d7e3df5f24257cddd939b257f8d", "f0ef6b0ae62326f3e7ffdfab6717acfc"),
+        torchvision="CIFAR100",
     ),
     "DIGITS": Facts(
         reader="digits",

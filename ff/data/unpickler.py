@@ -102,7 +102,8 @@ class _ArrayUnpickler(pickle._Unpickler):
 def load_arrays(data: bytes, name: str) -> dict[str, Any]:
     """The dictionary in a pickled CIFAR batch, read without being able to run anything it may contain.
 
-    Raises FFError when the pickle asks for anything but numpy arrays and plain containers, or is none.
+    `labels` are there under that name, which CIFAR100 calls `fine_labels`, beside its coarse ones. Raises FFError when
+    the pickle asks for anything but numpy arrays and plain containers, or is none.
     """
     try:
         content = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
@@ -110,7 +111,9 @@ def load_arrays(data: bytes, name: str) -> dict[str, Any]:
             content = {key: v.array() if isinstance(v, _StoredArray) else v for key, v in content.items()}
     except Exception as error:
         # A hostile or damaged pickle can fail in any way; all of them mean the same to the user.
-        raise FFError(f"{name} is not a CIFAR10 batch: {error}; fetch it again") from error
+        raise FFError(f"{name} is not a CIFAR batch: {error}; fetch it again") from error
+    if isinstance(content, dict) and "fine_labels" in content:
+        content["labels"] = content.pop("fine_labels")
     if not isinstance(content, dict) or "data" not in content or "labels" not in content:
-        raise FFError(f"{name} is not a CIFAR10 batch: no data and labels in it; fetch it again")
+        raise FFError(f"{name} is not a CIFAR batch: no data and labels in it; fetch it again")
     return content

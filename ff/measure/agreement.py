@@ -22,7 +22,7 @@ SCHEMA = 1
 
 
 def compare(first: Tensor, second: Tensor, names: Sequence[str]) -> dict[str, Any]:
-    """Do two devices say the same? Logits [n, 10] of both for the same images.
+    """Do two devices say the same? Logits [n, C] of both for the same images.
 
     A margin is the largest logit less the second largest: a sample that differs by a margin of rounding size was
     undecided, one with a large margin shows a fault.
@@ -45,7 +45,7 @@ def compare(first: Tensor, second: Tensor, names: Sequence[str]) -> dict[str, An
 
 
 def last_head_logits(network: Network, prepared: Prepared, device: str, batch_size: int) -> Tensor:
-    """Logits [n, 10] of the last head for all test images, computed on `device`."""
+    """Logits [n, C] of the last head for all test images, computed on `device`."""
     inference = Inference(network.to(device), prepared.facts)
     parts = [inference.logits(inference.pixels(images)).cpu() for images in prepared.test.images.split(batch_size)]
     return torch.cat(parts) if parts else torch.empty(0, network.classes)

@@ -35,6 +35,13 @@ def test_standardised_images_are_those_of_the_plain_formula_without_label_pixels
     assert torch.equal(images.block(slice(2, 5), 1).labels, torch.tensor([[2, 3, 4]]))
 
 
+def test_a_hundred_classes_leave_a_hundred_pixels_of_each_channel_to_the_label():
+    facts = DATASETS["CIFAR100"]
+    part = Part(torch.full((2, *facts.shape), 255, dtype=torch.uint8), torch.tensor([0, 99], dtype=torch.uint8))
+    pixels = standardise(part, facts, "cpu").block(slice(0, 2), 1).pixels[0]
+    assert (pixels == 0).nonzero()[:, 1].tolist() == 2 * [c * 1024 + place for c in range(3) for place in range(100)]
+
+
 def test_images_keep_the_size_of_their_bytes_and_the_order_of_their_squares():
     """Also where their sums of squares are taken in more than one block."""
     images, plain = made("MNIST", 2 * BLOCK + 100)

@@ -1,5 +1,6 @@
 """Prepared sets: made once, opened as they are, refused where they are damaged or not what was asked for."""
 
+import gzip
 import stat
 from pathlib import Path
 
@@ -129,6 +130,8 @@ def test_a_wrong_checksum_is_refused_by_the_files_name_and_accepted_on_request(n
     paths = write_raw(tmp_path, name)
     official(name, paths)
     others = {"MNIST": idx(made_labels(40, 7)), "FMNIST": idx(made_labels(40, 7))}
+    others["KMNIST"] = gzip.compress(others["MNIST"])
+    others["CIFAR100"] = cifar_batch(made_images(20, 3072), made_labels(20, 7).tolist(), of_100=True)
     others["CIFAR10"] = cifar_batch(made_images(8, 3072), made_labels(8, 7).tolist())
     if name == "SVHN":
         savemat(paths[1], {"X": made_images(32, 32, 3, 20), "y": made_labels(20, 7).reshape(-1, 1)})

@@ -71,6 +71,11 @@ def test_official_files_are_read_in_their_order(name, tmp_path, official):
         expected = torch.from_numpy(made_images(32, 32, 3, 20)).permute(3, 2, 0, 1)
         # The digit 0 is called 10 in the files.
         assert prepared.train.labels.tolist() == made_labels(40).tolist()
+    elif name == "CIFAR100":
+        # The fine labels: the coarse ones of this file are others.
+        expected = torch.from_numpy(made_images(20, 3072, seed=1)).view(20, 3, 32, 32)
+        assert prepared.train.labels.tolist() == made_labels(40, 0, 100).tolist()
+        assert prepared.test.labels.tolist() == made_labels(20, 1, 100).tolist()
     elif name == "CIFAR10":
         expected = torch.from_numpy(made_images(20, 3072, seed=5)).view(20, 3, 32, 32)
         assert prepared.train.labels.tolist() == [*np.concatenate([made_labels(8, k) for k in range(5)])]
@@ -112,7 +117,7 @@ def test_cut_files_are_one_sentence(name, cut, tmp_path):
 @settings(max_examples=60, deadline=None)
 def test_noise_in_the_place_of_files_is_one_sentence(tmp_path_factory, noise):
     root = tmp_path_factory.getbasetemp() / "noise"
-    for name in ("MNIST", "SVHN", "CIFAR10"):
+    for name in ("MNIST", "KMNIST", "SVHN", "CIFAR10", "CIFAR100"):
         for file in DATASETS[name].files:
             (root / file).parent.mkdir(parents=True, exist_ok=True)
             (root / file).write_bytes(noise)

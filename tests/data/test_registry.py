@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from made_raw_data import RAW, idx, made_images, made_labels, write_raw
@@ -10,10 +11,16 @@ from made_raw_data import RAW, idx, made_images, made_labels, write_raw
 from ff.cli import main
 from ff.data.prepared import open_prepared, prepare
 from ff.data.registry import DATASETS, Facts
+from ff.data.torchvision_ops import declare_missing_operators
 from ff.doctor import check_dataset
 from ff.errors import FFError
 from ff.files import read_json
+from ff.layout import find_runs
+from ff.learn import checkpoint
 from ff.learn.recipes import make_run_config
+from ff.summary.figures import build
+from ff.summary.figures.style import MOST_LABELS
+from ff.summary.tables import write_all
 
 
 def test_the_facts_of_digits_are_those_of_its_training_part(digits):
@@ -27,21 +34,43 @@ def test_the_facts_of_the_real_sets_are_the_constants_in_common_use():
     assert {name: (DATASETS[name].mean, DATASETS[name].std) for name in RAW} == {
         "MNIST": ((0.1307,), (0.3081,)),
         "FMNIST": ((0.2860,), (0.3530,)),
+        "KMNIST": ((0.1918,), (0.3483,)),
         "SVHN": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
         "CIFAR10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+        "CIFAR100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
     }
 
 
 def test_the_sizes_of_the_real_sets_are_the_published_ones():
-    """LeCun et al. 1998, Xiao et al. 2017, Netzer et al. 2011 (without `extra`), Krizhevsky 2009."""
+    """LeCun et al. 1998, Xiao et al. 2017, Clanuwat et al. 2018, Netzer et al. 2011 (without `extra`), Krizhevsky
+    2009."""
     assert {
         name: (DATASETS[name].train_images, DATASETS[name].test_images, DATASETS[name].input_size) for name in RAW
     } == {
         "MNIST": (60_000, 10_000, 784),
         "FMNIST": (60_000, 10_000, 784),
+        "KMNIST": (60_000, 10_000, 784),
         "SVHN": (73_257, 26_032, 3072),
         "CIFAR10": (50_000, 10_000, 3072),
+        "CIFAR100": (50_000, 10_000, 3072),
     }
+
+
+def test_files_checksums_and_classes_are_those_that_torchvision_knows():
+    """Its checks are of what it unpacks (CIFAR), of what it fetches (KMNIST), or of both (SVHN)."""
+    declare_missing_operators()
+    from torchvision import datasets
+
+    cifar100, kmnist = (DATASETS[name] for name in ("CIFAR100", "KMNIST"))
+    folder, lists = datasets.CIFAR100.base_folder, datasets.CIFAR100.train_list + datasets.CIFAR100.test_list
+    assert list(zip(cifar100.files, cifar100.md5, strict=True)) == [(f"{folder}/{file}", md5) for file, md5 in lists]
+    assert [(f"KMNIST/raw/{file}", md5) for file, md5 in datasets.KMNIST.resources] == [
+        *zip(kmnist.files, kmnist.md5, strict=True)
+    ]
+    assert list(kmnist.classes) == datasets.KMNIST.classes
+    # Krizhevsky's list is in the order of the alphabet, as the labels are.
+    assert len(set(cifar100.classes)) == 100
+    assert sorted(cifar100.classes) == list(cifar100.classes)
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("MNIST", 5e-4), ("FMNIST", 5e-4), ("CIFAR10", 1e-3)])
@@ -88,6 +117,39 @@ def test_an_entry_is_all_that_a_new_data_set_needs(toy, official, tmp_path, monk
     assert "TOY/64-12/ff/seed0: test head: accuracy" in capsys.readouterr().out
     scores = read_json("results/TOY/64-12/ff/seed0/evaluation.json")["readouts"]
     assert {len(row["confusion"]) for row in scores if row["split"] == "test"} == {4}
+
+
+def test_a_hundred_classes_have_a_hundred_label_pixels_heads_and_rows(official, tmp_path, monkeypatch, capsys):
+    """CIFAR100, from its files to its scores and the figure of its confusion."""
+    monkeypatch.chdir(tmp_path)
+    official("CIFAR100", write_raw(tmp_path / "data", "CIFAR100", train=300, test=200))
+    short = (
+        "--rep-epochs 1 --softmax-epochs 1 --val-size 100 --train-batch-size 50 --enable-hw-monitor false --no-wandb"
+    )
+    assert main(["train", "--dataset", "CIFAR100", "--layers", "3072,12,12", *short.split()]) == 0
+    assert main(["evaluate", "results/CIFAR100/3072-12-12/ff/seed0", "--early-exit"]) == 0
+    folder = tmp_path / "results/CIFAR100/3072-12-12/ff/seed0"
+    network, _ = checkpoint.load(folder / "model.safetensors")
+    assert network.classes == 100
+    assert network.label_slices() == [slice(0, 100), slice(1024, 1124), slice(2048, 2148)]
+    scores = read_json(folder / "evaluation.json")
+    assert scores["classes"] == list(DATASETS["CIFAR100"].classes)
+    for row in scores["readouts"]:
+        counts = np.array(row["confusion"])
+        assert counts.shape == (100, 100)
+        assert (counts.sum(), np.trace(counts)) == (row["n"], round(row["accuracy"] * row["n"]))
+        if row["split"] == "test":
+            true = torch.bincount(torch.tensor(made_labels(200, 1, 100)), minlength=100)
+            assert counts.sum(1).tolist() == true.tolist()
+    # A pass for each label, of which the first layer's pixels are taken once.
+    assert read_json(folder / "metrics.json")["macs_per_sample"]["goodness_readout"] == 3072 * 12 + 100 * (12 * 12 + 12)
+    summary = tmp_path / "results/summary"
+    write_all("results", find_runs("results"), summary)
+    drawn = build("confusion", summary, tmp_path / "results")
+    assert drawn.axes[0].images[0].get_array().shape == (100, 100)
+    # Names and numbers would lie on each other.
+    assert len(drawn.axes[0].get_yticks()) <= MOST_LABELS
+    assert not drawn.axes[0].texts
 
 
 def test_its_labels_are_those_of_its_own_classes(toy, tmp_path):

@@ -152,7 +152,7 @@ def test_any_path_that_can_exist_may_be_asked_for(dataset, widths, recipe, seed,
 @pytest.mark.parametrize(
     ("path", "sentence"),
     [
-        ("FOO/784-10/ff/seed0/metrics.json", "there is no data set 'FOO'; choose from MNIST, FMNIST, SVHN"),
+        ("FOO/784-10/ff/seed0/metrics.json", "there is no data set 'FOO'; choose from MNIST, FMNIST, KMNIST"),
         ("mnist/784-10/ff/seed0/metrics.json", "there is no data set 'mnist'"),
         ("MNIST/784,10/ff/seed0/metrics.json", "layers '784,10' must be numbers joined by '-'"),
         ("MNIST/784/ff/seed0/metrics.json", "layers '784' must be numbers joined by '-'"),
@@ -238,7 +238,11 @@ def test_its_trainings_have_the_defaults_of_ff_train():
     ("change", "where", "words"),
     [
         ({"sidecar": "sometimes"}, (), ["sidecar", "'sometimes'", "auto, service, inline, off"]),
-        ({"dataset": ["EMNIST"]}, ("grid",), ["grid.dataset.0", "'EMNIST'", "MNIST, FMNIST, SVHN, CIFAR10, DIGITS"]),
+        (
+            {"dataset": ["EMNIST"]},
+            ("grid",),
+            ["grid.dataset.0", "'EMNIST'", "MNIST, FMNIST, KMNIST, SVHN, CIFAR10, CIFAR100, DIGITS"],
+        ),
         ({"layers": ["784;10"]}, ("grid",), ["grid.layers.0", "784,200,200,10"]),
         ({"seed": ["one"]}, ("grid",), ["grid.seed.0", "'one'", "integer"]),
         ({"epochs": 3}, ("train",), ["train", "'epochs'", "rep_epochs, softmax_epochs"]),

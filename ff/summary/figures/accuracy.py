@@ -10,6 +10,9 @@ from ff import statistics
 from ff.summary.figures import style
 from ff.summary.spread import pick
 
+MOST_NUMBERED = 20
+"""Of more classes than these, the cells of a confusion matrix have no room for numbers."""
+
 
 @style.styled
 def accuracy(frame: pd.DataFrame) -> Figure:
@@ -151,7 +154,8 @@ def confusion(frame: pd.DataFrame) -> Figure:
         sums = table.sum(axis=1)
         share = (100 * table.div(sums.where(sums > 0), axis=0)).to_numpy()
         image = ax.imshow(share, cmap="cividis", norm=norm, aspect="auto")
-        for i, j in np.ndindex(share.shape):
+        few = len(classes) <= MOST_NUMBERED
+        for i, j in np.ndindex(share.shape) if few else ():
             value = share[i, j]
             if np.isnan(value) or value < 0.05:
                 continue
@@ -161,7 +165,11 @@ def confusion(frame: pd.DataFrame) -> Figure:
         turn = max(len(str(name)) for name in classes) > 2
         style.category_axis(ax, [str(name) for name in classes], "predicted class", turn)
         ax.set_xlim(-0.5, len(classes) - 0.5)
-        ax.set_yticks(range(len(classes)), [str(name) for name in classes])
+        named = pick(range(len(classes)), style.MOST_LABELS)
+        ax.set_yticks(named, [str(classes[place]) for place in named])
+        if not few:
+            ax.tick_params(axis="x", labelrotation=90, labelsize=5.5)
+            ax.tick_params(axis="y", labelsize=5.5)
         ax.set_ylabel("true class")
         ax.grid(False)
         first = cell.iloc[0]
@@ -172,6 +180,7 @@ def confusion(frame: pd.DataFrame) -> Figure:
     note = (
         f"{str(frame['readout'].iloc[0]).capitalize()} readout at full depth; counts summed over seeds "
         f"({seeds}; n = {', '.join(f'{int(n)} answers for {name}' for name, n in images.items())}); cells "
-        "below 0.05 % are left empty; the colour scale is stretched at its lower end."
+        f"below 0.05 %, and all of more than {MOST_NUMBERED} classes, have no number; the colour "
+        "scale is stretched at its lower end."
     )
     return style.finish(figure, title, note)
