@@ -33,8 +33,8 @@ def tensor_bytes(run: RunConfig, seeds: int = 1) -> int:
     inputs, first, depth, width = run.layers[0], widths[0], len(widths), sum(widths)
     test, classes = run.test_batch_size, run.classes
     count, number = max(0, facts.train_images - run.val_size), 8 if run.precision == "float64" else 4
-    # Bytes of an image, its label, its sum of squares and the two factors that follow from that.
-    images = (facts.train_images + facts.test_images) * (inputs + 8 + 3 * number)
+    # Bytes of an image, its label and its sum of squares.
+    images = (facts.train_images + facts.test_images) * (inputs + 8 + number)
     # Weights, their gradients and both moments; all heads are one matrix.
     networks = 4 * number * (_weights(run) + width + depth * classes * (width + 1))
     passes = classes if any(readout.sampled for readout in rule.READOUTS) else 1
@@ -45,7 +45,8 @@ def tensor_bytes(run: RunConfig, seeds: int = 1) -> int:
     said = 2 * number * count * depth * classes
     kept = count * width * (2 if run.precision == "bfloat16" else number)
     block = 3 * number * test * width
-    if run.softmax_epochs == 0 or "softmax" not in rule.PHASES or seeds * kept > FEATURE_CACHE_BYTES:
+    moving = run.settings.shift or run.settings.flip
+    if run.softmax_epochs == 0 or "softmax" not in rule.PHASES or moving or seeds * kept > FEATURE_CACHE_BYTES:
         kept = 0
     else:
         # With the place of each image among them.

@@ -13,6 +13,7 @@ from ff.learn.network import initial_network
 from ff.learn.noise import Dropout
 from ff.learn.readings import read
 from ff.learn.recipes import make_run_config
+from ff.learn.resume import load_state, save_state
 from ff.learn.rule import Batch
 from ff.learn.rules import predsim
 from ff.learn.trainer import Trainer
@@ -211,6 +212,18 @@ def test_a_mini_batch_of_one_image_teaches_nothing_that_is_not_a_number():
     assert all(map(torch.isfinite, torch.tensor(epoch.loss)))
     assert torch.isfinite(made.learner.variances).all()
     assert torch.isfinite(torch.cat([tensor.flatten() for tensor in made.network.weights])).all()
+
+
+def test_a_state_after_the_last_epoch_answers_as_the_run_that_wrote_it(tmp_path):
+    whole, again = Made(rep_epochs=1, softmax_epochs=1), Made(rep_epochs=1, softmax_epochs=1)
+    list(whole.trainer.epochs("local"))
+    save_state(tmp_path, "key", whole.trainer.state, [])
+    assert load_state(tmp_path, "key", again.trainer.state) == []
+    assert list(again.trainer.epochs("local")) == []
+    for one, other in zip(
+        [*again.network.weights, *again.network.biases], [*whole.network.weights, *whole.network.biases], strict=True
+    ):
+        assert torch.equal(one, other)
 
 
 def test_the_matrices_of_a_seed_do_not_depend_on_its_group():

@@ -204,10 +204,9 @@ class Learner:
 def _drawn(widths: Sequence[int], seeds: Sequence[int], like: Tensor) -> list[Tensor]:
     """A matrix [S, W, W] of numbers uniform in +-1/sqrt(W) for each width W, as torch.nn.Linear draws them."""
     generators = [draw_generator(seed, "projection") for seed in seeds]
-    kind = {"dtype": like.dtype}
     drawn = []
     for width in widths:
-        numbers = torch.stack([torch.rand(width, width, generator=g, **kind) for g in generators])
+        numbers = torch.stack([torch.rand(width, width, generator=g, dtype=like.dtype) for g in generators])
         drawn.append(numbers.mul_(2).sub_(1).div_(math.sqrt(width)).to(like.device))
     return drawn
 
