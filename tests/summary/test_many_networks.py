@@ -89,12 +89,18 @@ def test_a_table_shows_so_many_rows_as_can_be_read_and_says_where_all_are(page, 
 def test_the_best_network_is_shown_with_all_its_rows_and_so_are_the_smallest_and_the_largest(page, root):
     found = shown_tables(page)
     best, smallest, largest = f"784-{10 * NETWORKS}-10", "784-10-10", f"784-{10 * (NETWORKS - 1)}-10"
-    for caption, each in (("Test accuracy at full depth", 2), ("Inference time", 12), ("Network cuts", 2)):
+    for caption, each, of_control in (
+        ("Test accuracy at full depth", 2, 1),
+        ("Inference time", 12, 12),
+        ("Network cuts", 2, 2),
+    ):
         rows, _ = found[caption]
         for dataset in ("MNIST", "SVHN"):
             of_ff = [row[1] for row in rows if (row[0], row[2]) == (dataset, "ff")]
             assert of_ff.count(best) == each
             assert all(of_ff.count(layers) == each for layers in set(of_ff))
+            of_bp = [row[1] for row in rows if (row[0], row[2]) == (dataset, "bp")]
+            assert all(of_bp.count(layers) == of_control for layers in set(of_bp))
         assert smallest in {row[1] for row in rows}
         assert {row[1] for row in rows} & {largest, best}
         sizes = sorted({int(row[1].split("-")[1]) for row in rows})
