@@ -184,8 +184,8 @@ def test_tables_of_many_runs_are_those_of_each_run_below_each_other(tmp_path, mo
     """However many are read at once: runs of other depths have other columns, and some files are damaged or old."""
     runs = make_grid(tmp_path, ["MNIST"], [(50, 10), (20, 20, 10)], ["ff", "bp"], [42, 123], repeats=4)
     broken, stale, cut = (run.folder(tmp_path) for run in runs[1:4])
-    (broken / "early_exit.csv").write_text('model,rule\n"x,y\n')
-    (stale / "history.csv").write_text((stale / "history.csv").read_text().replace("\n", "\nold", 1))
+    whole = (broken / "early_exit.csv").read_text()
+    (broken / "early_exit.csv").write_text(f"{whole.rstrip()},one,too many\n")
     text = (stale / "history.csv").read_text().splitlines()
     (stale / "history.csv").write_text("\n".join([text[0], *("other" + line[16:] for line in text[1:])]))
     (cut / "history.csv").write_text((cut / "history.csv").read_text()[:-40])
