@@ -1,28 +1,33 @@
 """Latency, throughput and energy of each run on each device, and how far the devices agree."""
 
+for jobs in jobs_of("measure"):
 
-rule measure:
-    input:
-        data=layout.prepared_set("{dataset}"),
-        model=f"{RUN}/model.safetensors",
-        sidecar=PLAN.sidecar("measure"),
-    output:
-        PLAN.in_run(layout.measure_files(PLAN.devices)),
-    log:
-        f"{LOGS}/measure/{NAME}.log",
-    benchmark:
-        f"{LOGS}/benchmarks/measure/{NAME}.jsonl"
-    conda:
-        "../envs/ff.yaml"
-    threads: ALL_CORES
-    resources:
-        mem_mb=2000,
-        runtime=120,
-        gpu=MEASURING_GPUS,
-    params:
-        measure=PLAN.measure_settings,
-        code=code_with_rule("workflow/scripts/measure.py"),
-    message:
-        RUN_MESSAGE
-    script:
-        "../workflow/scripts/measure.py"
+    rule:
+        name:
+            jobs.rule
+        input:
+            data=PLAN.prepared_set,
+            model=jobs.paths(RESULTS, ["model.safetensors"]),
+            sidecar=PLAN.sidecar("measure", jobs),
+        output:
+            jobs.paths(RESULTS, layout.measure_files(PLAN.devices)),
+        log:
+            jobs.logs(RESULTS),
+        benchmark:
+            f"{LOGS}/benchmarks/measure/{jobs.title}.jsonl"
+        wildcard_constraints:
+            cell=jobs.cell,
+        conda:
+            "../envs/ff.yaml"
+        threads: ALL_CORES
+        resources:
+            mem_mb=2000,
+            runtime=120 * jobs.size,
+            gpu=MEASURING_GPUS,
+        params:
+            measure=PLAN.measure_settings,
+            code=code_with_rule("workflow/scripts/measure.py"),
+        message:
+            jobs.message
+        script:
+            "../workflow/scripts/measure.py"
