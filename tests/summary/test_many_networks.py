@@ -209,6 +209,23 @@ def test_a_csv_file_stacked_with_others_holds_what_its_run_wrote(tmp_path):
         pd.testing.assert_frame_equal(rows[list(own.columns)], own, check_dtype=False)
 
 
+def test_a_table_is_written_as_pandas_writes_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROWS_AT_ONCE", 3)
+    values = {
+        "number": [0.1 + 0.2, None, 1e-300, 5.0, float("nan"), 1e22, -0.0],
+        "flag": pd.array([1, None, 0, 1, None, 0, 1], dtype="Int64"),
+        "whole": range(7),
+        "text": ['a "quoted", text', None, "two\nlines", "", "é", "1", "x"],
+        "mixed": [1, 2.5, None, "text", True, None, 3],
+        "nothing": [None] * 7,
+        "truth": [True, False] * 3 + [True],
+    }
+    for frame in (pd.DataFrame(values), pd.DataFrame(values).iloc[:0]):
+        tables.write_table(frame, tmp_path / "table.csv")
+        text = (tmp_path / "table.csv").read_text(encoding="utf-8")
+        assert text == frame.to_csv(index=False, lineterminator="\n")
+
+
 def test_each_file_of_a_run_is_parsed_once(tmp_path, monkeypatch):
     [run] = make_grid(tmp_path, ["MNIST"], [(50, 10)], ["ff"], [42], repeats=4)
     parsed = []
