@@ -25,38 +25,37 @@ include: "rules/tracking.smk"
 rule all:
     default_target: True
     input:
-        PLAN.finished(""),
+        lambda wildcards: PLAN.finished(""),
     message:
         "{rule}"
 
 
 rule demo:
     input:
-        PLAN.finished("demo/"),
+        lambda wildcards: PLAN.finished("demo/"),
     message:
         "{rule}"
 
 
 rule train_all:
     input:
-        PLAN.of_runs(layout.TRAIN_FILES),
-        PLAN.of_runs(layout.HARDWARE_FILES),
+        lambda wildcards: PLAN.asked([*layout.TRAIN_FILES, *layout.HARDWARE_FILES]),
     message:
         "{rule}"
 
 
 rule evaluate_all:
     input:
-        PLAN.of_runs(layout.EVALUATE_FILES),
-        PLAN.of_runs(layout.EARLY_EXIT_FILES),
+        lambda wildcards: PLAN.asked([*layout.EVALUATE_FILES, *layout.EARLY_EXIT_FILES]),
     message:
         "{rule}"
 
 
 rule variance_all:
     input:
-        PLAN.of_runs(layout.measure_files(PLAN.devices)),
-        PLAN.of_runs(layout.MEASURE_HARDWARE_FILES),
+        lambda wildcards: PLAN.asked(
+            [*layout.measure_files(PLAN.devices), *layout.MEASURE_HARDWARE_FILES]
+        ),
     message:
         "{rule}"
 

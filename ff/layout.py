@@ -13,6 +13,7 @@ Nothing else joins or splits these paths. Nothing heavy is imported: the workflo
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -122,6 +123,16 @@ def find_runs(results: str | os.PathLike) -> list[RunKey]:
         if folder.is_dir():
             runs.append(key)
     return sorted(runs, key=lambda run: run.order)
+
+
+def files_of(run_folder: str | os.PathLike) -> dict[str, int]:
+    """The files in a run's folder, named as in `run_files`, and when each was written, in ns; none without a folder."""
+    found = {}
+    for part in ("", MEASURE_FOLDER):
+        with suppress(OSError), os.scandir(Path(run_folder, part)) as entries:
+            # A link counts as what it leads to, and one that leads nowhere as nothing.
+            found |= {f"{part}{entry.name}": entry.stat().st_mtime_ns for entry in entries if entry.is_file()}
+    return found
 
 
 def results_of(folder: Path) -> Path | None:

@@ -15,7 +15,7 @@ for jobs in jobs_of("evaluate", ALL_CORES, TRAINING_GPUS):
         benchmark:
             f"{LOGS}/benchmarks/evaluate/{jobs.title}.jsonl"
         wildcard_constraints:
-            cell=jobs.cell,
+            **jobs.constraints,
         conda:
             "../envs/ff.yaml"
         resources:
@@ -45,7 +45,7 @@ for jobs in jobs_of("early_exit"):
         benchmark:
             f"{LOGS}/benchmarks/early_exit/{jobs.title}.jsonl"
         wildcard_constraints:
-            cell=jobs.cell,
+            **jobs.constraints,
         conda:
             "../envs/ff.yaml"
         threads: ALL_CORES

@@ -8,7 +8,7 @@ localrules:
 
 rule tables:
     input:
-        lambda wildcards: PLAN.of_runs(PLAN.run_files, wildcards.collection),
+        lambda wildcards: PLAN.asked(PLAN.run_files, wildcards.collection),
     output:
         layout.tables(RESULTS, "{collection}"),
     log:

@@ -47,7 +47,7 @@ for jobs in jobs_of("hardware_of_training", ALL_CORES):
         benchmark:
             f"{LOGS}/benchmarks/hardware_of_training/{jobs.title}.tsv"
         wildcard_constraints:
-            cell=jobs.cell,
+            **jobs.constraints,
         localrule: True
         conda:
             "../envs/ff.yaml"
@@ -76,7 +76,7 @@ for jobs in jobs_of("hardware_of_measurement", ALL_CORES):
         benchmark:
             f"{LOGS}/benchmarks/hardware_of_measurement/{jobs.title}.tsv"
         wildcard_constraints:
-            cell=jobs.cell,
+            **jobs.constraints,
         localrule: True
         conda:
             "../envs/ff.yaml"

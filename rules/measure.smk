@@ -16,7 +16,7 @@ for jobs in jobs_of("measure"):
         benchmark:
             f"{LOGS}/benchmarks/measure/{jobs.title}.jsonl"
         wildcard_constraints:
-            cell=jobs.cell,
+            **jobs.constraints,
         conda:
             "../envs/ff.yaml"
         threads: ALL_CORES

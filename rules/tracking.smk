@@ -5,7 +5,7 @@ back, so it can be left out or run at any later time, with `snakemake --cores 1 
 
 rule track:
     input:
-        PLAN.finished(""),
+        lambda wildcards: PLAN.finished(""),
     output:
         f"{RESULTS}/tracking.json",
     log:

@@ -15,7 +15,7 @@ for jobs in jobs_of("train", ALL_CORES // config["threads"], TRAINING_GPUS):
         benchmark:
             f"{LOGS}/benchmarks/train/{jobs.title}.jsonl"
         wildcard_constraints:
-            cell=jobs.cell,
+            **jobs.constraints,
         conda:
             "../envs/ff.yaml"
         threads: config["threads"]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from ff.data.registry import DATASETS
 from ff.layout import SEED, WILDCARDS, RunKey, job_log
 
 SEVERAL = 4
@@ -22,11 +23,26 @@ _GROUP = re.compile(rf"([a-z_]+?)_seeds((?:_(?:{SEED}))+)")
 
 
 class Jobs(NamedTuple):
-    """The jobs of one rule: each for one run (no `seeds`), or for these `seeds` of one of `cells` (none: of any)."""
+    """The jobs of one rule: each for one run (no `seeds`), or for these `seeds` of one of `cells` (none: of any).
+
+    `elsewhere`: seeds of which cells have jobs of another rule, {seeds: cells}.
+    """
 
     stage: str
     seeds: tuple[int, ...] = ()
     cells: tuple[str, ...] = ()
+    elsewhere: tuple[tuple[tuple[int, ...], tuple[str, ...]], ...] = ()
+
+    def without(self, others: Iterable["Jobs"]) -> "Jobs":
+        """The same but for the runs of `others`: Snakemake would plan two jobs for each of these, and drop one."""
+        seeds: dict[str, list[int]] = {}
+        for jobs in others:
+            for cell in jobs.cells:
+                seeds.setdefault(cell, []).extend(jobs.seeds)
+        cells: dict[tuple[int, ...], list[str]] = {}
+        for cell, found in seeds.items():
+            cells.setdefault(tuple(sorted(found)), []).append(cell)
+        return self._replace(elsewhere=tuple((seeds, tuple(found)) for seeds, found in cells.items()))
 
     @property
     def rule(self) -> str:
@@ -49,9 +65,12 @@ class Jobs(NamedTuple):
         return f"{{cell}}/seed{','.join(map(str, self.seeds))}" if self.seeds else WILDCARDS.name
 
     @property
-    def cell(self) -> str:
-        """Regular expression of the wildcard `cell`."""
-        return "|".join(map(re.escape, self.cells)) or ".+"
+    def constraints(self) -> dict[str, str]:
+        """Regular expressions of wildcards: `cell` of several runs, or `dataset` of one, which begins its name."""
+        if self.seeds:
+            return {"cell": _one_of(self.cells) if self.cells else ".+"}
+        others = [f"{_one_of(cells)}/seed{_one_of(map(str, seeds))}" for seeds, cells in self.elsewhere]
+        return {"dataset": (f"(?!{_one_of(others, str)}/)" if others else "") + _one_of(DATASETS)}
 
     @property
     def message(self) -> str:
@@ -66,6 +85,10 @@ class Jobs(NamedTuple):
         """Patterns of `files` of each of a job's runs, below `folder`."""
         files = list(files)
         return [f"{folder}/{name}/{file}" for name in self.names for file in files]
+
+
+def _one_of(words: Iterable[str], escape: Callable[[str], str] = re.escape) -> str:
+    return f"(?:{'|'.join(map(escape, words))})"
 
 
 def run_of(wildcards: Iterable[tuple[str, str]], seed: int = 0) -> RunKey:

@@ -71,7 +71,30 @@ class Plan:
 
     def of_runs(self, files: Iterable[str], collection: str = "") -> list[str]:
         """`files` of every run of a collection."""
+        files = list(files)
         return [path for run in self.runs[collection] for path in self.in_run(files, run.key)]
+
+    def asked(self, files: Iterable[str], collection: str = "", missing: bool = False) -> list[str]:
+        """Of every run of a collection, one of `files` for each stage that leaves some: the first that is missing,
+        or, where all are there, the newest; with `missing` nothing there.
+
+        This is as good as asking for all of them, in a fraction of the time. What is missing has its job run, which
+        makes all files of its stage; and of what is there Snakemake wants to know whether it is newer than what comes
+        from it.
+        """
+        wanted = set(files)
+        groups = [[file for file in own if file in wanted] for own in self.stages.values()]
+        return [
+            f"{self.results}/{run.key.name}/{file}"
+            for run in self.runs[collection]
+            for file in _asked(groups, self._there(run.key), missing)
+        ]
+
+    def _there(self, run: RunKey) -> dict[str, int]:
+        """The files of a run that are there, and when they were written, as they were when this was first asked."""
+        if run not in self._files:
+            self._files[run] = layout.files_of(run.folder(self.results))
+        return self._files[run]
 
     def figures(self, collection: str) -> list[str]:
         """PNG and SVG of every figure of a collection."""
@@ -84,14 +107,29 @@ class Plan:
         read = dict.fromkeys(file for spec in specs for file in spec.run_files)
         measured = layout.sample_files(self.devices)
         files = [name for file in read for name in (measured if file == layout.MEASURE_FOLDER else [file])]
-        return layout.tables(self.results, collection, tables) + self.of_runs(files, collection)
+        # The tables bring the jobs of all runs with them: of the files it only matters when the last was written.
+        written = (
+            (there[file], run.key, file)
+            for run in self.runs[collection]
+            for there in [self._there(run.key)]
+            for file in files
+            if file in there
+        )
+        last = max(written, default=None)
+        found = self.in_run([last[2]], last[1]) if last else []
+        return layout.tables(self.results, collection, tables) + found
 
     def finished(self, collection: str) -> list[str]:
-        """Everything of a collection, not the report alone: a run whose folder was removed is made again."""
-        report = layout.report(self.results, collection)
-        return [report, *self.figures(collection), *self.of_runs(self.run_files, collection)]
+        """Report and figures of a collection, which bring all jobs with them, and what is missing of its runs: a run
+        whose folder was removed is made again."""
+        asked = self.asked(self.run_files, collection, missing=True)
+        return [layout.report(self.results, collection), *self.figures(collection), *asked]
 
     # -- jobs ----
+
+    @cached_property
+    def _files(self) -> dict[RunKey, dict[str, int]]:
+        return {}
 
     @cached_property
     def stages(self) -> dict[str, list[str]]:
@@ -118,12 +156,11 @@ class Plan:
         watched = stage == "measure" and self.configuration["sidecar"] == "service"
         if setting is False or watched:
             return [alone]
-        taken, own = set(self._named(words)), self.stages[stage]
+        taken, own = set(self._named(words)), set(self.stages[stage])
 
         def pending(run: RunKey) -> bool:
-            there = all((run.folder(self.results) / file).exists() for file in own)
             # What failed together is tried alone: one may be the reason.
-            return not there and cause(layout.job_log(self.results, stage, run)) is None
+            return not own <= self._there(run).keys() and cause(layout.job_log(self.results, stage, run)) is None
 
         cells: dict[tuple[int, ...], list[str]] = {}
         # The demo first: a grid may have its runs and others of their cells.
@@ -135,7 +172,8 @@ class Plan:
             for seeds, cell in together(stage, [key for key in keys if key not in taken], pending, most):
                 cells.setdefault(seeds, []).append(cell)
             taken |= {run.key for run in runs}
-        return [*(Jobs(stage, seeds, tuple(found)) for seeds, found in cells.items()), alone]
+        several = [Jobs(stage, seeds, tuple(found)) for seeds, found in cells.items()]
+        return [*several, alone.without(several)]
 
     def _named(self, words: Iterable[str]) -> Iterator[RunKey]:
         for word in words:
@@ -177,6 +215,13 @@ class Plan:
     def train_minutes(self, jobs: Jobs) -> Callable[[Any, int], int]:
         """Resource function: time for a training of these jobs."""
         return lambda wildcards, attempt: resources.train_minutes(self.run(wildcards), jobs.size, attempt)
+
+
+def _asked(groups: Iterable[Sequence[str]], there: Mapping[str, int], missing: bool) -> Iterator[str]:
+    for files in filter(None, groups):
+        lacking = next((file for file in files if file not in there), None)
+        if lacking or not missing:
+            yield lacking or max(files, key=there.__getitem__)
 
 
 def read_plan(configuration: Mapping[str, Any], project: Path, data_dir: str | None = None, here: bool = True) -> Plan:

@@ -89,12 +89,18 @@ def test_a_table_shows_so_many_rows_as_can_be_read_and_says_where_all_are(page, 
 def test_the_best_network_is_shown_with_all_its_rows_and_so_are_the_smallest_and_the_largest(page, root):
     found = shown_tables(page)
     best, smallest, largest = f"784-{10 * NETWORKS}-10", "784-10-10", f"784-{10 * (NETWORKS - 1)}-10"
-    for caption, each in (("Test accuracy at full depth", 2), ("Inference time", 12), ("Network cuts", 2)):
+    for caption, each, of_control in (
+        ("Test accuracy at full depth", 2, 1),
+        ("Inference time", 12, 12),
+        ("Network cuts", 2, 2),
+    ):
         rows, _ = found[caption]
         for dataset in ("MNIST", "SVHN"):
             of_ff = [row[1] for row in rows if (row[0], row[2]) == (dataset, "ff")]
             assert of_ff.count(best) == each
             assert all(of_ff.count(layers) == each for layers in set(of_ff))
+            of_bp = [row[1] for row in rows if (row[0], row[2]) == (dataset, "bp")]
+            assert all(of_bp.count(layers) == of_control for layers in set(of_bp))
         assert smallest in {row[1] for row in rows}
         assert {row[1] for row in rows} & {largest, best}
         sizes = sorted({int(row[1].split("-")[1]) for row in rows})
@@ -178,8 +184,8 @@ def test_tables_of_many_runs_are_those_of_each_run_below_each_other(tmp_path, mo
     """However many are read at once: runs of other depths have other columns, and some files are damaged or old."""
     runs = make_grid(tmp_path, ["MNIST"], [(50, 10), (20, 20, 10)], ["ff", "bp"], [42, 123], repeats=4)
     broken, stale, cut = (run.folder(tmp_path) for run in runs[1:4])
-    (broken / "early_exit.csv").write_text('model,rule\n"x,y\n')
-    (stale / "history.csv").write_text((stale / "history.csv").read_text().replace("\n", "\nold", 1))
+    whole = (broken / "early_exit.csv").read_text()
+    (broken / "early_exit.csv").write_text(f"{whole.rstrip()},one,too many\n")
     text = (stale / "history.csv").read_text().splitlines()
     (stale / "history.csv").write_text("\n".join([text[0], *("other" + line[16:] for line in text[1:])]))
     (cut / "history.csv").write_text((cut / "history.csv").read_text()[:-40])
@@ -201,6 +207,23 @@ def test_a_csv_file_stacked_with_others_holds_what_its_run_wrote(tmp_path):
         own = pd.read_csv(run.folder(tmp_path) / "early_exit.csv").drop(columns="model")
         rows = stacked[(stacked["layers"] == run.layers) & (stacked["seed"] == run.seed)].reset_index(drop=True)
         pd.testing.assert_frame_equal(rows[list(own.columns)], own, check_dtype=False)
+
+
+def test_a_table_is_written_as_pandas_writes_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROWS_AT_ONCE", 3)
+    values = {
+        "number": [0.1 + 0.2, None, 1e-300, 5.0, float("nan"), 1e22, -0.0],
+        "flag": pd.array([1, None, 0, 1, None, 0, 1], dtype="Int64"),
+        "whole": range(7),
+        "text": ['a "quoted", text', None, "two\nlines", "", "é", "1", "x"],
+        "mixed": [1, 2.5, None, "text", True, None, 3],
+        "nothing": [None] * 7,
+        "truth": [True, False] * 3 + [True],
+    }
+    for frame in (pd.DataFrame(values), pd.DataFrame(values).iloc[:0]):
+        tables.write_table(frame, tmp_path / "table.csv")
+        text = (tmp_path / "table.csv").read_text(encoding="utf-8")
+        assert text == frame.to_csv(index=False, lineterminator="\n")
 
 
 def test_each_file_of_a_run_is_parsed_once(tmp_path, monkeypatch):

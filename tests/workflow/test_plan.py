@@ -1,6 +1,8 @@
 """The plan of a call: what the configuration comes to, which files there are to be, and what jobs are given."""
 
 import copy
+import functools
+import os
 import re
 from pathlib import Path
 
@@ -78,19 +80,45 @@ def test_a_target_that_cannot_be_is_said():
 # -- files ----
 
 
-def test_everything_of_a_collection_is_its_report_figures_and_runs():
+def test_everything_of_a_collection_is_its_report_figures_and_a_file_of_each_stage_of_each_run(here):
     plan = plan_of()
     files = plan.finished("")
-    assert len(files) == len(set(files)) == 1 + 2 * len(FIGURES) + 4 * len(plan.run_files)
-    assert {"results/report.html", "results/figures/accuracy.svg", f"results/{RUN.name}/hardware.json"} <= set(files)
+    assert len(files) == len(set(files)) == 1 + 2 * len(FIGURES) + 4 * len(plan.stages)
+    assert {"results/report.html", "results/figures/accuracy.svg", f"results/{RUN.name}/hardware.csv"} <= set(files)
     assert {path.split("/")[1] for path in plan.finished("demo/")} == {"demo", "DIGITS"}
 
 
-def test_figures_need_their_tables_and_the_samples_of_each_device():
-    inputs = plan_of().figure_inputs("", "latency")
-    assert "results/summary/latency.csv" in inputs
-    assert {f"results/{RUN.name}/variance/{device}.csv" for device in ("cpu", "cuda")} <= set(inputs)
-    assert not [path for path in inputs if path.endswith(("phases.csv", ".json"))]
+def test_of_a_stage_that_lacks_a_file_this_file_is_asked_for_and_of_another_the_newest(here):
+    for stage in plan_of().stages:
+        finish(stage, RUN, plan=plan_of())
+    folder = RUN.folder("results")
+    for file in ("variance/cpu.json", "variance/agreement.json"):
+        (folder / file).unlink()
+    os.utime(folder / "metrics.json", (2e9, 2e9))
+    plan = plan_of(grid=GRID | {"recipe": ["ff"], "seed": [1]})
+    asked = {path.removeprefix(f"results/{RUN.name}/") for path in plan.asked(plan.run_files)}
+    assert {"metrics.json", "variance/cpu.json"} <= asked
+    assert sorted(stage for path in asked for stage, files in plan.stages.items() if path in files) == sorted(
+        plan.stages
+    )
+    # A target for one stage asks for nothing of others, and for no file that it does not name.
+    assert plan.asked(["model.safetensors", "hardware.json"]) == plan.in_run(
+        ["model.safetensors", "hardware.json"], RUN
+    )
+    # Tables and figures bring the jobs of what is there.
+    assert [path for path in plan.finished("") if "variance" in path] == plan.in_run(["variance/cpu.json"], RUN)
+    assert not [path for path in plan.finished("") if path.endswith("metrics.json")]
+
+
+def test_figures_need_their_tables_and_know_when_the_last_of_their_samples_was_taken(here):
+    finish("measure", RUN, RUN._replace(seed=0), plan=plan_of())
+    for device in ("cpu", "cuda"):
+        last = RUN.folder("results") / f"variance/{device}.csv"
+        os.utime(last, (2e9, 2e9) if device == "cpu" else (3e9, 3e9))
+        os.utime(RUN.folder("results") / "variance/phases.csv", (4e9, 4e9))
+        inputs = plan_of().figure_inputs("", "latency")
+        assert {"results/summary/latency.csv", "results/summary/runs.csv"} <= set(inputs)
+        assert [path for path in inputs if "summary" not in path] == [str(last)]
 
 
 # -- jobs ----
@@ -113,7 +141,7 @@ def finish(stage, *runs, plan):
 def shared(plan, stage="train", **call):
     """Which seeds of the grid share a job, and of which recipes: {seeds: [recipe]}."""
     *several, alone = plan.jobs(stage, **call)
-    assert alone == Jobs(stage)
+    assert alone.seeds == ()
     recipes = {jobs.seeds: [cell.split("/")[2] for cell in jobs.cells if "MNIST" in cell] for jobs in several}
     return {seeds: found for seeds, found in recipes.items() if found}
 
@@ -125,23 +153,25 @@ def here(tmp_path, monkeypatch):
 
 
 def test_seeds_that_are_not_finished_share_a_job(here):
-    plan = plan_of(grid=GRID | {"seed": [5, 0, 2]}, group_seeds=True)
-    assert shared(plan) == {(0, 2, 5): ["ff", "bp"]}
-    finish("train", RUN._replace(seed=2), plan=plan)
-    assert shared(plan) == {(0, 5): ["ff"], (0, 2, 5): ["bp"]}
+    plan = functools.partial(plan_of, grid=GRID | {"seed": [5, 0, 2]}, group_seeds=True)
+    assert shared(plan()) == {(0, 2, 5): ["ff", "bp"]}
+    finish("train", RUN._replace(seed=2), plan=plan())
+    assert shared(plan()) == {(0, 5): ["ff"], (0, 2, 5): ["bp"]}
     # Its training is over, and nothing else is.
-    assert shared(plan, "evaluate") == {(0, 2, 5): ["ff", "bp"]}
-    finish("train", RUN._replace(seed=0), plan=plan)
+    assert shared(plan(), "evaluate") == {(0, 2, 5): ["ff", "bp"]}
+    finish("train", RUN._replace(seed=0), plan=plan())
     # One is left, and has nobody to share with.
-    assert shared(plan) == {(0, 2, 5): ["bp"]}
+    assert shared(plan()) == {(0, 2, 5): ["bp"]}
     assert shared(plan_of(grid=GRID, group_seeds=False)) == {}
 
 
 def test_few_seeds_share_a_job_and_the_same_ones_after_an_interruption(here):
-    plan = plan_of(grid=GRID | {"recipe": ["ff"], "seed": list(range(9))})
+    grid = GRID | {"recipe": ["ff"], "seed": list(range(9))}
+    plan = plan_of(grid=grid)
     parts = [(0, 1, 2), (3, 4, 5), (6, 7, 8)]
     assert list(shared(plan)) == list(shared(plan, "measure")) == parts
     finish("train", *(RUN._replace(seed=seed) for seed in (0, 1, 2)), plan=plan)
+    plan = plan_of(grid=grid)
     assert list(shared(plan)) == parts[1:]
     # Of nine jobs at once each has a run of its own, of four jobs two.
     assert shared(plan, "measure", at_once=9) == {}
@@ -191,7 +221,7 @@ def test_a_node_has_the_jobs_that_its_command_line_names(here):
     plan = plan_of(grid=GRID | {"seed": [0, 1, 2]})
     [jobs, alone] = plan.jobs("train", words=["--allowed-rules", "train_seeds_0_12", "evaluate_seeds_3_4", "--cores"])
     assert (jobs.rule, jobs.seeds, alone) == ("train_seeds_0_12", (0, 12), Jobs("train"))
-    assert re.fullmatch(jobs.cell, RUN.cell)
+    assert re.fullmatch(jobs.constraints["cell"], RUN.cell)
 
 
 def test_a_job_for_several_seeds_has_the_files_and_the_log_of_each():
@@ -200,9 +230,27 @@ def test_a_job_for_several_seeds_has_the_files_and_the_log_of_each():
         f"results/{{cell}}/seed{seed}/{file}" for seed in (0, 7) for file in "ab"
     ]
     assert jobs.logs("results") == [f"logs/train/{{cell}}/seed{seed}.log" for seed in (0, 7)]
-    assert re.fullmatch(jobs.cell, "MNIST/784-20-10/b.p")
-    assert not re.fullmatch(jobs.cell, "MNIST/784-20-10/b_p")
+    assert re.fullmatch(jobs.constraints["cell"], "MNIST/784-20-10/b.p")
+    assert not re.fullmatch(jobs.constraints["cell"], "MNIST/784-20-10/b_p")
     assert Jobs("train").paths("results", ["a"]) == [f"results/{WILDCARDS.name}/a"]
+
+
+def test_a_run_that_shares_a_job_has_none_of_its_own(here):
+    """Snakemake would plan both for each of its files, and then drop one."""
+    plan = plan_of(grid=GRID | {"seed": [0, 1, 12]})
+    finish("train", RUN._replace(seed=12), plan=plan)
+    *several, alone = plan_of(grid=GRID | {"seed": [0, 1, 12]}).jobs("train")
+    begins = re.compile(alone.constraints["dataset"])
+    assert several
+    for path in (
+        f"{RUN._replace(seed=12).name}/a",
+        f"{RUN._replace(layers='784-20-100').name}/a",
+        "DIGITS/784-5/x/seed0/a",
+    ):
+        assert begins.match(path)
+    for run in (RUN, RUN._replace(recipe="bp", seed=12)):
+        assert not begins.match(f"{run.name}/a")
+    assert re.fullmatch(Jobs("train").constraints["dataset"], "MNIST")
 
 
 def test_a_job_for_several_seeds_asks_for_what_they_need():

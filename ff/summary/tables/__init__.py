@@ -9,6 +9,7 @@ Each file is read once and only rows are kept, a few runs at a time, so memory g
 file that belongs to another model than the run now holds (`ff.stamps`) is left out like one that is missing.
 """
 
+import csv
 import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ _OF_RUN_FOLDERS: tuple[Callable[[list[RunFiles]], pd.DataFrame], ...] = (
     *(runs, accuracy, training, history, layers, early_exit, operating_points),
     *(latency, devices, agreement, energy, inference_energy),
 )
-RUNS_AT_ONCE = 100
+RUNS_AT_ONCE, ROWS_AT_ONCE = 100, 5000
 
 
 def write_all(
@@ -83,8 +84,26 @@ def _no_cycles() -> Iterator[None]:
 
 
 def write_table(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write `frame` as CSV, whole or not at all; what is missing becomes an empty cell."""
-    write_through(path, lambda temporary: frame.to_csv(temporary, index=False, lineterminator="\n"))
+    """Write `frame` as CSV, whole or not at all; what is missing becomes an empty cell.
+
+    The bytes are those of pandas' own `to_csv`, which takes half as long again: most of the time of a large grid.
+    """
+
+    def fill(temporary: Path) -> None:
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(frame.columns)
+            for start in range(0, len(frame), ROWS_AT_ONCE):
+                part = frame.iloc[start : start + ROWS_AT_ONCE]
+                writer.writerows(zip(*(_cells(part[name]) for name in part), strict=True))
+
+    write_through(path, fill)
+
+
+def _cells(column: pd.Series) -> list:
+    if column.hasnans:
+        column = column.astype(object).where(column.notna(), None)
+    return column.tolist()
 
 
 def read_table(summary_dir: str | Path, name: str) -> pd.DataFrame:
