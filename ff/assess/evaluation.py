@@ -20,6 +20,7 @@ from ff.data.registry import DATASETS
 from ff.files import read_about, write_csv, write_json
 from ff.learn import checkpoint
 from ff.learn.readings_file import Answers, Kept
+from ff.learn.readouts import HEAD
 from ff.learn.scores import confusion, scores
 from ff.settings import RunConfig
 from ff.stamps import identify
@@ -62,7 +63,7 @@ def evaluate_run(kept: Kept, config: RunConfig, model: str) -> Evaluation:
     readouts, confidence = [], []
     for (split, readout), seen in kept.answers.items():
         readouts += _readouts(split, readout, seen, classes)
-        if seen.largest is not None:
+        if readout == HEAD.name:
             confidence += distributions.confidence(split, seen)
     groups = distributions.goodness_groups(kept, config.seed)
     # The test split decides nothing, not even which units count as dead.
