@@ -34,6 +34,7 @@ MEASURE_HARDWARE_FILES = tuple(MEASURE_FOLDER + name for name in HARDWARE_FILES)
 WATCHED = {"train": "", "measure": MEASURE_FOLDER}
 
 TABLES = (
+    "scoreboard",
     *("runs", "accuracy", "accuracy_summary", "recipes", "training", "history", "layers", "early_exit"),
     *("operating_points", "latency", "devices", "speedup", "gpu_wins", "agreement", "energy", "inference_energy"),
     "missing",

@@ -64,9 +64,11 @@ def test_the_page_is_well_formed_and_loads_nothing_from_anywhere(written):
     outline = Outline(text)
     assert not outline.wrong and not outline.open
     assert not outline.all("script") and not outline.all("iframe")
-    for attrs in (attrs for _, attrs in outline.found):
+    for tag, attrs in outline.found:
         for key in ("src", "href"):
-            assert attrs.get(key, "#").startswith(("data:", "#"))
+            # Links lead to files of the results folder and are not followed by themselves.
+            beside = tag == "a" and (written / attrs.get(key, "")).is_file()
+            assert beside or attrs.get(key, "#").startswith(("data:", "#"))
         assert not [key for key in attrs if key.startswith("on")]
     assert "url(" not in text and "@import" not in text
     policy = next(attrs["content"] for attrs in outline.all("meta") if "http-equiv" in attrs)
@@ -84,8 +86,27 @@ def test_every_figure_has_its_picture_alternative_text_and_caption(written):
     for name, spec in FIGURES.items():
         assert f"id='figure-{name}'" in text
         assert spec.title in text
-    anchors = {attrs["href"] for attrs in outline.all("a")}
+    anchors = {attrs["href"] for attrs in outline.all("a") if not attrs["href"].endswith("/metrics.json")}
     assert anchors <= {f"#{attrs['id']}" for _, attrs in outline.found if "id" in attrs}
+
+
+def test_the_scoreboard_comes_first_and_leads_from_each_row_to_its_runs(written):
+    text = (written / "report.html").read_text()
+    outline = Outline(text)
+    sections_of_page = [attrs["id"] for attrs in outline.all("section")]
+    assert sections_of_page[:2] == ["scoreboard", "results"]
+    assert [attrs["href"] for attrs in outline.all("a")][:2] == ["#scoreboard", "#results"]
+    section = text.split("<section id='scoreboard'>")[1].split("</section>")[0]
+    assert "id='figure-scoreboard'" in section
+    [ff] = [row for row in section.split("<tr>") if "<td>ff</td>" in row]
+    # Accuracy and its interval, the difference to bp, MACs of an epoch, seconds, MB and joules of the made runs.
+    for number in ("97.80", "97.54 to 98.04", "<td>bp</td>", f"{MINUS}0.20", "29.8", "199", "29.0", "812", "268.4"):
+        assert number in ff
+    found = Outline(ff).all("a")
+    assert [(written / attrs["href"]).resolve() for attrs in found] == [
+        written / f"MNIST/784-200-200-10/ff/seed{seed}/metrics.json" for seed in (42, 123, 456)
+    ]
+    assert ff.count(">42</a>") == ff.count(">123</a>") == ff.count(">456</a>") == 1
 
 
 def test_the_page_names_machine_commit_packages_date_and_what_is_missing(written):

@@ -49,6 +49,16 @@ class FigureSpec(NamedTuple):
 
 _SPECS = (
     FigureSpec(
+        "scoreboard",
+        "scoreboard",
+        "scoreboard:scoreboard",
+        ("scoreboard",),
+        (),
+        "Scoreboard",
+        "For each data set and network one row of panels: test accuracy in per cent, multiply-accumulates, training "
+        "time in seconds, peak memory in MB and energy in joules, one mark or bar a recipe.",
+    ),
+    FigureSpec(
         "accuracy",
         "accuracy",
         "accuracy:accuracy",

@@ -59,6 +59,7 @@ def write_report(
             ],
             missing=missing(tables["missing"]),
             provenance=provenance(tables["runs"], Path(results_root), written_at),
+            results=quote(os.path.relpath(results_root, Path(out_path).parent)),
             summary=quote(os.path.relpath(summary_dir, Path(out_path).parent)),
             written_at=written_at,
         )

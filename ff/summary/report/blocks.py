@@ -13,16 +13,28 @@ MOST_ROWS = 360
 """A longer table is not read in a page but searched in its file."""
 
 
+class Link(NamedTuple):
+    """Text that leads to a file of the results folder."""
+
+    text: str
+    path: str
+
+
 class Column(NamedTuple):
     """A column of a table: its header (with unit), how a value is written, and whether values are numbers."""
 
     header: str
-    show: Callable[[Any], str] = str
+    show: Callable[[Any], Any] = str
     is_number: bool = True
 
-    def text(self, value: Any) -> str:
-        """A cell's text; a dash for what was not measured."""
+    def text(self, value: Any) -> str | tuple[Link, ...]:
+        """A cell's text, or its links; a dash for what was not measured."""
         return self.show(value) if isinstance(value, tuple) or pd.notna(value) else DASH
+
+
+def links(header: str) -> Column:
+    """A column whose cells are links, a tuple each."""
+    return Column(header, lambda cell: cell, is_number=False)
 
 
 def words(*headers: str) -> list[Column]:
@@ -46,7 +58,7 @@ class Table(NamedTuple):
 
     caption: str
     columns: Sequence[Column]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | tuple[Link, ...]]]
     note: str
     left_out: str
     file: str

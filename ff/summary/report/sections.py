@@ -12,12 +12,25 @@ from ff.errors import FFError
 from ff.files import read_json
 from ff.layout import RunKey, sizes
 from ff.summary.recipe_order import place
-from ff.summary.report.blocks import MOST_ROWS, Absent, Block, Column, Facts, Table, interval, table, words
+from ff.summary.report.blocks import (
+    MOST_ROWS,
+    Absent,
+    Block,
+    Column,
+    Facts,
+    Link,
+    Table,
+    interval,
+    links,
+    table,
+    words,
+)
 from ff.summary.report.numbers import decimals, plural, points
 from ff.summary.report.sentences import best_on_validation
 from ff.summary.tables.early_exit import EXIT_BATCHES
 from ff.summary.tables.rows import KEYS
 from ff.summary.tables.runs import machine_name
+from ff.summary.tables.scoreboard import SEPARATOR
 
 MOST_MACHINES = 5
 MOST_NAMES = 6
@@ -49,6 +62,49 @@ def best_cells(tables: Tables) -> set[tuple]:
     summary = tables["accuracy_summary"]
     best = [best_on_validation(summary, dataset) for dataset in summary["dataset"].drop_duplicates()]
     return {tuple(row[CELL]) for row in best if row is not None}
+
+
+# -- scoreboard ----
+
+
+def scoreboard(tables: Tables) -> list[Block]:
+    """What each recipe reaches and costs, with the runs that say so."""
+    rows = [
+        (
+            *(r.dataset, r.layers, r.recipe, r.readout, r.accuracy, (r.low, r.high), r.control, r.difference_points),
+            *((r.difference_low, r.difference_high), r.macs_train_epoch, r.macs_inference, r.seconds_train),
+            *(r.peak_memory_mb, r.peak_memory_device_mb, r.energy_gross_mj, _links(r.runs)),
+        )
+        for r in in_order(tables["scoreboard"]).itertuples()
+    ]
+    shares = decimals(".2f", 100)
+    columns = [
+        *words("dataset", "network", "recipe", "readout"),
+        Column("test accuracy (%)", shares),
+        interval("95 % interval over seeds (%)", shares),
+        *words("control"),
+        Column("minus control (points)", points),
+        interval("95 % interval (points)", points),
+        Column("MACs of a training epoch (10⁹)", decimals(",.1f", 1e-9)),
+        Column("MACs of an inference (10³)", decimals(",.0f", 1e-3)),
+        Column("training (s)", decimals(",.1f")),
+        Column("peak memory (MB)", decimals(",.0f")),
+        Column("of the device (MB)", decimals(",.0f")),
+        Column("gross energy of a run (J)", decimals(",.1f", 1e-3)),
+        links("runs, by seed"),
+    ]
+    note = (
+        "Means over seeds at full depth, of the readout that the learning rule names first. The difference to the "
+        "control is paired over seeds; of several controls it is the one that is best on validation. Time is that of "
+        "learning alone. Intervals of time and energy are in scoreboard.csv, everything else of a run behind its seed."
+    )
+    caption, best = "Scoreboard", best_cells(tables)
+    return [table(caption, columns, rows, note, "scoreboard", otherwise="no finished run", best=best)]
+
+
+def _links(names: str) -> tuple[Link, ...]:
+    keys = [RunKey.parse(name) for name in names.split(SEPARATOR)]
+    return tuple(Link(str(key.seed), f"{key.name}/metrics.json") for key in keys)
 
 
 # -- accuracy ----
@@ -324,7 +380,9 @@ class Family(NamedTuple):
     blocks: Callable[[Tables], list[Block]] | None = None
 
 
+# The first stands above the sentences of the page.
 FAMILIES = {
+    "scoreboard": Family("Scoreboard", scoreboard),
     "accuracy": Family("Accuracy", accuracy),
     "training": Family("Training", training),
     "distributions": Family("Goodness and confidence"),

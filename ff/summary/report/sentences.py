@@ -1,6 +1,5 @@
 """The key results as sentences, computed from the tables; what is called best is best on validation."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,8 +8,9 @@ import pandas as pd
 from ff import statistics
 from ff.assess.early_exit_text import verdict
 from ff.summary.recipe_order import is_control
-from ff.summary.report.numbers import interval, percent, plural, points
+from ff.summary.report.numbers import decimals, interval, percent, plural, points
 from ff.summary.tables.early_exit import EXIT_BATCHES
+from ff.summary.tables.training import energy_over_seeds
 
 
 def key_results(tables: Mapping[str, pd.DataFrame]) -> list[str]:
@@ -198,7 +198,7 @@ def energy_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
         if best is None:
             continue
         cell = part[(part["layers"] == best["layers"]) & (part["recipe"] == best["recipe"])]
-        gross, net = _energy_interval(cell, "gross"), _energy_interval(cell, "net")
+        gross, net = energy_over_seeds(cell, "gross"), energy_over_seeds(cell, "net")
         if gross.estimate is None:
             continue
         text = f"{dataset}, {best['layers']}, {best['recipe']}: a training run takes {_joules(gross, 'gross')}"
@@ -213,17 +213,6 @@ def energy_sentences(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     return sentences
 
 
-def _energy_interval(cell: pd.DataFrame, kind: str) -> statistics.Interval:
-    """Energy of a run in J, its mean and interval over seeds; over the windows of the run where there is one seed."""
-    joules = cell[f"energy_{kind}_mj"] / 1000
-    over_seeds = statistics.mean_interval(joules, at_least=0 if kind == "gross" else -math.inf)
-    if over_seeds.n != 1:
-        return over_seeds
-    row = cell[joules.notna()].iloc[0]
-    low, high = (row[f"energy_{kind}_{end}_mj"] / 1000 for end in ("low", "high"))
-    return over_seeds._replace(low=low, high=high, method=f"{row['energy_method']} over the parts of the run")
-
-
 def _joules(energy: statistics.Interval, kind: str) -> str:
-    ends = interval(energy.low, energy.high, lambda value: f"{value:,.0f}", energy.n, "seed", energy.method)
-    return f"{energy.estimate:,.0f} J {kind} ({ends})"
+    ends = interval(energy.low, energy.high, decimals(",.0f", 1e-3), energy.n, "seed", energy.method)
+    return f"{(energy.estimate or 0) / 1000:,.0f} J {kind} ({ends})"

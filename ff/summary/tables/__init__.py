@@ -29,6 +29,8 @@ from ff.summary.tables.missing import missing
 from ff.summary.tables.rows import stacked
 from ff.summary.tables.run_files import RunFiles, files_of
 from ff.summary.tables.runs import runs
+from ff.summary.tables.same_weights import check_seeds
+from ff.summary.tables.scoreboard import scoreboard
 from ff.summary.tables.training import history, layers, training
 
 _OF_RUN_FOLDERS: tuple[Callable[[list[RunFiles]], pd.DataFrame], ...] = (
@@ -43,12 +45,15 @@ def write_all(
 ) -> dict[str, pd.DataFrame]:
     """Build every table and write it as `out_dir/NAME.csv`; returns them by name. Never fails for a missing run.
 
-    `train_log`: path pattern of the training logs, for `missing`.
+    `train_log`: path pattern of the training logs, for `missing`. Raises FFError where two seeds are one run.
     """
-    tables = _of_run_folders(results_root, list(runs), train_log)
+    runs = list(runs)
+    check_seeds(results_root, runs)
+    tables = _of_run_folders(results_root, runs, train_log)
     tables["accuracy_summary"] = accuracy_summary(tables["accuracy"])
     with controls_of(tables["runs"]):
         tables["recipes"] = recipes(tables["accuracy"])
+        tables["scoreboard"] = scoreboard(tables["runs"], tables["accuracy"], tables["training"])
     tables["speedup"] = speedup(results_root, tables["latency"])
     tables["gpu_wins"] = gpu_wins(tables["speedup"], tables["latency"])
     assert tables.keys() == set(TABLES), "ff.layout.TABLES names other tables than are made"

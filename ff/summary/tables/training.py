@@ -3,12 +3,14 @@
 Seeds that were trained as one group share what it took in equal parts.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from ff import statistics
 from ff.layout import RunKey
 from ff.learn.rules import PHASES, READOUTS
 from ff.summary.tables.rows import KEYS, Rows, columns, flagged
@@ -79,6 +81,19 @@ def _run_energy(run: Mapping[str, Any]) -> dict[str, Any]:
     numbers = {f"energy_{name}": value for name, value in total.items() if name.endswith("_mj")}
     about = {"energy_seconds": run.get("seconds"), "energy_method": total.get("method")}
     return {**numbers, **about, "shared": total.get("shared")}
+
+
+def energy_over_seeds(cell: pd.DataFrame, kind: str) -> statistics.Interval:
+    """Energy (mJ) of a run, `kind` gross or net: mean and interval over the seeds of a cell, rows of training.
+
+    Where one seed alone was measured the interval is that of the parts of its run.
+    """
+    over_seeds = statistics.mean_interval(cell[f"energy_{kind}_mj"], at_least=0 if kind == "gross" else -math.inf)
+    if over_seeds.n != 1:
+        return over_seeds
+    row = cell[cell[f"energy_{kind}_mj"].notna()].iloc[0]
+    low, high = (row[f"energy_{kind}_{end}_mj"] for end in ("low", "high"))
+    return over_seeds._replace(low=low, high=high, method=f"{row['energy_method']} over the parts of the run")
 
 
 HISTORY = KEYS + columns(
