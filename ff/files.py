@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ff.errors import FFError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 
@@ -74,8 +75,20 @@ def write_tensors(path: str | os.PathLike, tensors: "Mapping[str, Tensor]", abou
 
     One key: safetensors does not keep the order of several, and the same content must give the same bytes.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
+
+    _write_safetensors(path, save_file, tensors, about)
+
+
+def write_arrays(path: str | os.PathLike, arrays: "Mapping[str, np.ndarray]", about: Any) -> None:
+    """`write_tensors` of arrays that lie in one piece each, without torch."""
+    from safetensors.numpy import save_file
+
+    _write_safetensors(path, save_file, arrays, about)
+
+
+def _write_safetensors(path: str | os.PathLike, save_file: Callable, tensors: Mapping[str, Any], about: Any) -> None:
+    from safetensors import SafetensorError
 
     def fill(temporary: Path) -> None:
         try:

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-# The objects of a plan all stay: looking for garbage among millions of them takes a third of the time of planning.
-gc.set_threshold(1_000_000)
 ROOT = Path(str(workflow.current_basedir)).parent
 if (ROOT / "ff").is_dir():
     # ff of this checkout, installed or not, here and in the environments of the jobs.
@@ -32,6 +30,9 @@ from ff.workflow.gpus import jobs_at_once, may_use_gpu, usable_gpus
 from ff.workflow.plan import read_plan
 from ff.workflow.raw_data import other_raw_data
 
+# The objects of a plan all stay: looking for garbage among millions of them takes a third of the time of planning.
+gc.set_threshold(1_000_000)
+snakemake_internals.find_rules_by_suffix()
 HERE = snakemake_internals.jobs_run_here(workflow)
 SAID = set()
 

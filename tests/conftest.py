@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from ff_process import ff_command, ff_environment
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Nothing of the user's own settings may reach a test.
 os.environ.pop("FF_DATA_DIR", None)
+# And nothing of a test what the user has cached: one folder for all tests and what they start, removed at the end.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="ff-tests-")
+    os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -3,47 +3,34 @@
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from ff.learn.draws import draw_generator
-from ff.learn.negatives import Uniform
 from ff.learn.readings_file import Answers, Kept
-from ff.learn.readouts import GOODNESS, HEAD
+from ff.learn.readouts import HEAD
 
 HISTOGRAM_BINS = 80
 PROBABILITY_BINS = 40
 COLUMNS = ("model", "split", "kind", "depth", "group", "bin_low", "bin_high", "count")
 
 
-def goodness_groups(kept: Kept, seed: int) -> dict[str, Tensor | None]:
-    """Goodness [n, L] of the test images as positives, negatives (wrong labels drawn by `seed`) and neutral."""
-    groups: dict[str, Tensor | None] = {"positive": None, "negative": None, "neutral": kept.neutral["test"]}
-    goodness = kept.said.get(("test", GOODNESS.name))
-    if goodness is not None:
-        true = kept.answers["test", GOODNESS.name].labels
-        wrong = Uniform(goodness.shape[-1])
-        drawn = wrong.draw(draw_generator(seed, "evaluation-negatives"), len(true))
-        for name, labels in (("positive", true), ("negative", wrong.choose(true, drawn))):
-            under = labels[:, None, None].expand(-1, goodness.shape[1], 1)
-            groups[name] = goodness.gather(-1, under).squeeze(-1)
-    return groups
+def goodness_groups(kept: Kept) -> dict[str, np.ndarray | None]:
+    """Goodness [n, L] of the test images as positives, negatives (wrong labels) and neutral."""
+    return {inputs: kept.goodness.get(inputs) for inputs in ("positive", "negative", "neutral")}
 
 
-def moments(values: Tensor) -> dict[str, float] | None:
+def moments(values: np.ndarray) -> dict[str, float] | None:
     """Mean, standard deviation (of the values themselves, divided by n), p5, p50 and p95 of values [n]; None
     without values."""
     if len(values) == 0:
         return None
-    numbers = values.double().numpy()
+    numbers = values.astype(float)
     low, middle, high = np.percentile(numbers, [5, 50, 95])
     summary = {"mean": numbers.mean(), "std": numbers.std(), "p5": low, "p50": middle, "p95": high}
     return {name: float(value) for name, value in summary.items()}
 
 
-def outcomes(seen: Answers) -> dict[str, Tensor]:
+def outcomes(seen: Answers) -> dict[str, np.ndarray]:
     """Which answers are right and which wrong, [n, L] each."""
-    right = seen.classes == seen.labels.unsqueeze(-1)
+    right = seen.classes == seen.labels[:, None]
     return {"right": right, "wrong": ~right}
 
 
@@ -65,7 +52,7 @@ def confidence(split: str, seen: Answers) -> list[dict[str, Any]]:
     ]
 
 
-def histograms(kept: Kept, groups: dict[str, Tensor | None]) -> list[dict[str, Any]]:
+def histograms(kept: Kept, groups: dict[str, np.ndarray | None]) -> list[dict[str, Any]]:
     """Histograms of the test split; the groups of one kind and depth share their bins."""
     test = kept.answers["test", HEAD.name]
     logit, probability = test.largest, test.sureness
@@ -81,9 +68,9 @@ def histograms(kept: Kept, groups: dict[str, Tensor | None]) -> list[dict[str, A
             },
         }
         for kind, values in kinds.items():
-            edges = _edges(kind, torch.cat([part.double() for part in values.values()]))
+            edges = _edges(kind, np.concatenate([part.astype(float) for part in values.values()]))
             for group, part in values.items():
-                counts, _ = np.histogram(part.double().numpy(), edges)
+                counts, _ = np.histogram(part.astype(float), edges)
                 rows += [
                     {
                         "split": "test",
@@ -99,7 +86,7 @@ def histograms(kept: Kept, groups: dict[str, Tensor | None]) -> list[dict[str, A
     return rows
 
 
-def _edges(kind: str, values: Tensor) -> np.ndarray:
+def _edges(kind: str, values: np.ndarray) -> np.ndarray:
     if kind == "confidence_probability":
         return np.linspace(0, 1, PROBABILITY_BINS + 1)
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ff.assess.exit_rules import KS, RULE_TEXTS, RULES, calibrate, exit_layers, exits_at, tolerated_error
-from ff.assess.readings import readings_of
+from ff.assess.kept import readings_of
 from ff.data.images import Part
 from ff.data.prepared import Prepared
 from ff.files import write_csv, write_json
@@ -247,7 +247,7 @@ def run_early_exit(
     config = checkpoint.config(meta)
     check_data(config, prepared)
     kept = readings_of(folder, prepared, device, batch_size)
-    if ("val", HEAD.name) not in kept.said:
+    if "val" not in kept.logits:
         found = EarlyExit({"available": False, "reason": WHY_NOT, **dict.fromkeys(_CHOSEN)}, [])
     else:
         found = evaluate_early_exit(network, kept, prepared, config, repeats, ks, clock)
@@ -272,7 +272,10 @@ def evaluate_early_exit(
 ) -> EarlyExit:
     """Score static cuts and exit rules by what a network (S = 1) said, and time them on it; `config` is what it was
     trained with, and leaves a validation split."""
-    seen = {split: (kept.said[split, HEAD.name], kept.answers[split, HEAD.name].labels) for split in ("val", "test")}
+    seen = {
+        split: (torch.from_numpy(kept.logits[split]), torch.from_numpy(kept.answers[split, HEAD.name].labels).long())
+        for split in ("val", "test")
+    }
     calibration = calibrate(*seen["val"])
     paths = static_cuts(network.depth)
     paths += [AnswerPath(rule, k, exits_at(rule, k, calibration, network.classes), None) for rule in RULES for k in ks]

@@ -5,25 +5,29 @@ changes a network or chooses anything, so the test split may be read.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from ff.assess import distributions
 from ff.assess.distributions import moments
-from ff.assess.readings import readings_of
-from ff.data.prepared import Prepared
+from ff.assess.kept import readings_of
+from ff.data.prepared_header import PreparedHeader
 from ff.data.registry import DATASETS
 from ff.files import read_about, write_csv, write_json
-from ff.learn import checkpoint
 from ff.learn.readings_file import Answers, Kept
 from ff.learn.readouts import HEAD
+from ff.learn.recipes import run_config_of
 from ff.learn.scores import confusion, scores
 from ff.settings import RunConfig
 from ff.stamps import identify
+
+if TYPE_CHECKING:
+    import torch
+
+    from ff.data.prepared import Prepared
 
 SCHEMA = 1
 ECE_BINS = 15
@@ -38,15 +42,18 @@ class Evaluation(NamedTuple):
 
 def run_evaluation(
     run_folder: str | os.PathLike,
-    prepared: Prepared,
-    device: torch.device | str = "cpu",
+    prepared: "Prepared | PreparedHeader",
+    device: "str | torch.device | Callable[[], torch.device]" = "cpu",
     batch_size: int = 512,
 ) -> None:
-    """Write evaluation.json and distributions.csv of the run whose model.safetensors lies in `run_folder`."""
+    """Write evaluation.json and distributions.csv of the run whose model.safetensors lies in `run_folder`.
+
+    `device`: what the network is asked on, or a function that says so, where what its training kept is gone.
+    """
     folder = Path(run_folder)
     kept = readings_of(folder, prepared, device, batch_size)
     meta = read_about(folder / "model.safetensors")
-    found = evaluate_run(kept, checkpoint.config(meta), meta["model"])
+    found = evaluate_run(kept, run_config_of(meta["config"]), meta["model"])
     write_json(folder / "evaluation.json", found.document)
     write_csv(folder / "distributions.csv", distributions.COLUMNS, found.distributions)
 
@@ -55,9 +62,6 @@ def evaluate_run(kept: Kept, config: RunConfig, model: str) -> Evaluation:
     """Everything that evaluation.json and distributions.csv say of a network trained with `config`, from what it said.
 
     `model` is its stamp.
-
-    Negatives of the goodness distributions are the test images under a wrong label each, drawn evenly from all
-    wrong ones with the run's seed.
     """
     classes = DATASETS[config.dataset].classes
     readouts, confidence = [], []
@@ -65,7 +69,7 @@ def evaluate_run(kept: Kept, config: RunConfig, model: str) -> Evaluation:
         readouts += _readouts(split, readout, seen, classes)
         if readout == HEAD.name:
             confidence += distributions.confidence(split, seen)
-    groups = distributions.goodness_groups(kept, config.seed)
+    groups = distributions.goodness_groups(kept)
     # The test split decides nothing, not even which units count as dead.
     alive_split = "val" if "val" in kept.active else "train"
     document = {
@@ -113,7 +117,7 @@ def _readouts(split: str, readout: str, seen: Answers, classes: Sequence[str]) -
     return rows
 
 
-def class_scores(counts: Tensor, classes: Sequence[str]) -> list[dict[str, Any]]:
+def class_scores(counts: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:
     """n, precision, recall and F1 of each class of a confusion matrix [C, C]; None where undefined: precision of a
     class that was never predicted, recall of one that does not occur, F1 of one that does neither."""
     right, true, said = counts.diagonal().tolist(), counts.sum(1).tolist(), counts.sum(0).tolist()
@@ -129,7 +133,7 @@ def class_scores(counts: Tensor, classes: Sequence[str]) -> list[dict[str, Any]]
     ]
 
 
-def calibration_error(probability: Tensor, right: Tensor, bins: int = ECE_BINS) -> float | None:
+def calibration_error(probability: np.ndarray, right: np.ndarray, bins: int = ECE_BINS) -> float | None:
     """Expected calibration error (Guo et al. 2017, arXiv 1706.04599, section 2): the mean over samples of
     |accuracy - mean confidence| of the sample's bin; equal-width bins (low, high]. None without samples.
 
@@ -137,18 +141,19 @@ def calibration_error(probability: Tensor, right: Tensor, bins: int = ECE_BINS) 
     """
     if len(right) == 0:
         return None
-    place = (probability.double() * bins).ceil().long().sub_(1).clamp_(0, bins - 1)
-    excess = torch.zeros(bins, dtype=torch.float64).index_add_(0, place, right.double() - probability.double())
-    return float(excess.abs().sum()) / len(right)
+    sure = probability.astype(float)
+    place = (np.ceil(sure * bins).astype(int) - 1).clip(0, bins - 1)
+    excess = np.bincount(place, right.astype(float) - sure, bins)
+    return float(np.abs(excess).sum()) / len(right)
 
 
 # -- layers ----
 
 
 def _layers(
-    kept: Kept, alive_split: str, widths: Sequence[int], groups: Mapping[str, Tensor | None]
+    kept: Kept, alive_split: str, widths: Sequence[int], groups: Mapping[str, np.ndarray | None]
 ) -> list[dict[str, Any]]:
-    n, alive = len(kept.neutral["test"]), kept.active[alive_split]
+    n, alive = len(kept.goodness["neutral"]), kept.active[alive_split]
     rows = []
     for layer, width in enumerate(widths):
         by_group = {name: None if values is None else moments(values[:, layer]) for name, values in groups.items()}
@@ -156,7 +161,7 @@ def _layers(
         if groups["positive"] is not None and groups["negative"] is not None:
             positive, negative = groups["positive"][:, layer], groups["negative"][:, layer]
             auc = separation(positive, negative)
-            paired = float((positive > negative).double().mean()) if n else None
+            paired = float((positive > negative).mean()) if n else None
         rows.append(
             {
                 "depth": layer + 1,
@@ -171,12 +176,11 @@ def _layers(
     return rows
 
 
-def separation(positive: Tensor, negative: Tensor) -> float | None:
+def separation(positive: np.ndarray, negative: np.ndarray) -> float | None:
     """Share of pairs (one of `positive` [n], one of `negative` [m]) in which the positive is larger, ties counted half:
     the area under the ROC curve (Mann & Whitney 1947). None where one of them is empty."""
     if len(positive) == 0 or len(negative) == 0:
         return None
-    ordered = negative.sort().values
-    below = torch.searchsorted(ordered, positive.contiguous(), right=False)
-    not_above = torch.searchsorted(ordered, positive.contiguous(), right=True)
-    return float((below + not_above).double().mean()) / (2 * len(negative))
+    ordered = np.sort(negative)
+    below, not_above = (np.searchsorted(ordered, positive, side) for side in ("left", "right"))
+    return float((below + not_above).mean()) / (2 * len(negative))

@@ -1,19 +1,14 @@
-"""What a trained run's network says of the images: what its training kept, or, where that is gone, asked again."""
-
-import os
-from pathlib import Path
+"""What a trained run's network says of the images when it is asked again."""
 
 import torch
 
 from ff.data.images import Images, standardise
 from ff.data.prepared import Prepared
-from ff.learn import checkpoint, readings_file
 from ff.learn.checkpoint import check_data
 from ff.learn.draws import split_rows
 from ff.learn.network import Network
-from ff.learn.products import choose_library
-from ff.learn.readings import read_splits
-from ff.learn.readings_file import Kept, keep
+from ff.learn.readings import keep, read_splits
+from ff.learn.readings_file import Kept
 from ff.learn.recipes import rule_of
 from ff.settings import RunConfig
 
@@ -36,18 +31,4 @@ def ask(network: Network, prepared: Prepared, config: RunConfig, batch_size: int
     """Ask a network (S = 1) that was trained with `config` for all splits, by all its readouts."""
     readouts = rule_of(config).READOUTS
     splits = splits_of(config, prepared, network.heads.device, network.heads.dtype)
-    return keep(read_splits(network, splits, readouts, batch_size), readouts)
-
-
-def readings_of(
-    run_folder: str | os.PathLike, prepared: Prepared, device: torch.device | str = "cpu", batch_size: int = 512
-) -> Kept:
-    """The readings of the run in `run_folder`; made where they are missing, damaged, or of another model or images."""
-    folder = Path(run_folder)
-    kept = readings_file.load(folder, prepared.content)
-    if kept is None:
-        choose_library()
-        network, meta = checkpoint.load(folder / "model.safetensors", device)
-        kept = ask(network, prepared, checkpoint.config(meta), batch_size)
-        readings_file.save(folder, kept, meta["model"], prepared.content)
-    return kept
+    return keep(read_splits(network, splits, readouts, batch_size), readouts, config.seed)

@@ -1,13 +1,15 @@
 """`ff measure`."""
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ff.arguments import add_options, execution_of
 from ff.commands.runs import add_run_arguments, named_runs, opened_runs
 from ff.errors import FFError
 from ff.imports import heavy_imports
-from ff.settings import MeasureConfig
+from ff.settings import ExecutionConfig, MeasureConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,27 +34,47 @@ def run(args: argparse.Namespace) -> None:
     threads = args.threads.split(",")
     del args.threads  # a setting of training by that name is a single number
     folders, execution = named_runs(args), execution_of(args)
+    wanted = (args.devices, execution.device, execution.no_cuda)
+    with heavy_imports():
+        # Here and not in the forks that measure, which need not import them again.
+        from ff.measure import agreement, apart, devices, protocol, run  # noqa: F401
+
+    for folder in folders:
+        # A process of its own, as in the workflow: what is measured, memory above all, is then the same.
+        found = apart.apart(
+            _measure, folder, execution, wanted, threads, batch_sizes, args.repeats, args.energy_windows
+        )
+        print("\n".join(found))
+
+
+def _measure(
+    folder: Path,
+    execution: ExecutionConfig,
+    wanted: tuple[Sequence[str] | None, str, bool],
+    threads: Sequence[str],
+    batch_sizes: Sequence[int],
+    repeats: int,
+    energy_windows: int,
+) -> list[str]:
+    """Measure one run on the `wanted` devices; gives what there is to say of it. No GPU is looked for before this."""
     from ff.files import read_json
     from ff.layout import MEASURE_FOLDER, file_stem
+    from ff.measure.agreement import run_agreement
+    from ff.measure.devices import choose_devices
+    from ff.measure.protocol import Times
+    from ff.measure.run import run_measurement
 
-    with heavy_imports():
-        from ff.measure.agreement import run_agreement
-        from ff.measure.devices import choose_devices
-        from ff.measure.protocol import Times
-        from ff.measure.run import run_measurement
-
-    devices = choose_devices(args.devices, execution.device, execution.no_cuda)
-    for folder, config, prepared in opened_runs(folders, execution):
-        times = Times(args.repeats)
-        run_measurement(folder, prepared, devices, threads, batch_sizes, times, args.energy_windows)
+    devices, lines = choose_devices(*wanted), []
+    for _, config, prepared in opened_runs([folder], execution):
+        run_measurement(folder, prepared, devices, threads, batch_sizes, Times(repeats), energy_windows)
         if len(devices) > 1:
             run_agreement(folder, prepared, devices)
         for device in devices:
             content = read_json(folder / MEASURE_FOLDER / f"{file_stem(device)}.json")
             if not content["device"]["available"]:
-                print(f"{config.name}: {device}: not measured: {content['device']['reason']}")
-            for row in content["batches"]:
-                print(f"{config.name}: {device} {_measured(row)}")
+                lines.append(f"{config.name}: {device}: not measured: {content['device']['reason']}")
+            lines += [f"{config.name}: {device} {_measured(row)}" for row in content["batches"]]
+    return lines
 
 
 def _measured(row: dict[str, Any]) -> str:

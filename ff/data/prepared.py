@@ -14,6 +14,7 @@ import torch
 
 from ff.data.download import fetch, in_one_line
 from ff.data.images import Part
+from ff.data.prepared_header import missing, unverified
 from ff.data.raw_files import (
     data_folder,
     describe,
@@ -64,7 +65,7 @@ def open_prepared(path: str | os.PathLike, verify: bool = True) -> Prepared:
         for part in (train, test):
             _check_part(name, part)
     except FileNotFoundError:
-        raise FFError(f"{path} does not exist; make it with: ff prepare {Path(path).stem}") from None
+        raise missing(path) from None
     except (SafetensorError, FFError, KeyError, TypeError, ValueError, OSError) as error:
         raise FFError(f"{path} is not a prepared data set ({error}); delete it and run: ff prepare") from error
     prepared = Prepared(name, train, test, content, verified, warnings)
@@ -76,10 +77,7 @@ def _check_prepared(path: str | os.PathLike, prepared: Prepared, name: str, veri
     if prepared.name != name:
         raise FFError(f"{path} holds {prepared.name}, not {name}; delete it and run: ff prepare {name}")
     if verify and not prepared.verified:
-        raise FFError(
-            f"{path} was made from files that are not the official bytes; "
-            "allow it with verify: false (--verify false), or delete it and give the official files"
-        )
+        raise unverified(path)
 
 
 def prepare(

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ff.data.images import Images
+from ff.learn.draws import draw_generator
+from ff.learn.negatives import Uniform
 from ff.learn.network import Network
-from ff.learn.readouts import Readout, Seen
+from ff.learn.readings_file import Answers, Kept
+from ff.learn.readouts import GOODNESS, HEAD, Readout, Seen
 
 # Of the training split, readouts of many passes are scored on this many images.
 TRAIN_SAMPLE = 2000
@@ -91,3 +95,49 @@ def read_splits(
     # In the order of splits and readouts, whatever was known.
     every = [(split, readout.name) for split in splits for readout in readouts]
     return {key: found[key] for key in every if key in found}
+
+
+def largest_probability(logits: Tensor) -> Tensor:
+    """Softmax probability of the most probable class: logits [..., C] -> [...] (float64)."""
+    logits = logits.double()
+    return (logits.amax(-1) - logits.logsumexp(-1)).exp()
+
+
+def keep(
+    readings: Mapping[tuple[str, str], Readings], readouts: Sequence[Readout], seed: int, seed_index: int = 0
+) -> Kept:
+    """What is kept of the network of one seed, of all that `read_splits` gave.
+
+    The negative inputs are the test images under a wrong label each, drawn evenly from the wrong ones with `seed`.
+    """
+    by_name = {readout.name: readout for readout in readouts}
+    answers, logits, active = {}, {}, {}
+    goodness: dict[str, Tensor] = {}
+    wrong = None
+    for (split, name), seen in readings.items():
+        readout, said, labels = by_name[name], seen.said[name][seed_index], seen.labels[seed_index]
+        scores = readout.scores(said)
+        answers[split, name] = Answers(
+            _bytes(labels),
+            _bytes(scores.argmax(-1)),
+            scores.amax(-1).float().numpy() if readout.logits else None,
+            largest_probability(scores).float().numpy() if readout.logits else None,
+        )
+        if name == HEAD.name and split != "train":
+            logits[split] = said.numpy()
+        if seen.neutral is not None:
+            active[split] = [count[seed_index].int().numpy() for count in seen.active]
+            if split == "test":
+                goodness["neutral"] = seen.neutral[seed_index]
+        if (split, name) == ("test", GOODNESS.name):
+            choice = Uniform(said.shape[-1])
+            wrong = choice.choose(labels, choice.draw(draw_generator(seed, "evaluation-negatives"), len(labels)))
+            for inputs, under in (("positive", labels), ("negative", wrong)):
+                index = under[:, None, None].expand(-1, said.shape[1], 1)
+                goodness[inputs] = said.gather(-1, index).squeeze(-1)
+    arrays = {inputs: values.numpy() for inputs, values in goodness.items()}
+    return Kept(answers, logits, arrays, None if wrong is None else _bytes(wrong), active)
+
+
+def _bytes(classes: Tensor) -> np.ndarray:
+    return classes.to(torch.uint8).numpy()

@@ -24,8 +24,7 @@ from ff.learn import checkpoint, precision, readings_file
 from ff.learn.devices import choose_device
 from ff.learn.draws import effective_val_size
 from ff.learn.products import choose_library, library
-from ff.learn.readings import Readings, read_splits
-from ff.learn.readings_file import keep
+from ff.learn.readings import Readings, keep, read_splits
 from ff.learn.readouts import at_full_depth, score_name
 from ff.learn.recipes import rule_of
 from ff.learn.resume import Saver, discard_state, has_state, load_state, run_lock
@@ -202,7 +201,7 @@ def _train_locked(
             models.append(checkpoint.save(folder / "model.safetensors", network, index, one))
             rows = [{COLUMN: models[-1], **row} for row in history_rows(trainer.state.history, index)]
             write_csv(folder / "history.csv", [COLUMN, *history_columns(network.depth)], rows)
-            kept = keep(readings, rule_of(config).READOUTS, index)
+            kept = keep(readings, rule_of(config).READOUTS, one.seed, index)
             readings_file.save(folder, kept, models[-1], prepared.content)
     common["seconds"] = _seconds(trainer, phases)
     for index, (one, folder, model) in enumerate(zip(configs, staged, models, strict=True)):

@@ -337,7 +337,10 @@ def validation(trained) -> SimpleNamespace:
     """Calibration of a trained network on its validation split, and the logits of its test split."""
     kept = ask(trained.network, trained.prepared, trained.config)
     seen = {
-        split: SimpleNamespace(logits=kept.said[split, "head"], labels=kept.answers[split, "head"].labels)
+        split: SimpleNamespace(
+            logits=torch.from_numpy(kept.logits[split]),
+            labels=torch.from_numpy(kept.answers[split, "head"].labels).long(),
+        )
         for split in ("val", "test")
     }
     calibration = calibrate(seen["val"].logits, seen["val"].labels)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -32,12 +34,13 @@ from ff.assess.evaluation import (
 )
 from ff.assess.readings import ask, splits_of
 from ff.data.images import standardise
-from ff.data.prepared import Prepared
+from ff.data.prepared import Prepared, open_prepared
+from ff.data.prepared_header import read_header
 from ff.errors import FFError
-from ff.files import read_csv, read_json
+from ff.files import read_about, read_csv, read_json, write_tensors
 from ff.learn.network import Network
-from ff.learn.readings import read
-from ff.learn.readings_file import NAME, largest_probability
+from ff.learn.readings import largest_probability, read
+from ff.learn.readings_file import INPUTS, NAME
 from ff.learn.readouts import GOODNESS, HEAD
 from ff.learn.recipes import make_run_config
 from ff.learn.run import train
@@ -62,8 +65,8 @@ def evaluated(network: Network, prepared: Prepared, config: RunConfig) -> Evalua
 def test_scores_are_those_of_scikit_learn(n, true_classes, said_classes, seed):
     rng = np.random.default_rng(seed)
     truth, said = rng.integers(0, true_classes, n), rng.integers(0, said_classes, n)
-    counts = confusion(torch.tensor(said), torch.tensor(truth), 10)
-    assert counts.numpy().tolist() == metrics.confusion_matrix(truth, said, labels=range(10)).tolist()
+    counts = confusion(said, truth, 10)
+    assert counts.tolist() == metrics.confusion_matrix(truth, said, labels=range(10)).tolist()
     result = scores(counts)
     assert result["accuracy"] == pytest.approx(metrics.accuracy_score(truth, said))
     assert result["error"] == pytest.approx(1 - metrics.accuracy_score(truth, said))
@@ -76,20 +79,20 @@ def test_scores_are_those_of_scikit_learn(n, true_classes, said_classes, seed):
 
 
 def test_scores_of_no_samples_are_missing_and_not_zero():
-    counts = confusion(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64), 10)
+    counts = confusion([], [], 10)
     assert scores(counts) == {"n": 0, "accuracy": None, "macro_f1": None, "error": None}
     assert all(row["precision"] is row["recall"] is row["f1"] is None for row in class_scores(counts, NAMES))
 
 
 def test_calibration_error_of_known_cases():
-    sure, right = torch.tensor([0.9, 0.9, 0.9, 0.9, 0.9]), torch.tensor([True, True, True, True, False])
+    sure, right = np.full(5, 0.9), np.array([True, True, True, True, False])
     # One bin: accuracy 0.8, confidence 0.9.
     assert calibration_error(sure, right) == pytest.approx(0.1, abs=1e-6)
     # Two bins: 2 of 4 samples with |1 - 0.95|, 2 of 4 with |0.5 - 0.3|.
-    mixed = torch.tensor([0.95, 0.95, 0.3, 0.3]), torch.tensor([True, True, True, False])
+    mixed = np.array([0.95, 0.95, 0.3, 0.3]), np.array([True, True, True, False])
     assert calibration_error(*mixed) == pytest.approx(0.5 * 0.05 + 0.5 * 0.2, abs=1e-6)
-    assert calibration_error(torch.ones(3), torch.ones(3, dtype=torch.bool)) == 0
-    assert calibration_error(torch.empty(0), torch.empty(0, dtype=torch.bool)) is None
+    assert calibration_error(np.ones(3), np.ones(3, bool)) == 0
+    assert calibration_error(np.empty(0), np.empty(0, bool)) is None
 
 
 def test_calibration_error_equals_a_plain_loop_over_bins():
@@ -103,14 +106,14 @@ def test_calibration_error_equals_a_plain_loop_over_bins():
         if inside.any():
             gap = right[inside].double().mean() - sure[inside].mean()
             total += float(inside.double().mean() * gap.abs())
-    assert calibration_error(sure, right) == pytest.approx(total)
+    assert calibration_error(sure.numpy(), right.numpy()) == pytest.approx(total)
 
 
 def test_a_bin_of_the_calibration_error_holds_its_upper_end():
     # Bins of a fifteenth: 0.15 and 0.2 = 3/15 share one, 0.2 and 0.21 do not.
-    right = torch.tensor([True, False])
-    assert calibration_error(torch.tensor([0.2, 0.15], dtype=torch.float64), right) == pytest.approx(0.5 - 0.175)
-    assert calibration_error(torch.tensor([0.2, 0.21], dtype=torch.float64), right) == pytest.approx(0.505)
+    right = np.array([True, False])
+    assert calibration_error(np.array([0.2, 0.15]), right) == pytest.approx(0.5 - 0.175)
+    assert calibration_error(np.array([0.2, 0.21]), right) == pytest.approx(0.505)
 
 
 def test_largest_probability_is_that_of_softmax_and_survives_large_logits():
@@ -125,11 +128,11 @@ def test_separation_is_the_area_under_the_roc_curve_with_ties(n, m, seed):
     rng = np.random.default_rng(seed)
     positive, negative = rng.integers(0, 6, n).astype(float), rng.integers(0, 5, m).astype(float)
     expected = metrics.roc_auc_score([1] * n + [0] * m, np.concatenate([positive, negative]))
-    assert separation(torch.tensor(positive), torch.tensor(negative)) == pytest.approx(expected)
+    assert separation(positive, negative) == pytest.approx(expected)
 
 
 def test_moments_are_numpys_and_missing_without_values():
-    values = torch.tensor([1.0, 2.0, 3.0, 10.0])
+    values = np.array([1.0, 2.0, 3.0, 10.0], np.float32)
     assert moments(values) == {
         "mean": 4.0,
         "std": pytest.approx(np.std([1, 2, 3, 10])),
@@ -137,20 +140,20 @@ def test_moments_are_numpys_and_missing_without_values():
         "p50": 2.5,
         "p95": pytest.approx(np.percentile([1, 2, 3, 10], 95)),
     }
-    assert moments(torch.empty(0)) is None
+    assert moments(np.empty(0)) is None
 
 
 def test_reading_does_not_depend_on_the_batch_size():
     prepared, config = made_prepared(), made_config(precision="float64")
     whole, parts = (ask(made_network(config), prepared, config, size) for size in (512, 7))
     for key, seen in whole.answers.items():
-        assert torch.equal(seen.labels, parts.answers[key].labels)
-        assert torch.equal(seen.classes, parts.answers[key].classes)
-    for key, said in whole.said.items():
-        assert torch.allclose(said, parts.said[key])
+        assert np.array_equal(seen.labels, parts.answers[key].labels)
+        assert np.array_equal(seen.classes, parts.answers[key].classes)
     for split in ("val", "test"):
-        assert torch.allclose(whole.neutral[split], parts.neutral[split])
-        assert all(map(torch.equal, whole.active[split], parts.active[split]))
+        assert np.allclose(whole.logits[split], parts.logits[split])
+        assert all(map(np.array_equal, whole.active[split], parts.active[split]))
+    for inputs in INPUTS:
+        assert np.allclose(whole.goodness[inputs], parts.goodness[inputs])
     assert whole.answers["test", "head"].labels.tolist() == prepared.test.labels.tolist()
 
 
@@ -162,29 +165,28 @@ def test_readings_are_those_of_plain_forward_passes():
     pixels = textbook.standardised(prepared.test, "MNIST")
     neutral = textbook.outputs_of(network, textbook.neutral(pixels, 1, config.settings.neutral_value))
     for layer, h in enumerate(neutral):
-        assert torch.allclose(kept.neutral["test"][:, layer], h[0].square().mean(-1))
+        assert np.allclose(kept.goodness["neutral"][:, layer], h[0].square().mean(-1))
         assert kept.active["test"][layer].tolist() == (h[0] > 0).sum(0).tolist()
-    for label in range(10):
-        labels = torch.full((12,), label)
-        outputs = textbook.outputs_of(network, textbook.with_label(pixels, labels, 1, config.settings.overlay_value))
-        for layer, h in enumerate(outputs):
-            assert torch.allclose(kept.said["test", "goodness"][:, layer, label], h[0].square().mean(-1))
-    groups = goodness_groups(kept, seed=3)
-    own = kept.said["test", "goodness"][5, :, prepared.test.labels[5].item()]
-    assert torch.equal(groups["positive"][5], own)
+    for inputs, labels in (("positive", prepared.test.labels), ("negative", torch.from_numpy(kept.wrong))):
+        labelled = textbook.with_label(pixels, labels.long(), 1, config.settings.overlay_value)
+        for layer, h in enumerate(textbook.outputs_of(network, labelled)):
+            assert np.allclose(kept.goodness[inputs][:, layer], h[0].square().mean(-1))
+    assert goodness_groups(kept)["positive"] is kept.goodness["positive"]
 
 
 def test_negatives_are_wrong_labels_drawn_evenly_and_the_same_for_a_seed():
     prepared, config = made_prepared(test=900), made_config()
-    kept = ask(made_network(config), prepared, config)
-    # Goodness that names its label, so that the label of each negative can be read off.
-    kept.said["test", "goodness"] = torch.arange(10.0).expand(900, 3, 10)
-    negative, labels = goodness_groups(kept, seed=4)["negative"][:, 0].long(), prepared.test.labels.long()
+
+    def wrong(seed):
+        seeded = dataclasses.replace(config, seed=seed)
+        return torch.from_numpy(ask(made_network(config), prepared, seeded).wrong).long()
+
+    negative, labels = wrong(4), prepared.test.labels.long()
     assert not (negative == labels).any()
     shift = (negative - labels) % 10
     assert torch.bincount(shift, minlength=10)[1:].min() > 60
-    assert torch.equal(goodness_groups(kept, seed=4)["negative"][:, 0].long(), negative)
-    assert not torch.equal(goodness_groups(kept, seed=5)["negative"][:, 0].long(), negative)
+    assert torch.equal(wrong(4), negative)
+    assert not torch.equal(wrong(5), negative)
 
 
 def test_splits_are_those_of_training():
@@ -328,7 +330,7 @@ def test_images_and_labels_stay_together():
         block = images.rows(rows)
         assert torch.equal(labels_of_pixels(prepared, block.pixels[0]), block.labels[0])
         for readout in ("head", "goodness"):
-            assert torch.equal(kept.answers[split, readout].labels, block.labels[0])
+            assert kept.answers[split, readout].labels.tolist() == block.labels[0].tolist()
 
 
 def test_another_data_set_than_the_runs_is_refused(tmp_path):
@@ -371,6 +373,46 @@ def test_an_evaluation_of_what_training_kept_is_that_of_asking_anew(digits, prep
         reported = rows.pop((row["split"], row["readout"], row["depth"]))
         assert {name: row[name] for name in reported} == reported
     assert rows == {}
+
+
+WITHOUT_TORCH = """
+import sys
+from ff.assess.evaluation import run_evaluation
+from ff.data.prepared_header import read_header
+
+run_evaluation(sys.argv[1], read_header(sys.argv[2]), device=None)
+assert "torch" not in sys.modules
+"""
+
+
+def test_what_training_kept_is_evaluated_without_torch_and_what_is_gone_with_it(digits, prepared_dir, tmp_path):
+    trained_on_digits(tmp_path, digits)
+    prepared = prepared_dir / "DIGITS.safetensors"
+    written = []
+    for _ in range(2):
+        # The first time nothing is kept yet.
+        run_evaluation(tmp_path, read_header(prepared), device=lambda: torch.device("cpu"))
+        written.append([(tmp_path / name).read_bytes() for name in ("evaluation.json", "distributions.csv")])
+        (tmp_path / "evaluation.json").unlink()
+    subprocess.run([sys.executable, "-c", WITHOUT_TORCH, tmp_path, prepared], check=True)
+    written.append([(tmp_path / name).read_bytes() for name in ("evaluation.json", "distributions.csv")])
+    assert written[0] == written[1] == written[2]
+
+
+def test_a_set_whose_header_alone_is_read_is_refused_as_one_that_is_opened(prepared_dir, tmp_path):
+    path = prepared_dir / "DIGITS.safetensors"
+    found = read_header(path)
+    assert (found.name, found.content) == ("DIGITS", open_prepared(path).content)
+    other = tmp_path / "DIGITS.safetensors"
+    with pytest.raises(FFError, match="make it with: ff prepare DIGITS"):
+        read_header(other)
+    write_tensors(other, {}, read_about(path) | {"verified": False})
+    with pytest.raises(FFError, match="not the official bytes"):
+        read_header(other)
+    assert read_header(other, verify=False).content == found.content
+    other.write_bytes(b"noise")
+    with pytest.raises(FFError, match="is not a prepared data set"):
+        read_header(other)
 
 
 def test_readouts_are_listed_by_split_readout_and_depth(tmp_path):

@@ -1,5 +1,6 @@
 """The numbers of a run folder against numpy and scikit-learn, computed again from model.safetensors and the images."""
 
+import dataclasses
 from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,6 @@ from by_numpy import Weights
 from made_networks import made_config, made_network, made_prepared
 from sklearn import metrics as sklearn_metrics
 
-from ff.assess.distributions import goodness_groups
 from ff.assess.evaluation import run_evaluation
 from ff.assess.readings import ask
 from ff.data.prepared import Prepared
@@ -152,11 +152,9 @@ def first_products(folder: Path, prepared: Prepared) -> dict[str, np.ndarray]:
 
 
 def negatives(folder: Path, prepared: Prepared, seed: int) -> np.ndarray:
-    """The wrong label that `seed` gives each test image, [n]: read off goodness that names its label."""
+    """The wrong label that `seed` gives each test image, [n]."""
     network, meta = checkpoint.load(folder / "model.safetensors")
-    kept = ask(network, prepared, checkpoint.config(meta))
-    kept.said["test", "goodness"] = torch.arange(10.0).expand_as(kept.said["test", "goodness"])
-    return goodness_groups(kept, seed)["negative"][:, 0].numpy().astype(int)
+    return ask(network, prepared, dataclasses.replace(checkpoint.config(meta), seed=seed)).wrong
 
 
 def groups_of(folder: Path, prepared: Prepared, test: Seen, seed: int) -> dict[str, np.ndarray]:

@@ -3,23 +3,26 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import textbook
 import torch
 from made_networks import made_config, made_network, made_prepared
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from scipy.special import softmax
 
 import ff.learn.readings
 import ff.learn.trainer
-from ff.assess.readings import ask, readings_of, splits_of
+from ff.assess.kept import readings_of
+from ff.assess.readings import ask, splits_of
 from ff.data.images import standardise
 from ff.data.prepared import Prepared
 from ff.errors import FFError
 from ff.files import read_csv, read_json
 from ff.learn import checkpoint, readings_file
-from ff.learn.readings import Readings, read, read_splits, spread
-from ff.learn.readings_file import NAME, Kept, keep
+from ff.learn.readings import Readings, keep, read, read_splits, spread
+from ff.learn.readings_file import NAME, Kept
 from ff.learn.readouts import GOODNESS, HEAD
 from ff.learn.recipes import make_run_config, rule_of
 from ff.learn.run import read_all, train
@@ -156,19 +159,15 @@ def anew(trainer: Trainer, prepared: Prepared) -> dict[tuple[str, str], Readings
 
 def same(one: Kept, other: Kept) -> bool:
     """Whether all numbers are equal to the last bit, in the same order."""
-    parts = [(list(kept.answers), list(kept.said), list(kept.neutral), list(kept.active)) for kept in (one, other)]
-    return parts[0] == parts[1] and all(
-        map(torch.equal, *([t for t in _tensors(kept) if t is not None] for kept in (one, other)))
-    )
+    parts = [(list(kept.answers), list(kept.logits), set(kept.goodness), list(kept.active)) for kept in (one, other)]
+    return parts[0] == parts[1] and all(map(np.array_equal, *map(_arrays, (one, other))))
 
 
-def _tensors(kept: Kept):
-    for answers in kept.answers.values():
-        yield from (answers.labels, answers.classes, answers.largest, answers.sureness)
-    yield from kept.said.values()
-    yield from kept.neutral.values()
-    for counts in kept.active.values():
-        yield from counts
+def _arrays(kept: Kept) -> list[np.ndarray]:
+    found = [array for answers in kept.answers.values() for array in answers]
+    found += [*kept.logits.values(), *(kept.goodness[inputs] for inputs in sorted(kept.goodness)), kept.wrong]
+    found += [count for counts in kept.active.values() for count in counts]
+    return [array for array in found if array is not None]
 
 
 @pytest.mark.parametrize("seeds", [[0], [0, 7]])
@@ -194,11 +193,11 @@ def test_what_is_known_from_training_is_what_the_networks_say_at_its_end(digits,
     found, expected = read_all(trainer, digits), anew(trainer, digits)
     readouts = rule_of(trainer.config).READOUTS
     for seed in range(len(seeds)):
-        assert same(keep(found, readouts, seed), keep(expected, readouts, seed))
+        assert same(keep(found, readouts, seeds[seed], seed), keep(expected, readouts, seeds[seed], seed))
     # Dead units are counted on the validation split, on the training split only where there is none.
-    kept = keep(found, readouts)
+    kept = keep(found, readouts, seeds[0])
     assert list(kept.active) == (["train", "test"] if values.get("val_size") == 0 else ["val", "test"])
-    assert {split for split, _ in kept.said} == {"val", "test"} - ({"val"} if values.get("val_size") == 0 else set())
+    assert set(kept.logits) == {"val", "test"} - ({"val"} if values.get("val_size") == 0 else set())
 
 
 def test_the_known_readings_are_used_and_nothing_is_asked_twice(digits, monkeypatch):
@@ -222,7 +221,7 @@ def test_where_features_are_not_kept_the_same_is_said(digits, monkeypatch):
     monkeypatch.setattr("ff.learn.heads.FEATURE_CACHE_BYTES", 0)
     found = read_all(kept, digits)
     for seed in range(2):
-        assert same(keep(found, BOTH, seed), keep(expected, BOTH, seed))
+        assert same(keep(found, BOTH, seed, seed), keep(expected, BOTH, seed, seed))
 
 
 # -- the file ----
@@ -244,17 +243,17 @@ def test_what_training_kept_is_what_the_trained_network_says_when_it_is_asked(ru
         if readout == "goodness":
             assert (answers.largest, answers.sureness) == (None, None)
             continue
-        assert answers.largest.dtype == answers.sureness.dtype == torch.float32
+        assert answers.largest.dtype == answers.sureness.dtype == np.float32
         if split != "train":
-            logits = kept.said[split, readout].double()
-            assert torch.equal(answers.classes, logits.argmax(-1))
-            assert torch.allclose(answers.largest.double(), logits.amax(-1), rtol=1e-6)
-            assert torch.allclose(answers.sureness.double(), logits.softmax(-1).amax(-1), rtol=1e-6)
+            logits = kept.logits[split].astype(float)
+            assert np.array_equal(answers.classes, logits.argmax(-1))
+            assert np.allclose(answers.largest, logits.max(-1), rtol=1e-6)
+            assert np.allclose(answers.sureness, softmax(logits, -1).max(-1), rtol=1e-6)
     expected = {
         (r["split"], r["readout"], r["depth"]): r["accuracy"] for r in read_json(run / "metrics.json")["results"]
     }
     for (split, readout), answers in kept.answers.items():
-        accuracy = (answers.classes == answers.labels.unsqueeze(1)).double().mean(0)
+        accuracy = (answers.classes == answers.labels[:, None]).mean(0)
         for depth in (1, 2):
             assert accuracy[depth - 1].item() == pytest.approx(expected[split, readout, depth])
 
@@ -264,9 +263,10 @@ def test_each_seed_of_a_group_keeps_its_own(digits, prepared_dir, tmp_path):
     for folder, seed in zip(train(small(), execution, [0, 3]), (0, 3), strict=True):
         network, _ = checkpoint.load(folder / "model.safetensors")
         found, expected = readings_file.load(folder, digits.content), ask(network, digits, small(seed=seed))
-        assert torch.equal(found.answers["train", "head"].labels, expected.answers["train", "head"].labels)
-        for key, said in found.said.items():
-            assert torch.allclose(said, expected.said[key], rtol=1e-4, atol=1e-4)
+        assert np.array_equal(found.answers["train", "head"].labels, expected.answers["train", "head"].labels)
+        assert np.array_equal(found.wrong, expected.wrong)
+        for split, logits in found.logits.items():
+            assert np.allclose(logits, expected.logits[split], rtol=1e-4, atol=1e-4)
 
 
 def missing(folder: Path) -> None:
@@ -294,10 +294,11 @@ BROKEN = [
     lambda folder: (folder / NAME).write_bytes(b""),
     lambda folder: (folder / NAME).write_bytes((folder / NAME).read_bytes()[:-100]),
     lambda folder: rewrite(folder, lambda tensors, about: about.pop("model")),
-    lambda folder: rewrite(folder, lambda tensors, about: about.update(tensors=None)),
+    lambda folder: rewrite(folder, lambda tensors, about: about.update(format=1)),
+    lambda folder: rewrite(folder, lambda tensors, about: about.update(arrays=None)),
     lambda folder: rewrite(folder, lambda tensors, about: tensors.pop("test/head/answers")),
     lambda folder: rewrite(
-        folder, lambda tensors, about: [tensors.pop("test/active/2"), about["tensors"].remove("test/active/2")]
+        folder, lambda tensors, about: [tensors.pop("test/active/2"), about["arrays"].remove("test/active/2")]
     ),
 ]
 

@@ -1,5 +1,8 @@
 """`ff measure` as a person calls it: which devices it takes, what it says, and how it refuses."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from made_networks import made_prepared, made_run
@@ -7,7 +10,7 @@ from made_networks import made_prepared, made_run
 from ff import cli
 from ff.data import prepared as prepared_sets
 from ff.files import read_csv, read_json
-from ff.measure import protocol
+from ff.measure import apart, protocol
 
 
 @pytest.fixture
@@ -18,6 +21,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(protocol, "QUEUED_S", 0.001)
     # A test's length: two rounds without the half second of work before each block.
     monkeypatch.setattr(protocol, "Times", lambda repeats=50, times=protocol.Times: times(repeats, 3, 2, 2, 0.0))
+    # The tests' process has threads of its own by now, which a fork would lack.
+    monkeypatch.setattr(apart, "apart", lambda function, *arguments: function(*arguments))
     made_run(tmp_path / "run", made_prepared())
     return tmp_path / "run"
 
@@ -93,3 +98,22 @@ def test_memory_that_runs_out_is_an_error_that_names_the_batch_size(folder, caps
     monkeypatch.setattr(DeployedNetwork, "run", run)
     assert cli.main(["measure", str(folder), *QUICK]) == 1
     assert "ff: batch size 4 does not fit into the memory of cpu" in capsys.readouterr().err
+
+
+IN_A_FORK = """
+import os, sys, torch
+from ff import cli
+from ff.commands import measure
+
+def measured(folder, *_):
+    return [f"{folder.name} {os.getpid() != here} {torch.cuda.is_initialized()}"]
+
+here, measure._measure = os.getpid(), measured
+torch.cuda.is_available = None
+sys.exit(cli.main(["measure", "first", "second"]))
+"""
+
+
+def test_each_run_is_measured_in_a_fork_before_which_no_gpu_is_looked_for():
+    done = subprocess.run([sys.executable, "-c", IN_A_FORK], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["first True False", "second True False"], done.stderr

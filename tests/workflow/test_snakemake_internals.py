@@ -6,10 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import snakemake
+from snakemake import cli, dag  # noqa: F401 - dag alone would be imported in a circle
+from snakemake.io import IOFile
+from snakemake.output_index import OutputIndex
 
-from ff.workflow.snakemake_internals import WRITTEN_FOR
+from ff.workflow.snakemake_internals import WRITTEN_FOR, find_rules_by_suffix
 
 SNAKEFILE = """
 import json
@@ -76,3 +80,41 @@ def test_the_internals_say_what_a_call_is_and_what_became_of_its_jobs(tmp_path):
     # Nothing is known any more of the file that was forgotten: it is named by its path in base 64.
     assert base64.b64encode(b"kept").decode() not in {path.name for path in tmp_path.rglob(".snakemake/metadata/*")}
     assert (tmp_path / "kept").exists()
+
+
+class Rule(NamedTuple):
+    name: str
+    files: list
+
+    def products(self):
+        return self.files
+
+    def __hash__(self):
+        return hash(self.name)
+
+
+def test_rules_are_found_by_suffix_that_snakemake_finds_by_prefix(monkeypatch):
+    monkeypatch.setattr(dag, "OutputIndex", OutputIndex)
+    find_rules_by_suffix()
+    patterns = {
+        "group": ["results/{cell}/seed0/a", "results/{cell}/seed1/a"],
+        "alone": ["results/{dataset}/{layers}/seed{seed}/a"],
+        "tables": ["results/{collection}summary/a.csv", "results/{collection}summary/b.csv"],
+        "prepare": ["data/{dataset}.safetensors"],
+        "folder": ["results/{any}"],
+        "whole": ["results/tracking.json"],
+    }
+    rules = [Rule(name, [IOFile(file, None) for file in files]) for name, files in patterns.items()]
+    files = [
+        "results/D/1-2/ff/seed0/a",
+        "results/D/1-2/seed10/a",
+        "results/demo/summary/a.csv",
+        "results/tracking.json",
+    ]
+    files += ["data/D.safetensors", "results/D/1-2/ff/seed1/b", "elsewhere/D/1-2/ff/seed0/a", "a", ""]
+    by_prefix, by_suffix = OutputIndex(rules), dag.OutputIndex(rules)
+    assert type(by_suffix) is not OutputIndex
+    for file in files:
+        found = {rule.name for rule in by_suffix.match(file)}
+        assert found == {rule.name for rule in by_prefix.match(file)}
+    assert {rule.name for rule in by_suffix.match(files[0])} == {"group", "alone", "folder"}
