@@ -10,7 +10,7 @@ which learns too, for the similarity alone:
 
 For two of C classes Q is 1 where they are the same, else -1 / (C - 1). With n = centred rows / (their length + 1e-8):
 
-    dL/dn = 4 beta / B^2 (R - Q) n,  then back through length and mean,  dV = dL/d(V h)^T h,  dL/dh = dL/d(V h) V + ...
+    dL/dn = 4 beta / B^2 (R - Q) n,  then back through the length,  dV = dL/d(V h)^T h,  dL/dh = dL/d(V h) V + ...
     batch norm, y = g z' + b:  dL/dz = g / sigma (dL/dy - mean(dL/dy) - z' mean(z' dL/dy)),  means over the mini-batch
 
 Each layer takes the detached output of the one below; all learn in one pass over each mini-batch. The heads learn from
@@ -225,5 +225,5 @@ def similarity(x: Tensor, labels: Tensor, classes: int, precision: str) -> tuple
     difference.add_(1 / (classes - 1)).sub_(same.to(x.dtype), alpha=classes / (classes - 1))
     loss = torch.linalg.vector_norm(difference.flatten(1), dim=1).square_().div_(batch**2)
     by_rows = matmul(difference, rows, precision).mul_(4 / batch**2)
-    by_centred = normalisation_gradient(rows, scale, by_rows, "unit")
-    return loss, by_centred.sub_(by_centred.mean(-1, keepdim=True))
+    # All rows have mean 0, so what is made of them has too: nothing more comes of the mean on the way back.
+    return loss, normalisation_gradient(rows, scale, by_rows, "unit")
