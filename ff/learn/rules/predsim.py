@@ -102,10 +102,16 @@ def numbers_held(config: RunConfig) -> tuple[int, int]:
 
 
 def remarks(config: RunConfig, given: Collection[str]) -> list[str]:
-    """A warning about a projection without similarity."""
-    if "projection" in given and config.settings.similarity == 0:
-        return [f"projection has no effect on recipe {config.recipe}: it has no similarity loss"]
-    return []
+    """Warnings about a projection without similarity, and about dropout where no layer sees another."""
+    useless = {
+        "projection has no effect on recipe {}: it has no similarity loss": (
+            "projection" in given and config.settings.similarity == 0
+        ),
+        "dropout has no effect on recipe {} with a single layer: its own losses see all outputs": (
+            config.settings.dropout and len(config.layers) == 2
+        ),
+    }
+    return [text.format(config.recipe) for text, holds in useless.items() if holds]
 
 
 class Learner:
