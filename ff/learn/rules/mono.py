@@ -73,8 +73,10 @@ def numbers_held(config: RunConfig) -> tuple[int, int]:
 
 
 def remarks(config: RunConfig, given: Collection[str]) -> list[str]:
-    """None: all its settings have an effect, and both numbers of epochs train the same phase."""
-    return []
+    """A warning about dropout where no layer sees another; both numbers of epochs train the same phase."""
+    if not config.settings.dropout or len(config.layers) > 2:
+        return []
+    return [f"dropout has no effect on recipe {config.recipe} with a single layer: its own scores see all outputs"]
 
 
 class Learner:
