@@ -146,6 +146,15 @@ def test_every_rule_has_the_shared_settings(recipe):
     assert [quiet[name] for name in given][:4] == [0, False, 0.0, 0.0]
 
 
+def test_dropout_that_nothing_sees_is_said():
+    alone = {"layers": "784,30", "dropout": 0.1}
+    assert make_run_config({"recipe": "mono"} | alone)[1] == [
+        "dropout has no effect on recipe mono with a single layer: its own scores see all outputs"
+    ]
+    assert make_run_config({"recipe": "ff"} | alone)[1] == []
+    assert make_run_config({"recipe": "mono", "layers": "784,30,20", "dropout": 0.1})[1] == []
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -248,7 +248,9 @@ def test_multiplications_are_counted():
         assert predsim.training_macs(make_run_config(values | changes | {"recipe": recipe})[0]) == expected
 
 
-def test_a_projection_without_similarity_is_remarked_upon():
+def test_settings_without_effect_are_remarked_upon():
     _, warnings = make_run_config({"recipe": "pred", "projection": False})
     assert warnings == ["projection has no effect on recipe pred: it has no similarity loss"]
+    _, warnings = make_run_config({"recipe": "sim", "layers": "784,20", "dropout": 0.1})
+    assert warnings == ["dropout has no effect on recipe sim with a single layer: its own losses see all outputs"]
     assert make_run_config({"recipe": "pred"})[1] == make_run_config({"projection": False, "recipe": "sim"})[1] == []

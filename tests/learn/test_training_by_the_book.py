@@ -75,16 +75,16 @@ CASES = {
     "ff": {},
     "edgeff": {"recipe": "edgeff"},
     "mono": {"recipe": "mono", "learning_rate": 0.004, "head_learning_rate": 0.02},
-    "mono, three layers": {"recipe": "mono", "layers": "784,12,9,11", "schedule": "constant"},
+    "mono-3": {"recipe": "mono", "layers": "784,12,9,11", "schedule": "constant"},
     "bp": {"recipe": "bp", "learning_rate": 0.004, "head_learning_rate": 0.02},
     "one layer": {"layers": "784,14"},
     "colour": {"dataset": "CIFAR10", "layers": "3072,12,9", "negatives": "uniform"},
     "the other way round": {"loss": "threshold", "threshold": 0.7, "schedule": "constant", "normalisation": "unit"},
     "moved": {"shift": 2, "negatives": "uniform"},
     "mirrored": {"flip": True, "recipe": "edgeff", "schedule": "step"},
-    "colour, moved": {"dataset": "CIFAR10", "layers": "3072,12,9", "shift": 3, "flip": True},
+    "colour-moved": {"dataset": "CIFAR10", "layers": "3072,12,9", "shift": 3, "flip": True},
     "dropout": {"dropout": 0.3, "weight_decay": 0.1},
-    "bp, all of it": {
+    "bp-noisy": {
         "recipe": "bp",
         "dropout": 0.3,
         "shift": 1,
@@ -92,7 +92,7 @@ CASES = {
         "weight_decay": 0.2,
         "schedule": "step",
     },
-    "mono, all of it": {"recipe": "mono", "layers": "784,12,9,11", "dropout": 0.3, "shift": 2, "weight_decay": 0.3},
+    "mono-noisy": {"recipe": "mono", "layers": "784,12,9,11", "dropout": 0.3, "shift": 2, "weight_decay": 0.3},
     "settings of their own": {"alpha": 3.0, "hardness": 1.5, "overlay_value": 4.0, "neutral_value": 0.5},
 }
 

@@ -10,7 +10,7 @@ which learns too, for the similarity alone:
 
 For two of C classes Q is 1 where they are the same, else -1 / (C - 1). With n = centred rows / (their length + 1e-8):
 
-    dL/dn = 4 beta / B^2 (R - Q) n,  then back through length and mean,  dV = dL/d(V h)^T h,  dL/dh = dL/d(V h) V + ...
+    dL/dn = 4 beta / B^2 (R - Q) n,  then back through the length,  dV = dL/d(V h)^T h,  dL/dh = dL/d(V h) V + ...
     batch norm, y = g z' + b:  dL/dz = g / sigma (dL/dy - mean(dL/dy) - z' mean(z' dL/dy)),  means over the mini-batch
 
 Each layer takes the detached output of the one below; all learn in one pass over each mini-batch. The heads learn from
@@ -72,6 +72,8 @@ class Settings(SharedSettings):
     projection: bool = setting(
         True, "whether a layer's outputs go through a matrix that learns with them before their similarity is taken"
     )
+    # Learning rates chosen on MNIST's validation images (docs/study/first_trials.csv); the paper has 0.0005 and batches of
+    # 128 over five to twenty times as many epochs.
     learning_rate: float = setting(0.002, "Adam's learning rate of the layers", above=0, maximum=1e30)
     head_learning_rate: float = setting(0.002, "Adam's learning rate of the heads", above=0, maximum=1e30)
 
@@ -102,10 +104,16 @@ def numbers_held(config: RunConfig) -> tuple[int, int]:
 
 
 def remarks(config: RunConfig, given: Collection[str]) -> list[str]:
-    """A warning about a projection without similarity."""
-    if "projection" in given and config.settings.similarity == 0:
-        return [f"projection has no effect on recipe {config.recipe}: it has no similarity loss"]
-    return []
+    """Warnings about a projection without similarity, and about dropout where no layer sees another."""
+    useless = {
+        "projection has no effect on recipe {}: it has no similarity loss": (
+            "projection" in given and config.settings.similarity == 0
+        ),
+        "dropout has no effect on recipe {} with a single layer: its own losses see all outputs": (
+            config.settings.dropout and len(config.layers) == 2
+        ),
+    }
+    return [text.format(config.recipe) for text, holds in useless.items() if holds]
 
 
 class Learner:
@@ -225,5 +233,5 @@ def similarity(x: Tensor, labels: Tensor, classes: int, precision: str) -> tuple
     difference.add_(1 / (classes - 1)).sub_(same.to(x.dtype), alpha=classes / (classes - 1))
     loss = torch.linalg.vector_norm(difference.flatten(1), dim=1).square_().div_(batch**2)
     by_rows = matmul(difference, rows, precision).mul_(4 / batch**2)
-    by_centred = normalisation_gradient(rows, scale, by_rows, "unit")
-    return loss, by_centred.sub_(by_centred.mean(-1, keepdim=True))
+    # All rows have mean 0, so what is made of them has too: nothing more comes of the mean on the way back.
+    return loss, normalisation_gradient(rows, scale, by_rows, "unit")
