@@ -42,6 +42,9 @@ IS_CONTROL = False
 PHASES = ("prototypes",)
 READOUTS = (OWN_HEAD, SUMMED)
 
+# Of lengths, in float32.
+ROUNDING = 1e-5
+
 
 @dataclass(frozen=True)
 class Settings(SharedSettings):
@@ -102,11 +105,14 @@ class Learner:
         self.phases = [phase]
 
     def to_length(self) -> None:
-        """Give each row of a head the length 1 / (tau sqrt(W_l)); what a head does not see is 0 and stays so."""
+        """Give each row of a head the length 1 / (tau sqrt(W_l)); what a head does not see is 0 and stays so.
+
+        A row that has it to rounding stays, so that a second call changes nothing: a run that resumes makes one more.
+        """
         for index, width in enumerate(self.network.widths):
             head = self.network.heads[:, index]
             length = torch.linalg.vector_norm(head, dim=-1, keepdim=True).mul_(self.settings.temperature * width**0.5)
-            head.div_(length.clamp_min_(torch.finfo(head.dtype).tiny))
+            head.div_(torch.where((length - 1).abs() < ROUNDING, 1.0, length))
 
     def gradients(self, batch: Batch) -> Tensor:
         """Fill the gradients of layers and heads for a mini-batch; returns the losses [S, L]."""
