@@ -35,11 +35,13 @@ from ff.data.registry import DATASETS
 from ff.learn import step as learn_step
 from ff.learn.readings import read, spread
 from ff.learn.recipes import make_run_config
+from ff.learn.rules import RULES
 from ff.learn.step import GraphedStep, eager
 from ff.learn.trainer import Trainer
 from ff.workflow.resources import device_memory_mb
 
-RECIPES = ("ff", "edgeff", "bp")
+# The first of each learning rule.
+RECIPES = tuple(next(iter(rule.RECIPES)) for rule in RULES.values())
 # Largest relative difference of a loss from the CPU's: a CUDA device gets its learning rates as float32.
 # In float32, one negative in ten thousand may be another where two labels are as likely.
 TOLERANCE = {"float64": 1e-6, "float32": 5e-3}

@@ -1,4 +1,4 @@
-"""The command line: `ff train | evaluate | measure | figures | prepare | sweep | track | monitor | doctor`.
+"""The command line: `ff train | evaluate | measure | figures | trials | prepare | sweep | track | monitor | doctor`.
 
 Each command is a module of its own and imported when it is called, so that `ff monitor` starts without torch and a
 training starts without pandas.
@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": ("score trained runs: every split, readout and depth; early exit", "ff.commands.evaluate"),
     "measure": ("measure latency, throughput and energy of trained runs", "ff.commands.measure"),
     "figures": ("write tables, figures and the report of a results folder", "ff.commands.figures"),
+    "trials": ("gather a search's trials and choose by validation", "ff.commands.trials"),
     "sweep": ("run a W&B sweep file, with or without W&B", "ff.tracking.sweeps.command"),
     "track": ("mirror finished runs to Weights & Biases", "ff.tracking.upload"),
     "monitor": ("watch the hardware, or replay a tegrastats log", "ff.hardware.monitor"),

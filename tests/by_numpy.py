@@ -19,6 +19,9 @@ class Weights:
             tensors = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
         self.config, self.channels = about["config"], about["channels"]
         self.settings = self.config["recipe_settings"]
+        self.normalisation = self.settings.get(
+            "normalisation", {"class-prototypes": "rms"}.get(self.settings["method"])
+        )
         self.slope = {"local-similarity": 0.01}.get(self.settings["method"], 0.0)
         depth = len(self.config["layers"].split(",")) - 1
         self.layers = [(tensors[f"layers.{k}.weight"], tensors[f"layers.{k}.bias"]) for k in range(1, depth + 1)]
@@ -26,10 +29,10 @@ class Weights:
 
     def norm(self, x: np.ndarray) -> np.ndarray:
         """Each row of x [n, W] with mean square 1 (rms) or length 1 (unit), or as it is."""
-        if "normalisation" not in self.settings:
+        if self.normalisation is None:
             return x
         square = (x**2).sum(1, keepdims=True)
-        if self.settings["normalisation"] == "rms":
+        if self.normalisation == "rms":
             return x / np.sqrt(square / x.shape[1] + 1e-8)
         return x / (np.sqrt(square) + 1e-4)
 

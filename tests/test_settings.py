@@ -169,10 +169,11 @@ def test_recipes_that_cannot_be_are_refused(recipe, recipes):
 def test_identity_changes_with_what_the_weights_depend_on_and_with_nothing_else():
     base = make_run_config({})[0]
     # What the default recipe does not have, of one that has.
-    elsewhere = {"similarity": 0.5, "projection": False}
-    local = make_run_config({"recipe": "predsim"})[0]
+    elsewhere = {"similarity": 0.5, "projection": False, "matrices": "fixed", "temperature": 0.3}
     for name, value in elsewhere.items():
-        assert make_run_config({"recipe": "predsim", name: value})[0].identity() != local.identity()
+        recipe = next(recipe for recipe, settings in RECIPES.items() if hasattr(settings, name))
+        plain, other = ({"recipe": recipe}, {"recipe": recipe, name: value})
+        assert make_run_config(other)[0].identity() != make_run_config(plain)[0].identity()
     changed = {
         "dataset": "FMNIST",
         "layers": "784,100",

@@ -75,14 +75,21 @@ def check_scores(row: dict, splits: dict[str, Seen]) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{}, {"recipe": "edgeff", "rep_epochs": 8}, {"recipe": "bp"}, {"recipe": "mono"}, {"recipe": "predsim"}],
+    [
+        {},
+        {"recipe": "edgeff", "rep_epochs": 8},
+        {"recipe": "bp"},
+        {"recipe": "mono"},
+        {"recipe": "predsim"},
+        {"recipe": "hff"},
+    ],
     ids=str,
 )
 def test_metrics_of_trained_runs(values, digits, prepared_dir, tmp_path):
     settings = {"dataset": "DIGITS", "layers": "784,20,16,12", "rep_epochs": 2, "softmax_epochs": 1, "val_size": 200}
     config = make_run_config(settings | {"precision": "float64", "test_batch_size": 77} | values)[0]
     execution = ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path), sidecar="off")
-    readouts = {"bp": ("head",), **dict.fromkeys(("mono", "predsim"), ("head", "summed"))}.get(
+    readouts = {"bp": ("head",), **dict.fromkeys(("mono", "predsim", "hff"), ("head", "summed"))}.get(
         config.recipe, ("head", "goodness")
     )
     for seed, folder in zip((0, 4), train(config, execution, [0, 4]), strict=True):

@@ -23,6 +23,7 @@ CASES = [
     {"recipe": "mono", "precision": "bfloat16"},
     {"recipe": "predsim", "precision": "float64"},
     {"recipe": "predsim", "precision": "bfloat16"},
+    {"recipe": "hff", "precision": "float64"},
 ]
 TOLERANCE = {"float64": 1e-9, "float32": 2e-4, "bfloat16": 0.3}
 

@@ -152,8 +152,9 @@ def test_the_gradients_of_backpropagation_equal_autograds(normalisation, dataset
 
 @pytest.mark.parametrize("seeds", [[3], [3, 4, 9]])
 @pytest.mark.parametrize(("dataset", "layers"), NETWORKS)
-def test_the_gradients_of_mono_forward_equal_autograds(dataset, layers, seeds):
-    made = Made(dataset, layers, seeds, recipe="mono")
+@pytest.mark.parametrize("recipe", ["mono", "tinyfoa"])
+def test_the_gradients_of_mono_forward_equal_autograds(recipe, dataset, layers, seeds):
+    made = Made(dataset, layers, seeds, recipe=recipe)
     given_heads(made)
     learner = made.trainer.learner
     losses = learner.gradients(Batch(made.rows))
@@ -163,9 +164,29 @@ def test_the_gradients_of_mono_forward_equal_autograds(dataset, layers, seeds):
         )
         assert losses[seed].tolist() == pytest.approx(expected, rel=1e-9)
         found = [g[seed] for g in (*learner.layers.weight_gradients, *learner.layers.bias_gradients)]
-        found.append(learner.heads.gradient[seed])
+        if recipe == "mono":
+            found.append(learner.heads.gradient[seed])
+        else:
+            gradients.pop()
         assert max(map(textbook.relative_difference, found, gradients)) < TOLERANCE
     assert not learner.heads.bias_gradient.any()
+
+
+def test_fixed_matrices_stay_as_they_were_drawn(digits):
+    values = {"recipe": "tinyfoa", "layers": "784,400,300"}
+    fresh = Trainer(small_config(**values), [0, 3], standardise(digits.train, digits.facts, "cpu"))
+    drawn, spans = fresh.state.network.heads, fresh.state.network.head_spans()
+    for layer, (span, width) in enumerate(zip(spans, (400, 300), strict=True)):
+        # 4,000 and 3,000 normal numbers.
+        assert drawn[:, layer, :, span].var().item() * width == pytest.approx(2, rel=0.1)
+        assert abs(drawn[:, layer, :, span].mean().item()) < 0.1 / width**0.5
+    assert not (drawn * (1 - fresh.state.network.head_mask())).any()
+    assert not torch.equal(drawn[0], drawn[1])
+    after = trained(digits, [3], rep_epochs=1, softmax_epochs=1, weight_decay=0.1, **values)
+    assert torch.equal(after.state.network.heads[0], drawn[1])
+    assert list(after.state.optimisers) == ["layers"]
+    _, warnings = make_run_config({"recipe": "tinyfoa", "head_learning_rate": 0.1})
+    assert warnings == ["head_learning_rate has no effect on recipe tinyfoa: its matrices stay as drawn"]
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.3])

@@ -4,8 +4,10 @@ import pytest
 from made_runs import make_grid
 
 from ff.files import read_json, write_json
+from ff.layout import RunKey
 from ff.summary import report, tables
 from ff.summary.figures import build
+from ff.summary.report import sections
 
 
 def grid_of(root, methods):
@@ -45,6 +47,25 @@ def test_a_control_of_any_name_is_not_the_best_forward_forward_network(with_own_
     assert "with recipe mine" not in page
     assert "recipe edgeff is 2.50 points below mine" in page
     assert "edgeff minus mine" in page
+
+
+def test_depth_and_costs_are_shown_of_whatever_phase_and_readouts_a_rule_has(tmp_path):
+    run = RunKey("MNIST", "784-20-10", "mono", 1)
+    make_grid(tmp_path, ["MNIST"], [(20, 10)], ["mono"], [1], evaluation=False, early_exit=False, variance=False)
+    path = run.folder(tmp_path) / "metrics.json"
+    metrics = read_json(path)
+    metrics["config"]["recipe_settings"] = {"method": "mono-forward"}
+    metrics["samples_per_s"] = {"mono": 31_000.0}
+    for row in metrics["results"]:
+        row["readout"] = "summed" if row["readout"] == "goodness" else row["readout"]
+    write_json(path, metrics)
+    written = tables.write_all(tmp_path, [run], tmp_path / "summary")
+    [table] = sections.training(written)
+    assert "31,000" in table.rows[0]
+    [ax] = build("accuracy_depth", tmp_path / "summary", tmp_path).axes
+    test = written["accuracy"][written["accuracy"]["split"] == "test"]
+    drawn = [list(line.get_ydata()) for line in ax.lines]
+    assert drawn == [list(100 * test[test["readout"] == name]["accuracy"]) for name in ("head", "summed")]
 
 
 def test_figures_with_room_for_one_recipe_do_not_show_the_control(with_own_control):

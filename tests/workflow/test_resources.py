@@ -36,6 +36,7 @@ CASES = [
     (1, {"layers": "784,500", "dataset": "CIFAR10", "recipe": "mono", "shift": 2, "flip": True}),
     (1, {"layers": "784,1000,1000,1000", "recipe": "edgeff"}),
     (1, {"layers": "784,1000,1000,1000", "recipe": "predsim"}),
+    (1, {"layers": "784,2000,2000", "recipe": "hff", "train_batch_size": 4096}),
     (1, {"layers": "784,400,300", "recipe": "sim", "train_batch_size": 4096}),
     (1, {"layers": "784,2000,2000,2000", "recipe": "predsim", "projection": False}),
     (1, {"layers": "784,2000,2000", "recipe": "pred", "train_batch_size": 4096, "dropout": 0.1}),

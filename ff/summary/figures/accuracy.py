@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ff import statistics
+from ff.learn.rules import READOUTS
 from ff.summary.figures import style
 from ff.summary.spread import pick
 
@@ -90,7 +91,7 @@ def _bars_text(methods: list[str]) -> str:
 
 @style.styled
 def accuracy_depth(frame: pd.DataFrame) -> Figure:
-    """Accuracy of both readouts when only layers 1..k answer, one panel per dataset, main recipe, largest
+    """Accuracy of each readout when only layers 1..k answer, one panel per dataset, main recipe, largest
     network."""
     title = "Test accuracy by depth"
     frame = frame[frame["split"] == "test"].dropna(subset=["accuracy"])
@@ -102,7 +103,8 @@ def accuracy_depth(frame: pd.DataFrame) -> Figure:
     chosen = pick(nets.order, 4)
     datasets = style.unique(frame["dataset"])
     figure, grid = style.panels(len(datasets), len(chosen), width=2.6, height=2.1, sharey="row")
-    readouts = style.looks(["head", "goodness"])
+    said = set(frame["readout"])
+    readouts = style.looks(name for name in READOUTS if name in said)
     counts = []
     for dataset, row in zip(datasets, grid, strict=True):
         for label, ax in zip(chosen, row, strict=True):

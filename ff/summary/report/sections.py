@@ -11,6 +11,7 @@ from ff import statistics
 from ff.errors import FFError
 from ff.files import read_json
 from ff.layout import RunKey, sizes
+from ff.learn.rules import RULES
 from ff.summary.recipe_order import place
 from ff.summary.report.blocks import (
     MOST_ROWS,
@@ -178,8 +179,8 @@ def training(tables: Tables) -> list[Block]:
     for key, cell in in_order(tables["training"]).groupby(CELL, sort=False):
         means = cell.mean(numeric_only=True)
         together = ", ".join(f"{count:.0f}" for count in sorted(cell["shared_by_seeds"].unique()))
-        # Backprop has one phase; the recipes of Forward-Forward train their layers in the first of two.
-        speed = means[["samples_per_s_representation", "samples_per_s_backprop"]].max()
+        # Layers learn in the first phase of a rule.
+        speed = means[[f"samples_per_s_{rule.PHASES[0]}" for rule in RULES.values()]].max()
         costs = means[["peak_memory_mb", "energy_gross_mj", "energy_net_mj"]]
         about = (*key, len(cell), together, means["parameters"], means["seconds_total"])
         rows.append((*about, speed, *costs, _runs_that_shared(cell["shared"])))
