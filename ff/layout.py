@@ -127,7 +127,7 @@ def find_runs(results: str | os.PathLike) -> list[RunKey]:
 
 def files_of(run_folder: str | os.PathLike) -> dict[str, int]:
     """The files in a run's folder, named as in `run_files`, and when each was written, in ns; none without a folder."""
-    found = {}
+    found: dict[str, int] = {}
     for part in ("", MEASURE_FOLDER):
         with suppress(OSError), os.scandir(Path(run_folder, part)) as entries:
             # A link counts as what it leads to, and one that leads nowhere as nothing.
