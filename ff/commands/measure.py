@@ -41,9 +41,8 @@ def run(args: argparse.Namespace) -> None:
 
     for folder in folders:
         # A process of its own, as in the workflow: what is measured, memory above all, is then the same.
-        found = apart.apart(
-            _measure, folder, execution, wanted, threads, batch_sizes, args.repeats, args.energy_windows
-        )
+        given = (execution, wanted, threads, batch_sizes, args.repeats, args.energy_windows)
+        found = apart.apart(_measure, folder, *given)
         print("\n".join(found))
 
 

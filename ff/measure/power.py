@@ -227,7 +227,8 @@ def energy_of(meter: PowerMeter, windows: Sequence[Window], idle: Sequence[Idle 
 def _rows(meter: PowerMeter, window: Window, idle: Sequence[Idle]) -> list[dict[str, Any]]:
     """What one window says: a row for each rail and one for the total."""
     seconds, middle = window.end_s - window.start_s, (window.start_s + window.end_s) / 2
-    if window.samples == 0 or seconds <= 0:
+    if window.samples == 0 or seconds <= 0 or meter.readings(window.start_s, window.end_s) == 0:
+        # Of a window in which the reading thread was held up, readings around it say nothing, though they span it.
         return []
     rails = meter.rails_mj(window.start_s, window.end_s)
     points = {rail: [(p.at_s, p.rails_mw[rail]) for p in idle if rail in p.rails_mw] for rail in rails}

@@ -355,6 +355,17 @@ def test_what_the_sensor_says_of_others_in_the_windows_is_passed_on():
     assert energy_of(meter, [Window(20.0, 30.0, 1)], [])["shared"] == []
 
 
+def test_a_window_without_a_reading_of_its_own_says_nothing_though_readings_around_it_span_it():
+    now, source = [0.0], Two(VDD_IN=400.0)
+    meter = PowerMeter(source, lambda: now[0])
+    for now[0] in (0.0, 0.3, 0.6, 0.9):
+        meter.take()
+    assert meter.rails_mj(0.35, 0.55) and meter.readings(0.35, 0.55) == 0
+    assert energy_of(meter, [Window(0.35, 0.55, 50)], []) is None
+    used = energy_of(meter, [Window(0.35, 0.55, 50, 0), Window(0.2, 0.8, 50, 1)], [])
+    assert [window["order"] for window in used["windows"]] == [1]
+
+
 def test_the_thread_samples_until_the_block_ends():
     count, enough = [], threading.Event()
 

@@ -6,6 +6,8 @@ from made_runs import make_grid, parameters, phases
 
 from ff.files import read_json, write_json
 from ff.summary import tables
+from ff.summary.figures import FIGURES
+from ff.summary.figures.frames import hardware_name
 from ff.summary.report import sections
 from ff.summary.report.sentences import energy_sentences
 from ff.summary.tables.run_files import files_of
@@ -126,3 +128,14 @@ def test_the_page_says_how_many_seeds_shared_a_cost(group):
     gross = sum(BUSY_MW[name] * (end - start) for name, start, end in phases(SIZES)) / 1000
     assert f"a training run takes {gross / 3:,.0f} J gross" in sentence
     assert sentence.endswith("its equal part of what the 3 seeds trained together took.")
+
+
+def test_the_trace_of_a_groups_job_names_all_of_its_seeds(group):
+    root, runs, _ = group
+    assert hardware_name(root / "summary", root) == f"training of MNIST, 784-50-10, ff, seed {runs[0].seed}"
+    for run in runs:
+        known = read_json(run.folder(root) / "metrics.json")["provenance"]
+        set_metrics(root, run, provenance=known | {"group_seeds": [7, 8, 9]})
+    name = "training of MNIST, 784-50-10, ff, 3 seeds as one group: 7, 8, 9"
+    assert hardware_name(root / "summary", root) == name
+    assert "those of the whole group" in FIGURES["hardware_trace"].caption

@@ -175,9 +175,14 @@ def hardware_phases(summary_dir: Path, results_root: Path) -> pd.DataFrame:
 
 
 def hardware_name(summary_dir: Path, results_root: Path) -> str:
-    """What job the trace shows."""
+    """What job the trace shows: the training of a run, or of all seeds that it was trained with as one group."""
     run = _traced(summary_dir, results_root)
-    return f"training of {run.dataset}, {run.layers}, {run.recipe}, seed {run.seed}" if run else ""
+    if run is None:
+        return ""
+    provenance = (RunFiles(run, results_root).json("metrics.json") or {}).get("provenance") or {}
+    seeds = provenance.get("group_seeds") or [run.seed]
+    named = f"seed {run.seed}" if len(seeds) == 1 else f"{len(seeds)} seeds as one group: {', '.join(map(str, seeds))}"
+    return f"training of {run.dataset}, {run.layers}, {run.recipe}, {named}"
 
 
 RAW = {
