@@ -27,6 +27,9 @@ TRAIN_FILES = ("model.safetensors", "metrics.json", "history.csv", "phases.csv")
 HARDWARE_FILES = ("hardware.csv", "hardware.json")
 EVALUATE_FILES = ("evaluation.json", "distributions.csv")
 EARLY_EXIT_FILES = ("early_exit.csv", "early_exit.json")
+EXPORT_FOLDER = "export/"
+EXPORT_FILES = tuple(EXPORT_FOLDER + name for name in ("bundle.json", "parity.json", "full.onnx", "run.py"))
+"""Of the bundle what every network has; bundle.json names the others."""
 MEASURE_FOLDER = "variance/"
 MEASURE_HARDWARE_FILES = tuple(MEASURE_FOLDER + name for name in HARDWARE_FILES)
 # Jobs with a hardware log, and the folder within the run's that has their phases.csv and HARDWARE_FILES.

@@ -16,10 +16,12 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from ff.data.registry import DATASETS
 from ff.documents.agreement import Agreement
+from ff.documents.bundle import Bundle
 from ff.documents.early_exit import EarlyExit
 from ff.documents.evaluation import Evaluation
 from ff.documents.hardware import Hardware
 from ff.documents.metrics import Metrics
+from ff.documents.parity import Parity
 from ff.documents.variance import Variance
 from ff.files import write_text
 from ff.learn.readouts import score_name
@@ -34,6 +36,8 @@ DOCUMENTS = {
     "variance": Variance,
     "agreement": Agreement,
     "hardware": Hardware,
+    "bundle": Bundle,
+    "parity": Parity,
 }
 """Result documents by the name of their schema."""
 FOLDER = Path(__file__).parents[1] / "workflow" / "schemas"

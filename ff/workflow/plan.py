@@ -54,7 +54,7 @@ class Plan:
     def check_targets(self, words: Iterable[str]) -> None:
         """Raise FFError for a path among the words of a command line that cannot be made."""
         for word in words:
-            check_target(word, self.results, self.grid.recipes, self.run_files)
+            check_target(word, self.results, self.grid.recipes, [*self.run_files, *layout.EXPORT_FILES])
 
     # -- files ----
 
