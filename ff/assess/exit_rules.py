@@ -107,9 +107,10 @@ def chosen_exits(document: Mapping[str, Any]) -> Exits | None:
     point = document["operating_point"]
     if point is None or point["rule"] == "none":
         return None
-    known = document["calibration"]["temperature"][:-1] if point["rule"] == "probability" else None
-    temperatures = known and tuple(1.0 if temperature is None else temperature for temperature in known)
-    return Exits(tuple(point["thresholds"]), temperatures)
+    if point["rule"] != "probability":
+        return Exits(tuple(point["thresholds"]))
+    found = document["calibration"]["temperature"][:-1]
+    return Exits(tuple(point["thresholds"]), tuple(1.0 if value is None else value for value in found))
 
 
 def exit_layers(logits: Tensor, exits: Exits) -> Tensor:

@@ -55,7 +55,5 @@ def said(path: Mapping[str, Any]) -> str:
     text = f"{path['path']} {path['number_format']}: {len(margins)} of {path['n']} test answers differ from torch's"
     if margins:
         text += f" (margins up to {max(margins):.2g})"
-    return text + (
-        f"; accuracy {path['accuracy']:.2%}, {-100 * loss['estimate']:+.2f} points "
-        f"({-100 * loss['high']:+.2f} to {-100 * loss['low']:+.2f})"
-    )
+    gain, low, high = (0 - 100 * loss[name] for name in ("estimate", "high", "low"))
+    return f"{text}; accuracy {path['accuracy']:.2%}, {gain:+.2f} points ({low:+.2f} to {high:+.2f})"

@@ -164,7 +164,7 @@ def test_a_file_that_was_changed_or_removed_is_refused(exported, name):
 
 def test_a_bundle_that_is_not_there_is_asked_for(exported):
     (exported / "export/bundle.json").unlink()
-    with pytest.raises(FFError, match="there is no bundle in .*; run: ff export"):
+    with pytest.raises(FFError, match=r"there is no bundle in .*; run: ff export"):
         open_bundle(exported)
 
 
