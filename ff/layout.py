@@ -30,6 +30,8 @@ EARLY_EXIT_FILES = ("early_exit.csv", "early_exit.json")
 EXPORT_FOLDER = "export/"
 EXPORT_FILES = tuple(EXPORT_FOLDER + name for name in ("bundle.json", "parity.json", "full.onnx", "run.py"))
 """Of the bundle what every network has; bundle.json names the others."""
+DEPLOYED_FILES = tuple(EXPORT_FOLDER + name for name in ("deployed.json", "deployed.csv"))
+"""Early exit of the exported network, measured."""
 MEASURE_FOLDER = "variance/"
 MEASURE_HARDWARE_FILES = tuple(MEASURE_FOLDER + name for name in HARDWARE_FILES)
 # Jobs with a hardware log, and the folder within the run's that has their phases.csv and HARDWARE_FILES.
@@ -38,7 +40,7 @@ WATCHED = {"train": "", "measure": MEASURE_FOLDER}
 TABLES = (
     *("runs", "accuracy", "accuracy_summary", "recipes", "training", "history", "layers", "early_exit"),
     *("operating_points", "latency", "devices", "speedup", "gpu_wins", "agreement", "energy", "inference_energy"),
-    "missing",
+    *("deployed", "missing"),
 )
 """Names of the summary tables."""
 

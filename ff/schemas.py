@@ -17,6 +17,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from ff.data.registry import DATASETS
 from ff.documents.agreement import Agreement
 from ff.documents.bundle import Bundle
+from ff.documents.deployed import Deployed
 from ff.documents.early_exit import EarlyExit
 from ff.documents.evaluation import Evaluation
 from ff.documents.hardware import Hardware
@@ -38,6 +39,7 @@ DOCUMENTS = {
     "hardware": Hardware,
     "bundle": Bundle,
     "parity": Parity,
+    "deployed": Deployed,
 }
 """Result documents by the name of their schema."""
 FOLDER = Path(__file__).parents[1] / "workflow" / "schemas"

@@ -133,6 +133,11 @@ class MeasureConfig:
     energy_windows: int = setting(
         3, "windows of each batch size where there is a power sensor, 0: no energy", minimum=0
     )
+    runtimes: tuple[str, ...] = setting(
+        ("torch",),
+        "what computes; others than torch take exported networks, and one that is not there leaves its reason",
+        choices=("torch", "onnxruntime", "onnxruntime-int8", "tensorrt"),
+    )
     early_exit_repeats: int = setting(5, "repeats of the times of early exit", minimum=1)
 
 

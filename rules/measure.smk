@@ -26,3 +26,30 @@ rule measure:
         RUN_MESSAGE
     script:
         "../workflow/scripts/measure.py"
+
+
+rule deployed:
+    input:
+        data=layout.prepared_set("{dataset}"),
+        model=f"{RUN}/model.safetensors",
+        bundle=f"{RUN}/{layout.EXPORT_FILES[0]}",
+    output:
+        PLAN.in_run(layout.DEPLOYED_FILES),
+    log:
+        f"{LOGS}/deployed/{NAME}.log",
+    benchmark:
+        f"{LOGS}/benchmarks/deployed/{NAME}.jsonl"
+    conda:
+        "../envs/ff.yaml"
+    threads: ALL_CORES
+    resources:
+        mem_mb=2000,
+        runtime=30,
+        gpu=MEASURING_GPUS,
+    params:
+        measure=PLAN.measure_settings,
+        code=code_with_rule("workflow/scripts/deployed.py"),
+    message:
+        RUN_MESSAGE
+    script:
+        "../workflow/scripts/deployed.py"

@@ -1,12 +1,16 @@
 """`ff measure`."""
 
 import argparse
+from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 from ff.arguments import add_options, execution_of
 from ff.commands.runs import add_run_arguments, named_runs, opened_runs
 from ff.errors import FFError
 from ff.settings import MeasureConfig
+
+RUNTIMES = next(field for field in fields(MeasureConfig) if field.name == "runtimes").metadata["choices"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +23,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to measure on: cpu, cuda, cuda:N. Precedence: --no-cuda, then --devices, then --device; a device "
         "that is named must be there [cpu, and cuda where there is one]",
     )
-    add_options(parser, MeasureConfig, ("threads", "batch_sizes", "repeats", "energy_windows"))
+    parser.add_argument(
+        "--runtimes",
+        nargs="+",
+        choices=RUNTIMES,
+        metavar="RUNTIME",
+        help=f"what computes: {', '.join(RUNTIMES)}; others than torch take exported runs (ff export) [torch]",
+    )
+    parser.add_argument(
+        "--deployed",
+        action="store_true",
+        help="instead: early exit of exported runs as it is deployed, in each runtime, beside network cuts",
+    )
+    add_options(parser, MeasureConfig, ("threads", "batch_sizes", "repeats", "energy_windows", "early_exit_repeats"))
 
 
 def run(args: argparse.Namespace) -> None:
@@ -32,13 +48,22 @@ def run(args: argparse.Namespace) -> None:
     del args.threads  # a setting of training by that name is a single number
     folders, execution = named_runs(args), execution_of(args)
     from ff.files import read_json
-    from ff.layout import MEASURE_FOLDER, file_stem
+    from ff.layout import EXPORT_FOLDER, MEASURE_FOLDER, file_stem
     from ff.measure.agreement import run_agreement
     from ff.measure.devices import choose_devices
     from ff.measure.protocol import Times
     from ff.measure.run import run_measurement
 
     devices = choose_devices(args.devices, execution.device, execution.no_cuda)
+    if args.deployed:
+        from ff.measure.deployed import run_deployed
+
+        runtimes = args.runtimes or RUNTIMES[:3]
+        for folder, config, prepared in opened_runs(folders, execution):
+            run_deployed(folder, prepared, devices, runtimes, threads, args.early_exit_repeats)
+            for line in deployed_lines(read_json(folder / EXPORT_FOLDER / "deployed.json")):
+                print(f"{config.name}: {line}")
+        return
     for folder, config, prepared in opened_runs(folders, execution):
         times = Times(args.repeats)
         run_measurement(folder, prepared, devices, threads, batch_sizes, times, args.energy_windows)
@@ -50,6 +75,22 @@ def run(args: argparse.Namespace) -> None:
                 print(f"{config.name}: {device}: not measured: {content['device']['reason']}")
             for row in content["batches"]:
                 print(f"{config.name}: {device} {_measured(row)}")
+
+
+def deployed_lines(content: dict[str, Any]) -> Iterator[str]:
+    """What deployed.json says of exits, against full depth and against the cut that is as accurate, in lines."""
+    for one in content["runtimes"]:
+        if not one["available"]:
+            yield f"{one['runtime']} on {one['device']}: not measured: {one['reason']}"
+    for way in content["ways"]:
+        name = f"{way['runtime']} on {way['device']}, batch {way['batch_size']}"
+        text = f"{way['test_accuracy']:.2%}, {way['time_ms']['median']:.4g} ms an image"
+        if way["path"] == "exit":
+            cut, full = (f"{way[f'time_vs_{base}']['estimate']:.2f}" for base in ("cut", "full"))
+            yield f"{name}: early exit: {text}; {cut} x the time of the cheapest cut as accurate, {full} x full depth's"
+        elif way["is_reference_cut"]:
+            share = way["time_vs_full"]["estimate"]
+            yield f"{name}: cheapest cut as accurate, after layer {way['depth']}: {text}; {share:.2f} x full depth's"
 
 
 def _measured(row: dict[str, Any]) -> str:

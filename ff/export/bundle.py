@@ -39,13 +39,14 @@ from ff.export.files import (
     INT8,
     PARITY,
     RUN,
+    exits_of,
     graph_file,
     open_bundle,
     sha256,
 )
 from ff.export.sessions import OnnxNetwork
 from ff.files import read_json, remove, write_bytes, write_json, write_through
-from ff.layout import EXPORT_FOLDER
+from ff.layout import DEPLOYED_FILES, EXPORT_FOLDER
 from ff.learn import checkpoint
 from ff.learn.inference import Exits
 from ff.learn.network import layer_macs
@@ -133,31 +134,18 @@ def check_run(run_folder: str | os.PathLike, prepared: Prepared) -> None:
     bundle, folder = open_bundle(run_folder), Path(run_folder, EXPORT_FOLDER)
     if bundle["run"]["dataset"] != prepared.name:
         raise FFError(f"the bundle in {folder} is of {bundle['run']['dataset']}, not of {prepared.name}")
-    networks = [opened(run_folder, bundle, number_format) for number_format in formats_of(bundle)]
-    expected = parity.read_reference(folder, networks[0].depth)
+    depth, exits = len(bundle["macs"]["layers"]), exits_of(bundle)
+    networks = [OnnxNetwork(folder, depth, number_format, exits) for number_format in formats_of(bundle)]
+    expected = parity.read_reference(folder, depth)
     head = {"schema": SCHEMA, "run": bundle["run"]}
     _write_parity(folder, head, networks, expected, prepared.test.images.numpy(), bundle["tolerance"])
     _check_run(folder, formats_of(bundle))
-
-
-def opened(run_folder: str | os.PathLike, bundle: Mapping[str, Any], number_format: str = FLOAT32, threads: int = 1):
-    """The graphs of a bundle (`open_bundle`) in ONNX Runtime."""
-    exits = exits_of(bundle)
-    return OnnxNetwork(Path(run_folder, EXPORT_FOLDER), len(bundle["macs"]["layers"]), number_format, exits, threads)
 
 
 def formats_of(bundle: Mapping[str, Any]) -> list[str]:
     """The number formats that a bundle has graphs in."""
     there = {entry["number_format"] for entry in bundle["files"]}
     return [number_format for number_format in FORMATS if number_format in there]
-
-
-def exits_of(bundle: Mapping[str, Any]) -> Exits | None:
-    """The exits of a bundle's operating point; None where nobody leaves early."""
-    exits = bundle["early_exit"]["exits"]
-    if exits is None:
-        return None
-    return Exits(tuple(exits["thresholds"]), exits["temperatures"] and tuple(exits["temperatures"]))
 
 
 # -- parts of an export ----
@@ -179,7 +167,8 @@ def _operating_point(run_folder: Path, model: str) -> dict[str, Any]:
 
 def _clear(folder: Path) -> None:
     """Take away what an earlier export left, bundle.json first: what names the others must never outlive them."""
-    for path in (folder / BUNDLE, *folder.glob("*.onnx"), *(folder / n for n in (PARITY, ANSWERS, IMAGES, RUN))):
+    names = (PARITY, ANSWERS, IMAGES, RUN, *(Path(name).name for name in DEPLOYED_FILES))
+    for path in (folder / BUNDLE, *folder.glob("*.onnx"), *(folder / name for name in names)):
         remove(path)
 
 

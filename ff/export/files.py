@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from ff import stamps
 from ff.errors import FFError
 from ff.files import read_json
 from ff.layout import EXPORT_FOLDER
+from ff.learn.inference import Exits
 
 BUNDLE, PARITY, RUN, IMAGES, ANSWERS = "bundle.json", "parity.json", "run.py", "images.npy", "answers.csv"
 FLOAT32, INT8 = "float32", "int8"
@@ -45,3 +47,11 @@ def open_bundle(run_folder: str | os.PathLike) -> dict[str, Any]:
         if sha256(path) != entry["sha256"]:
             raise FFError(f"{path} was changed after it was exported; {again}")
     return bundle
+
+
+def exits_of(bundle: Mapping[str, Any]) -> Exits | None:
+    """The exits of a bundle's operating point; None where nobody leaves early."""
+    exits = bundle["early_exit"]["exits"]
+    if exits is None:
+        return None
+    return Exits(tuple(exits["thresholds"]), exits["temperatures"] and tuple(exits["temperatures"]))

@@ -7,11 +7,18 @@ from ff.errors import FFError
 EDGE = ("onnx", "onnxruntime")
 
 
-def require() -> None:
-    """Raise FFError where a package of the extra `edge` is missing, with the command that installs it."""
+def missing_packages() -> str | None:
+    """What is not installed of the extra `edge`, with the command that installs it; None where all is there."""
     missing = [name for name in EDGE if find_spec(name) is None]
-    if missing:
-        raise FFError(
-            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed, which exported networks "
-            'need; run: pip install -c constraints.txt -e ".[edge]"'
-        )
+    if not missing:
+        return None
+    return (
+        f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed, which exported networks "
+        'need; run: pip install -c constraints.txt -e ".[edge]"'
+    )
+
+
+def require() -> None:
+    """Raise FFError where a package of the extra `edge` is missing."""
+    if missing := missing_packages():
+        raise FFError(missing)

@@ -38,6 +38,7 @@ class OnnxNetwork:
     ):
         self.folder, self.depth, self.number_format, self.exits = Path(folder), depth, number_format, exits
         self._threads, self._providers = threads, list(providers)
+        self._cuts: dict[int, Any] = {}
 
     def _open(self, graph: str) -> Any:
         return open_session(self.folder / graph_file(graph, self.number_format), self._threads, self._providers)
@@ -45,6 +46,16 @@ class OnnxNetwork:
     @cached_property
     def _full(self) -> Any:
         return self._open("full")
+
+    def _cut(self, depth: int) -> Any:
+        if depth not in self._cuts:
+            import onnx
+            from onnx.utils import Extractor
+
+            whole = onnx.load(self.folder / graph_file("full", self.number_format))
+            cut = Extractor(whole).extract_model(["image"], [f"scores_{depth}"])
+            self._cuts[depth] = open_session(cut.SerializeToString(), self._threads, self._providers)
+        return self._cuts[depth]
 
     @cached_property
     def _early_exit(self) -> Any:
@@ -61,6 +72,10 @@ class OnnxNetwork:
     def scores(self, images: np.ndarray) -> np.ndarray:
         """Scores [n, L, C] after each layer."""
         return np.stack(self._full.run([f"scores_{layer + 1}" for layer in range(self.depth)], {"image": images}), 1)
+
+    def answer_cut(self, images: np.ndarray, depth: int) -> np.ndarray:
+        """Classes [n] of the network cut after layer `depth`: of the full graph what those scores need, no more."""
+        return self._cut(depth).run(None, {"image": images})[0].argmax(1)
 
     def answer_one(self, image: np.ndarray) -> tuple[int, int]:
         """Class, and layer (from 1) at which it left, of one image [1, C, H, W], by the graph that decides itself."""

@@ -131,6 +131,16 @@ _SPECS = (
         "a square for each network cut.",
     ),
     FigureSpec(
+        "deployed",
+        "deployed",
+        "deployed:accuracy_latency",
+        ("deployed",),
+        (),
+        "Deployed: accuracy against latency",
+        "Plots of test accuracy in per cent against time per image in milliseconds, one line a runtime through its "
+        "network cuts, and a hollow mark for its early exit.",
+    ),
+    FigureSpec(
         "latency_violins",
         "latency",
         "latency:latency_violins",

@@ -208,6 +208,33 @@ def _cuts(frame: pd.DataFrame) -> Block:
     return table("Network cuts", columns, rows, "Layers 1 to d answer by head d alone; the last is full depth.")
 
 
+def deployed(tables: Tables) -> list[Block]:
+    """Early exit in each runtime against the cut that is as accurate there, and runtimes that were not there."""
+    frame = in_order(tables["deployed"])
+    gone = frame[frame["available"] == 0].drop_duplicates(["device", "runtime"])
+    absent: list[Block] = [Absent(f"{row.runtime} on {row.device}", row.reason) for row in gone.itertuples()]
+    ways = frame[(frame["path"] == "exit") | (frame["is_reference_cut"] == 1)]
+    rows = []
+    for key, cell in ways.groupby([*CELL, "device", "runtime", "batch_size", "path"], sort=False):
+        ratios = [statistics.mean_interval(cell[f"time_vs_{base}"]).estimate for base in ("cut", "full")]
+        depths = ", ".join(f"{depth:.0f}" for depth in sorted(set(cell["depth"].dropna()))) or "leaves early"
+        rows.append([*key[:6], depths, cell["test_accuracy"].mean(), cell["time_ms"].mean(), *ratios, len(cell)])
+    columns = [
+        *words("dataset", "network", "recipe", "device", "runtime"),
+        Column("batch size", decimals(".0f")),
+        *words("cut after layer"),
+        Column("test accuracy (%)", decimals(".2f", 100)),
+        Column("time per image (ms)", decimals(".3g")),
+        *(Column(f"time, share of {name}'s (%)", decimals(".0f", 100)) for name in ("the cut", "full depth")),
+        Column("seeds"),
+    ]
+    note = (
+        "The cut is the cheapest one that is as accurate as full depth on validation, in that runtime. Means over "
+        "seeds; every way and its intervals are in deployed.csv."
+    )
+    return [table("Early exit as it is deployed", columns, rows, note, "no run was exported and measured"), *absent]
+
+
 # -- inference: time and energy ----
 
 
@@ -305,6 +332,7 @@ FAMILIES = {
     "training": Family("Training", training),
     "distributions": Family("Goodness and confidence"),
     "early_exit": Family("Early exit", early_exit),
+    "deployed": Family("Deployed", deployed),
     "latency": Family("Inference time and memory", latency),
     "energy": Family("Energy", energy),
     "hardware": Family("Hardware"),

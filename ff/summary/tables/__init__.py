@@ -19,6 +19,7 @@ from ff.files import write_through
 from ff.layout import TABLES, RunKey
 from ff.summary.recipe_order import controls_of
 from ff.summary.tables.accuracy import accuracy, accuracy_summary, recipes
+from ff.summary.tables.deployed import deployed
 from ff.summary.tables.early_exit import early_exit, operating_points
 from ff.summary.tables.energy import energy, inference_energy
 from ff.summary.tables.measuring import agreement, devices, gpu_wins, latency, speedup
@@ -28,7 +29,7 @@ from ff.summary.tables.training import history, layers, training
 
 _OF_RUN_FOLDERS: tuple[Callable[[str | Path, list[RunKey]], pd.DataFrame], ...] = (
     *(runs, accuracy, training, history, layers, early_exit, operating_points),
-    *(latency, devices, agreement, energy, inference_energy),
+    *(latency, devices, agreement, energy, inference_energy, deployed),
 )
 
 
