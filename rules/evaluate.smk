@@ -43,7 +43,7 @@ rule early_exit:
         runtime=20,
         gpu=TRAINING_GPUS,
     params:
-        measure=PLAN.measure_settings,
+        measure=PLAN.measured_by("threads", "early_exit_repeats"),
         code=code_with_rule("workflow/scripts/early_exit.py"),
     message:
         RUN_MESSAGE

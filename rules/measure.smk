@@ -47,7 +47,7 @@ rule deployed:
         runtime=30,
         gpu=MEASURING_GPUS,
     params:
-        measure=PLAN.measure_settings,
+        measure=PLAN.measured_by("devices", "runtimes", "threads", "early_exit_repeats"),
         code=code_with_rule("workflow/scripts/deployed.py"),
     message:
         RUN_MESSAGE

@@ -227,7 +227,7 @@ def _examples(
         given = expected.full.classes[rows] if exact else network.answer(images[rows])
         answers[graph_file("full", network.number_format)] = given.tolist()
         if expected.left is not None:
-            one_by_one = [int(network.answer_one(images[row : row + 1])[0]) for row in rows]
+            one_by_one = [int(network.answer_one(images[row : row + 1]).classes[0]) for row in rows]
             given = expected.left.classes[rows].tolist() if exact else one_by_one
             answers[graph_file("early_exit", network.number_format)] = given
     return answers

@@ -129,8 +129,8 @@ def compare(expected: Reference, network: OnnxNetwork, images: np.ndarray, toler
     if expected.left is not None and expected.left_margins is not None:
         aim = (expected.left, expected.left_margins)
         one_by_one = [network.answer_one(images[row : row + 1]) for row in range(len(images))]
-        paths["early_exit"] = (*aim, Answers(*np.array(one_by_one, dtype=np.int64).T))
-    paths["stages"] = (*aim, Answers(*map(np.concatenate, zip(*by_stages, strict=True))))
+        paths["early_exit"] = (*aim, _together(one_by_one))
+    paths["stages"] = (*aim, _together(by_stages))
     found = [
         {"path": path, "number_format": network.number_format} | _difference(expected.labels, *compared)
         for path, compared in paths.items()
@@ -138,6 +138,10 @@ def compare(expected: Reference, network: OnnxNetwork, images: np.ndarray, toler
     if network.number_format == FLOAT32:
         _check(found, tolerance)
     return found
+
+
+def _together(parts: Sequence[Answers]) -> Answers:
+    return Answers(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _difference(labels: np.ndarray, trained: Answers, margins: np.ndarray, given: Answers) -> dict[str, Any]:

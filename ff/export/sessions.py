@@ -44,7 +44,8 @@ class OnnxNetwork:
         return open_session(self.folder / graph_file(graph, self.number_format), self._threads, self._providers)
 
     @cached_property
-    def _full(self) -> Any:
+    def full(self) -> Any:
+        """The session of the full graph."""
         return self._open("full")
 
     def _cut(self, depth: int) -> Any:
@@ -67,20 +68,19 @@ class OnnxNetwork:
 
     def answer(self, images: np.ndarray) -> np.ndarray:
         """Classes [n] at full depth."""
-        return self._full.run(["answer"], {"image": images})[0]
+        return self.full.run(["answer"], {"image": images})[0]
 
     def scores(self, images: np.ndarray) -> np.ndarray:
         """Scores [n, L, C] after each layer."""
-        return np.stack(self._full.run([f"scores_{layer + 1}" for layer in range(self.depth)], {"image": images}), 1)
+        return np.stack(self.full.run([f"scores_{layer + 1}" for layer in range(self.depth)], {"image": images}), 1)
 
     def answer_cut(self, images: np.ndarray, depth: int) -> np.ndarray:
         """Classes [n] of the network cut after layer `depth`: of the full graph what those scores need, no more."""
         return self._cut(depth).run(None, {"image": images})[0].argmax(1)
 
-    def answer_one(self, image: np.ndarray) -> tuple[int, int]:
-        """Class, and layer (from 1) at which it left, of one image [1, C, H, W], by the graph that decides itself."""
-        answer, layer = self._early_exit.run(["answer", "layer"], {"image": image})
-        return answer[0], layer[0]
+    def answer_one(self, image: np.ndarray) -> Answers:
+        """Answer to one image [1, C, H, W], by the graph that decides itself."""
+        return Answers(*self._early_exit.run(["answer", "layer"], {"image": image}))
 
     def answer_by_stages(self, images: np.ndarray) -> Answers:
         """Answers of a batch that goes through the network stage by stage; who leaves is dropped from the batch."""

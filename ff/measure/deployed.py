@@ -13,6 +13,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,14 +130,14 @@ def _facts(device: str, runtime: str, bundle: Mapping[str, Any]) -> dict[str, An
 
 
 def _torch_ways(device: str, inference: Inference, exits: Exits | None) -> Iterator[Way]:
-    def answer(images: np.ndarray, exits: Exits | None, depth: int | None) -> tuple[np.ndarray, np.ndarray]:
+    def answer(exits: Exits | None, depth: int | None, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found = inference.answer(inference.pixels(torch.from_numpy(images)), exits, depth)
         return found.classes.cpu().numpy(), found.layers.cpu().numpy()
 
     for depth in range(1, inference.depth + 1):
-        yield Way(device, TORCH, "cut", depth, lambda images, depth=depth: answer(images, None, depth))
+        yield Way(device, TORCH, "cut", depth, partial(answer, None, depth))
     if exits is not None:
-        yield Way(device, TORCH, "exit", None, lambda images: answer(images, exits, None))
+        yield Way(device, TORCH, "exit", None, partial(answer, exits, None))
 
 
 def _onnx_ways(device: str, runtime: str, folder: Path, bundle: Mapping[str, Any], threads: int) -> Iterator[Way]:
@@ -144,16 +145,15 @@ def _onnx_ways(device: str, runtime: str, folder: Path, bundle: Mapping[str, Any
 
     network = opened(runtime, folder, bundle, kind_of(device), threads)
 
-    def cut(images: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+    def cut(depth: int, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return network.answer_cut(images, depth), np.full(len(images), depth)
 
     def leave(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if len(images) == 1 and RUNTIMES[runtime].skips_branches:
-            return network.answer_one(images)
-        return network.answer_by_stages(images)
+        alone = len(images) == 1 and RUNTIMES[runtime].skips_branches
+        return network.answer_one(images) if alone else network.answer_by_stages(images)
 
     for depth in range(1, network.depth + 1):
-        yield Way(device, runtime, "cut", depth, lambda images, depth=depth: cut(images, depth))
+        yield Way(device, runtime, "cut", depth, partial(cut, depth))
     if network.exits is not None:
         yield Way(device, runtime, "exit", None, leave)
 
@@ -199,8 +199,8 @@ def _score(way: Way, part: Part, rows: torch.Tensor, size: int) -> tuple[float |
     right, layers = 0, 0
     for batch in rows.split(size):
         classes, left = way.answer(part.images[batch].numpy())
-        right += int((np.asarray(classes) == part.labels[batch].numpy()).sum())
-        layers += int(np.sum(left))
+        right += int((classes == part.labels[batch].numpy()).sum())
+        layers += int(left.sum())
     return right / len(rows), layers / len(rows)
 
 

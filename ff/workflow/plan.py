@@ -114,6 +114,10 @@ class Plan:
         of_dataset = self.configuration.get("measure_by_dataset", {}).get(wildcards.dataset, {})
         return {**self.configuration["measure"], **of_dataset}
 
+    def measured_by(self, *names: str) -> Callable[[Any], dict[str, Any]]:
+        """Params function: those of a run's measure settings that a job depends on."""
+        return lambda wildcards: {name: self.measure_settings(wildcards)[name] for name in names}
+
     def sidecar(self, job: str) -> Callable[[Any], list[str]]:
         """Input function of a job that is watched: the sidecar's service file where the configuration asks for one."""
 

@@ -17,8 +17,9 @@ from ff.assess.exit_rules import chosen_exits  # noqa: E402
 from ff.cli import main  # noqa: E402
 from ff.errors import FFError  # noqa: E402
 from ff.export import graphs, parity  # noqa: E402
-from ff.export.bundle import check_run, export_run, opened  # noqa: E402
+from ff.export.bundle import check_run, export_run  # noqa: E402
 from ff.export.files import open_bundle, sha256  # noqa: E402
+from ff.export.runtimes import opened  # noqa: E402
 from ff.files import read_csv, read_json, write_json  # noqa: E402
 from ff.learn import checkpoint  # noqa: E402
 from ff.learn.inference import Inference  # noqa: E402
@@ -87,7 +88,7 @@ def test_answers_are_those_of_the_deployed_network(exported, digits):
 def test_what_int8_costs_is_counted_image_by_image(exported, digits):
     bundle = open_bundle(exported)
     images, labels = digits.test.images.numpy(), digits.test.labels.numpy()
-    exact, rounded = (opened(exported, bundle, number_format).answer(images) for number_format in ("float32", "int8"))
+    exact, rounded = (opened(name, exported, bundle).answer(images) for name in ("onnxruntime", "onnxruntime-int8"))
     [row] = [
         path
         for path in read_json(exported / "export/parity.json")["paths"]
@@ -129,7 +130,7 @@ def test_the_program_answers_other_images(exported, digits):
     done = subprocess.run(
         [sys.executable, exported / "export/run.py", exported / "own.npy"], capture_output=True, text=True
     )
-    expected = opened(exported, open_bundle(exported)).answer(images)
+    expected = opened("onnxruntime", exported, open_bundle(exported)).answer(images)
     assert [int(line) for line in done.stdout.split()] == expected.tolist()
 
 

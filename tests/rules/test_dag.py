@@ -145,6 +145,20 @@ def test_networks_are_exported_when_asked(finished):
     assert set(finished.plan("export_all")) == {"export", "export_all"}
 
 
+def test_another_runtime_exports_and_measures_and_repeats_no_early_exit(finished):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra edge)")
+    name = overlay(finished, "edge.yaml", measure={**TINY["measure"], "runtimes": ["torch", "onnxruntime-int8"]})
+    plan = finished.plan("all", overlay=name)
+    assert {"export", "deployed", "tables", "figures_deployed"} <= set(plan)
+    assert not {"train", "evaluate", "early_exit"} & set(plan)
+    finished.snakemake("all", "--cores", "2", overlay=name)
+    folder = finished.folder / "results/DIGITS/784-20/ff/seed0/export"
+    found = json.loads((folder / "deployed.json").read_text())
+    assert [one["runtime"] for one in found["runtimes"] if one["available"]] == ["torch", "onnxruntime-int8"]
+    assert "onnxruntime-int8" in (finished.folder / "results/summary/deployed.csv").read_text()
+    assert finished.plan("all", overlay=name) == {}
+
+
 def test_a_removed_run_is_made_again(finished):
     shutil.rmtree(finished.folder / "results/DIGITS/784-20/ff")
     assert finished.plan("all")["train"] == ["dataset=DIGITS, layers=784-20, recipe=ff, seed=0"]

@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from ff.summary.figures import style
 
@@ -49,6 +50,7 @@ def accuracy_latency(frame: pd.DataFrame) -> Figure:
             for runtime, look in RUNTIMES.items():
                 _draw(ax, part[part["runtime"] == runtime], look)
             ax.set_xscale("log")
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             style.plain_log(ax.xaxis)
             ax.margins(0.12)
             ax.set_title(f"{dataset}, {cell['layers'].iloc[0]}, batch {batch}")

@@ -145,7 +145,9 @@ def test_the_same_data_give_the_same_bytes(bare, tmp_path, name):
 
 
 def test_the_catalogue_is_complete():
-    assert {"accuracy", "training", "distributions", "early_exit", "latency", "energy", "hardware"} == set(FAMILIES)
+    assert {"accuracy", "training", "distributions", "early_exit", "deployed", "latency", "energy", "hardware"} == set(
+        FAMILIES
+    )
     for spec in FIGURES.values():
         assert spec.caption.endswith(".") and spec.alt.endswith(".")
         assert set(spec.tables) <= set(TABLES)
