@@ -2,6 +2,7 @@
 
 import json
 
+import made_runs
 import numpy as np
 import pytest
 import torch
@@ -191,6 +192,13 @@ def test_a_session_has_the_threads_that_it_was_given(measured):
         network = opened("onnxruntime", measured, open_bundle(measured), threads=threads)
         options = network.full.get_session_options()
         assert (options.intra_op_num_threads, options.inter_op_num_threads) == (threads, 1)
+
+
+def test_the_made_runs_of_other_tests_look_like_this(tmp_path):
+    folder = made_runs.make_run(tmp_path, RunKey("MNIST", "784-20-10", "ff", 0))
+    errors = schema_errors(document(folder), "deployed")
+    # Made runs have no real name.
+    assert all(error.startswith("$.run") for error in errors), errors
 
 
 # -- refusals, command, table, figure ----

@@ -149,7 +149,7 @@ def test_another_runtime_exports_and_measures_and_repeats_no_early_exit(finished
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra edge)")
     name = overlay(finished, "edge.yaml", measure={**TINY["measure"], "runtimes": ["torch", "onnxruntime-int8"]})
     plan = finished.plan("all", overlay=name)
-    assert {"export", "deployed", "tables", "figures_deployed"} <= set(plan)
+    assert {"export", "deployed", "tables", "figures_early_exit"} <= set(plan)
     assert not {"train", "evaluate", "early_exit"} & set(plan)
     finished.snakemake("all", "--cores", "2", overlay=name)
     folder = finished.folder / "results/DIGITS/784-20/ff/seed0/export"

@@ -132,7 +132,7 @@ _SPECS = (
     ),
     FigureSpec(
         "deployed",
-        "deployed",
+        "early_exit",
         "deployed:accuracy_latency",
         ("deployed",),
         (),

@@ -146,13 +146,14 @@ def early_exit(tables: Tables) -> list[Block]:
     """Early exit against the reference cut and against full depth, and every cut."""
     frame = in_order(tables["operating_points"])
     if frame.empty:
-        return [Absent("Early-exit operating points", "no run has an operating point")]
+        return [Absent("Early-exit operating points", "no run has an operating point"), *_deployed(tables["deployed"])]
     choice = frame["choice"].iloc[0]
     chosen = f"Rule and k chosen on validation ({choice}), reported on test; means over seeds; negative: costs more."
     return [
         _exit_against(frame, "cut", "Early exit against a network cut", f"{CUT_NOTE} {chosen}"),
         _exit_against(frame, "full", "Early exit against full depth", chosen),
         _cuts(tables["early_exit"]),
+        *_deployed(tables["deployed"]),
     ]
 
 
@@ -208,9 +209,11 @@ def _cuts(frame: pd.DataFrame) -> Block:
     return table("Network cuts", columns, rows, "Layers 1 to d answer by head d alone; the last is full depth.")
 
 
-def deployed(tables: Tables) -> list[Block]:
+def _deployed(frame: pd.DataFrame) -> list[Block]:
     """Early exit in each runtime against the cut that is as accurate there, and runtimes that were not there."""
-    frame = in_order(tables["deployed"])
+    if frame.empty:
+        return []
+    frame = in_order(frame)
     gone = frame[frame["available"] == 0].drop_duplicates(["device", "runtime"])
     absent: list[Block] = [Absent(f"{row.runtime} on {row.device}", row.reason) for row in gone.itertuples()]
     ways = frame[(frame["path"] == "exit") | (frame["is_reference_cut"] == 1)]
@@ -232,7 +235,7 @@ def deployed(tables: Tables) -> list[Block]:
         "The cut is the cheapest one that is as accurate as full depth on validation, in that runtime. Means over "
         "seeds; every way and its intervals are in deployed.csv."
     )
-    return [table("Early exit as it is deployed", columns, rows, note, "no run was exported and measured"), *absent]
+    return [table("Early exit as it is deployed", columns, rows, note), *absent]
 
 
 # -- inference: time and energy ----
@@ -332,7 +335,6 @@ FAMILIES = {
     "training": Family("Training", training),
     "distributions": Family("Goodness and confidence"),
     "early_exit": Family("Early exit", early_exit),
-    "deployed": Family("Deployed", deployed),
     "latency": Family("Inference time and memory", latency),
     "energy": Family("Energy", energy),
     "hardware": Family("Hardware"),

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from made_runs import BATCHES, latency_ms, make_grid, phases
+from made_runs import BATCHES, deployed_ms, latency_ms, make_grid, phases
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -145,9 +145,7 @@ def test_the_same_data_give_the_same_bytes(bare, tmp_path, name):
 
 
 def test_the_catalogue_is_complete():
-    assert {"accuracy", "training", "distributions", "early_exit", "deployed", "latency", "energy", "hardware"} == set(
-        FAMILIES
-    )
+    assert {"accuracy", "training", "distributions", "early_exit", "latency", "energy", "hardware"} == set(FAMILIES)
     for spec in FIGURES.values():
         assert spec.caption.endswith(".") and spec.alt.endswith(".")
         assert set(spec.tables) <= set(TABLES)
@@ -429,3 +427,16 @@ def test_full_grid_draws_every_figure(tmp_path):
 def test_each_figure_has_a_caption_and_each_caption_its_figure():
     assert {path.stem for path in CAPTIONS.glob("*.rst")} == set(FIGURES)
     assert FIGURES["latency_histogram"].caption.startswith("Measured latency of single samples (batch 1), with median,")
+
+
+def test_deployed_networks_are_drawn_by_runtime_with_their_exit(grid):
+    figure = drawn("deployed", grid)
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == ["torch", "onnxruntime", "onnxruntime-int8", "early exit"]
+    for ax, size in zip(figure.axes[:2], (1, 512), strict=True):
+        assert ax.get_title(loc="left").endswith(f"batch {size}")
+        hollow = [line for line in ax.lines if line.get_markerfacecolor() == "none"]
+        times = sorted(float(line.get_xdata()[0]) for line in hollow)
+        runtimes = ("onnxruntime-int8", "onnxruntime", "torch")
+        assert times == pytest.approx([deployed_ms(runtime, 1.25, size) for runtime in runtimes])
+        assert len(ax.get_xticks()) >= 2
