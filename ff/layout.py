@@ -147,16 +147,24 @@ def sample_files(devices: Iterable[str]) -> list[str]:
     return [f"{MEASURE_FOLDER}{file_stem(device)}.csv" for device in devices]
 
 
-def measure_files(devices: Sequence[str]) -> list[str]:
-    """What a run's measurement on `devices` leaves in its folder."""
+def measure_files(devices: Sequence[str], runtimes: Sequence[str] = ()) -> list[str]:
+    """What a run's measurement on `devices` leaves in its folder; `runtimes`: other ones than torch."""
     names = [*(f"{file_stem(device)}.json" for device in devices), "phases.csv", "agreement.json"]
+    stems = [runtime_stem(device, runtime) for device in devices for runtime in runtimes]
+    names += [f"{stem}.{kind}" for stem in stems for kind in ("csv", "json")]
     return [*sample_files(devices), *(MEASURE_FOLDER + name for name in names)]
 
 
-def run_files(devices: Sequence[str]) -> list[str]:
-    """Every file of a run that is measured on `devices`."""
-    measured = [*measure_files(devices), *MEASURE_HARDWARE_FILES]
-    return [*TRAIN_FILES, *HARDWARE_FILES, *EVALUATE_FILES, *EARLY_EXIT_FILES, *measured]
+def runtime_stem(device: str, runtime: str) -> str:
+    """What the files of an exported network on a device are called, below the measurement's folder."""
+    return f"runtimes/{file_stem(device)}_{runtime}"
+
+
+def run_files(devices: Sequence[str], runtimes: Sequence[str] = ()) -> list[str]:
+    """Every file of a run that is measured on `devices`; with other `runtimes` than torch it is exported, too."""
+    measured = [*measure_files(devices, runtimes), *MEASURE_HARDWARE_FILES]
+    exported = [*EXPORT_FILES, *DEPLOYED_FILES] if runtimes else []
+    return [*TRAIN_FILES, *HARDWARE_FILES, *EVALUATE_FILES, *EARLY_EXIT_FILES, *measured, *exported]
 
 
 def prepared_set(dataset: str, folder: str | os.PathLike = "data/prepared") -> str:

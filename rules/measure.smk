@@ -6,8 +6,10 @@ rule measure:
         data=layout.prepared_set("{dataset}"),
         model=f"{RUN}/model.safetensors",
         sidecar=PLAN.sidecar("measure"),
+        # Other runtimes than torch take the exported network.
+        bundle=PLAN.in_run(layout.EXPORT_FILES[:1]) if PLAN.runtimes else [],
     output:
-        PLAN.in_run(layout.measure_files(PLAN.devices)),
+        PLAN.in_run(layout.measure_files(PLAN.devices, PLAN.runtimes)),
     log:
         f"{LOGS}/measure/{NAME}.log",
     benchmark:

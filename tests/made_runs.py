@@ -493,7 +493,8 @@ def _variance(folder, run: RunKey, sizes, devices, repeats: int, power: bool, rn
                 "idle_mw": idle if power else None,
             },
         }
-        document = {"schema": 2, "run": _head(run), "device": facts, "conditions": conditions, "seed": 1}
+        document = {"schema": 3, "run": _head(run), "device": facts, "conditions": conditions, "seed": 1}
+        document |= {"runtime": "torch", "file_bytes": 4 * parameters(sizes)}
         document["times"] = {
             "repeats": repeats,
             "single_samples": 120,

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     del args.threads  # a setting of training by that name is a single number
     folders, execution = named_runs(args), execution_of(args)
     from ff.files import read_json
-    from ff.layout import EXPORT_FOLDER, MEASURE_FOLDER, file_stem
+    from ff.layout import EXPORT_FOLDER, MEASURE_FOLDER, file_stem, runtime_stem
     from ff.measure.agreement import run_agreement
     from ff.measure.devices import choose_devices
     from ff.measure.protocol import Times
@@ -66,15 +66,19 @@ def run(args: argparse.Namespace) -> None:
         return
     for folder, config, prepared in opened_runs(folders, execution):
         times = Times(args.repeats)
-        run_measurement(folder, prepared, devices, threads, batch_sizes, times, args.energy_windows)
+        runtimes = args.runtimes or MeasureConfig.runtimes
+        run_measurement(folder, prepared, devices, threads, batch_sizes, times, args.energy_windows, runtimes=runtimes)
         if len(devices) > 1:
             run_agreement(folder, prepared, devices)
-        for device in devices:
-            content = read_json(folder / MEASURE_FOLDER / f"{file_stem(device)}.json")
+        others = [runtime for runtime in runtimes if runtime != MeasureConfig.runtimes[0]]
+        stems = {device: file_stem(device) for device in devices}
+        stems |= {f"{name} on {device}": runtime_stem(device, name) for device in devices for name in others}
+        for name, stem in stems.items():
+            content = read_json(folder / MEASURE_FOLDER / f"{stem}.json")
             if not content["device"]["available"]:
-                print(f"{config.name}: {device}: not measured: {content['device']['reason']}")
+                print(f"{config.name}: {name}: not measured: {content['device']['reason']}")
             for row in content["batches"]:
-                print(f"{config.name}: {device} {_measured(row)}")
+                print(f"{config.name}: {name} {_measured(row)}")
 
 
 def deployed_lines(content: dict[str, Any]) -> Iterator[str]:

@@ -37,11 +37,11 @@ class OnnxNetwork:
         providers: Sequence[str] = CPU,
     ):
         self.folder, self.depth, self.number_format, self.exits = Path(folder), depth, number_format, exits
-        self._threads, self._providers = threads, list(providers)
+        self._threads, self.providers = threads, list(providers)
         self._cuts: dict[int, Any] = {}
 
     def _open(self, graph: str) -> Any:
-        return open_session(self.folder / graph_file(graph, self.number_format), self._threads, self._providers)
+        return open_session(self.folder / graph_file(graph, self.number_format), self._threads, self.providers)
 
     @cached_property
     def full(self) -> Any:
@@ -55,7 +55,7 @@ class OnnxNetwork:
 
             whole = onnx.load(self.folder / graph_file("full", self.number_format))
             cut = Extractor(whole).extract_model(["image"], [f"scores_{depth}"])
-            self._cuts[depth] = open_session(cut.SerializeToString(), self._threads, self._providers)
+            self._cuts[depth] = open_session(cut.SerializeToString(), self._threads, self.providers)
         return self._cuts[depth]
 
     @cached_property

@@ -42,6 +42,8 @@ class DeployedNetwork:
     A `protocol.Subject`. `process` is where the kernel keeps the facts of this process (proc(5)).
     """
 
+    paths = ("deploy", "end_to_end")
+
     def __init__(self, name: str, inference: Inference, part: Part, threads: int, process: str = "/proc/self"):
         self.name, self.inference, self.part, self.threads = name, inference, part, threads
         self.device = inference.device

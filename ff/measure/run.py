@@ -1,8 +1,10 @@
-"""The measurement of a run: variance/{device}.csv and .json, variance/phases.csv."""
+"""The measurement of a run: variance/{device}.csv and .json, the same of other runtimes than torch in
+variance/runtimes/, and variance/phases.csv."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,13 @@ from ff.measure.devices import (
 )
 from ff.measure.power import PowerMeter
 from ff.measure.protocol import Measurement, Times, measure
+from ff.measure.runtimes import MEMORY_SOURCE as OF_EXPORTED
+from ff.measure.runtimes import TORCH, Place, deploy_exported, places
 from ff.phases import PhaseLog
 from ff.settings import MeasureConfig
 from ff.stamps import identify
 
-SCHEMA = 2
+SCHEMA = 3
 COLUMNS = ("model", "device", "threads", "path", "batch_size", "repeat", "order", "latency_ms", "device_ms")
 
 
@@ -42,11 +46,13 @@ def run_measurement(
     times: Times = Times(),  # noqa: B008 - it cannot be changed
     energy_windows: int = MeasureConfig.energy_windows,
     seed: int | None = None,
+    runtimes: Sequence[str] = MeasureConfig.runtimes,
 ) -> None:
-    """Measure the run in `run_folder` on `devices`, the CPU with each of `threads`, and write its files.
+    """Measure the run in `run_folder` on `devices`, the CPU with each of `threads`, and write its files: in torch, and
+    with its bundle in each other of `runtimes`, all in the same rounds.
 
-    A device that is not there gets its files too: no rows, and the reason. `seed` (None: the run's) draws the order and
-    the images. `energy_windows`: windows of each batch size where there is a power sensor, 0 for no energy. The number
+    A device or runtime that is not there gets its files too: no rows, and the reason. `seed` (None: the run's) draws
+    the order and the images. `energy_windows`: windows of each batch size where there is a power sensor, 0 for no energy. The number
     of CPU threads is afterwards what it was before. Raises FFError when a count is below 1, when a batch would not fit
     into memory, or when the data set is not the one the run was trained on.
     """
@@ -67,13 +73,17 @@ def run_measurement(
     variance = folder / MEASURE_FOLDER
     (variance / "phases.csv").unlink(missing_ok=True)
     facts = {name: device_facts(name) for name in devices}
+    bundle, exported = _exported(folder, devices, runtimes)
     present = [name for name in devices if facts[name]["available"]]
     before, threads_before = machine_state(), torch.get_num_threads()
     source, why_no_power = power_source() if energy_windows else (None, "not asked for")
     try:
         with source or nullcontext():
             measured = measure(
-                deploy(present, network, prepared.test, prepared.facts, counts_of_threads),
+                chain(
+                    deploy(present, network, prepared.test, prepared.facts, counts_of_threads),
+                    deploy_exported(exported, folder, bundle, prepared.test, counts_of_threads),
+                ),
                 batch_sizes,
                 times,
                 seed,
@@ -96,33 +106,45 @@ def run_measurement(
             "idle_mw": measured.idle,
         },
     }
+    # What was measured in the same rounds.
+    together = present + [place.stem for place in exported if place.reason is None]
+    common = {"seed": seed, "times": times._asdict(), "measured_together": together}
     for name in devices:
-        head = {"schema": SCHEMA, "run": identify(config, meta["model"]), "device": facts[name]}
-        _write(variance / file_stem(name), head, measured, conditions, present, seed, times)
+        head = {"device": facts[name], "runtime": TORCH, "file_bytes": (folder / "model.safetensors").stat().st_size}
+        head |= {"peak_memory_source": MEMORY_SOURCE.get(facts[name]["kind"])}
+        head = {"schema": SCHEMA, "run": identify(config, meta["model"])} | head | common
+        _write(variance, file_stem(name), head, measured, conditions)
+    for place in exported:
+        there = facts[place.device] | {"available": place.reason is None, "reason": place.reason}
+        head = {"device": there if place.reason is None else there | {"name": None}, "runtime": place.runtime}
+        head |= {"file_bytes": place.file.stat().st_size if place.file.exists() else None}
+        head |= {"peak_memory_source": OF_EXPORTED}
+        head = {"schema": SCHEMA, "run": identify(config, meta["model"])} | head | common
+        _write(variance, place.stem, head, measured, conditions)
+
+
+def _exported(
+    folder: Path, devices: Sequence[str], runtimes: Sequence[str]
+) -> tuple[Mapping[str, Any], Sequence[Place]]:
+    """The bundle, and each device with each runtime but torch; nothing is looked at where there is none of those."""
+    if set(runtimes) <= {TORCH}:
+        return {}, []
+    from ff.export.files import open_bundle
+
+    bundle = open_bundle(folder)
+    return bundle, places(folder, bundle, devices, runtimes)
 
 
 def _write(
-    path: Path,
-    head: dict[str, Any],
-    measured: Measurement,
-    conditions: dict[str, Any],
-    present: Sequence[str],
-    seed: int,
-    times: Times,
+    variance: Path, stem: str, head: dict[str, Any], measured: Measurement, conditions: Mapping[str, Any]
 ) -> None:
-    """Write `path`.csv and .json, both of which name the model."""
-    batches = measured.batches.get(path.name, [])
-    document = head | {
-        "conditions": {"threads": list(dict.fromkeys(batch["threads"] for batch in batches)), **conditions},
-        "seed": seed,
-        "times": times._asdict(),
-        "measured_together": list(present),
-        "peak_memory_source": MEMORY_SOURCE.get(head["device"]["kind"]),
-        "batches": batches,
-    }
-    rows = [{"model": head["run"]["model"], **row} for row in measured.rows.get(path.name, [])]
-    write_csv(path.with_name(f"{path.name}.csv"), COLUMNS, rows)
-    write_json(path.with_name(f"{path.name}.json"), document)
+    """Write `stem`.csv and .json, both of which name the model."""
+    batches = measured.batches.get(stem, [])
+    threads = list(dict.fromkeys(batch["threads"] for batch in batches))
+    document = head | {"conditions": {"threads": threads, **conditions}, "batches": batches}
+    rows = [{"model": head["run"]["model"], **row} for row in measured.rows.get(stem, [])]
+    write_csv(variance / f"{stem}.csv", COLUMNS, rows)
+    write_json(variance / f"{stem}.json", document)
 
 
 def power_source() -> tuple[Any, str | None]:

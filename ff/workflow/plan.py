@@ -47,19 +47,18 @@ class Plan:
         return sorted({run.seed for run in self.runs[""]}) if self.configuration["group_seeds"] else []
 
     @property
-    def exported(self) -> bool:
-        """Whether runs are exported: where they are measured in another runtime than torch."""
-        return self.configuration["measure"]["runtimes"] != ["torch"]
+    def runtimes(self) -> list[str]:
+        """What computes beside torch; where there is any, runs are exported."""
+        return [name for name in self.configuration["measure"]["runtimes"] if name != "torch"]
 
     @cached_property
     def run_files(self) -> list[str]:
         """Every file of a run."""
-        exported = [*layout.EXPORT_FILES, *layout.DEPLOYED_FILES] if self.exported else []
-        return [*layout.run_files(self.devices), *exported]
+        return layout.run_files(self.devices, self.runtimes)
 
     def check_targets(self, words: Iterable[str]) -> None:
         """Raise FFError for a path among the words of a command line that cannot be made."""
-        files = [*layout.run_files(self.devices), *layout.EXPORT_FILES, *layout.DEPLOYED_FILES]
+        files = [*dict.fromkeys([*self.run_files, *layout.EXPORT_FILES, *layout.DEPLOYED_FILES])]
         for word in words:
             check_target(word, self.results, self.grid.recipes, files)
 

@@ -26,5 +26,6 @@ with job(snakemake.log[0]), recording:
         batch_sizes=measure["batch_sizes"],
         times=Times(measure["repeats"], measure["single_samples"], measure["rounds"]),
         energy_windows=measure["energy_windows"],
+        runtimes=measure["runtimes"],
     )
     run_agreement(folder, prepared, measure["devices"])
