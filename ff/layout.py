@@ -40,7 +40,7 @@ WATCHED = {"train": "", "measure": MEASURE_FOLDER}
 TABLES = (
     *("runs", "accuracy", "accuracy_summary", "recipes", "training", "history", "layers", "early_exit"),
     *("operating_points", "latency", "devices", "speedup", "gpu_wins", "agreement", "energy", "inference_energy"),
-    *("deployed", "missing"),
+    *("deployed", "runtimes", "missing"),
 )
 """Names of the summary tables."""
 

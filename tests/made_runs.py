@@ -456,6 +456,24 @@ def _deployed(folder: Path, run: RunKey) -> None:
     write_json(folder / "export/deployed.json", document | {"runtimes": runtimes, "ways": ways})
 
 
+def _runtimes(folder: Path, run: RunKey, sizes: Sequence[int], torch_on_cpu: dict) -> None:
+    """ONNX Runtime takes half of torch's time, int8 a quarter; TensorRT is not there."""
+    (folder / "variance/runtimes").mkdir(exist_ok=True)
+    for runtime, share in (("onnxruntime", 0.5), ("onnxruntime-int8", 0.25), ("tensorrt", None)):
+        batches = []
+        for batch in torch_on_cpu["batches"]:
+            if batch["path"] == "end_to_end" and share is not None:
+                time = {k: v * share if isinstance(v, float) else v for k, v in batch["latency_ms"].items()}
+                rate = {k: None if v is None else v / share for k, v in batch["throughput_synchronised_per_s"].items()}
+                batches.append(batch | {"latency_ms": time, "throughput_synchronised_per_s": rate, "energy": None})
+        facts = {"name": "Made Processor 9000", "kind": "cpu", "available": share is not None, "reason": None}
+        if share is None:
+            facts |= {"name": None, "reason": "tensorrt computes on cuda only"}
+        document = torch_on_cpu | {"device": facts, "runtime": runtime, "batches": batches}
+        document["file_bytes"] = parameters(sizes) * (1 if share == 0.25 else 4)
+        write_json(folder / f"variance/runtimes/cpu_{runtime}.json", document)
+
+
 def _variance(folder, run: RunKey, sizes, devices, repeats: int, power: bool, rng) -> None:
     (folder / "variance").mkdir(exist_ok=True)
     for device in ("cpu", "cuda"):
@@ -504,6 +522,8 @@ def _variance(folder, run: RunKey, sizes, devices, repeats: int, power: bool, rn
         }
         document |= {"measured_together": list(devices), "peak_memory_source": "made", "batches": batches}
         write_json(folder / "variance" / f"{device}.json", document)
+        if device == "cpu" and present:
+            _runtimes(folder, run, sizes, document)
         columns = ("model", "device", "threads", "path", "batch_size", "repeat", "order", "latency_ms", "device_ms")
         write_csv(folder / "variance" / f"{device}.csv", columns, rows)
     both = "cuda" in devices

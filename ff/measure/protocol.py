@@ -3,8 +3,8 @@
 A *subject* is a network on a device in a runtime: on the CPU one for each number of threads, so that a GPU can be
 compared with one CPU thread and with all of them. Two paths are timed. *deploy*: standardised pixels lie on the device,
 the predicted classes stay there. *end_to_end*: uint8 images in host memory (pageable), their transfer, standardisation,
-the answer, and the classes back in host memory, the one path of exported networks. Both answer by the head at full depth, through `ff.learn.inference`, and the batch
-size under test is the size of the batch that goes through the network.
+the answer, and the classes back in host memory; it is the one path of exported networks. Both answer at full depth, in
+torch through `ff.learn.inference`, and the batch size under test is that of the batch which goes through the network.
 
 *Latency*: one batch, the device synchronised before each reading of the host clock; on a GPU a pair of CUDA events
 stands beside it. Directly before each timed repeat the same work is done once untimed, with the same shape, and each

@@ -52,9 +52,10 @@ def run_measurement(
     with its bundle in each other of `runtimes`, all in the same rounds.
 
     A device or runtime that is not there gets its files too: no rows, and the reason. `seed` (None: the run's) draws
-    the order and the images. `energy_windows`: windows of each batch size where there is a power sensor, 0 for no energy. The number
-    of CPU threads is afterwards what it was before. Raises FFError when a count is below 1, when a batch would not fit
-    into memory, or when the data set is not the one the run was trained on.
+    the order and the images. `energy_windows`: windows of each batch size where there is a power sensor, 0 for no
+    energy. The number of CPU threads is afterwards what it was before. Raises FFError when a count is below 1, when a
+    batch would not fit into memory, when the bundle is refused, or when the data set is not the one the run was trained
+    on.
     """
     counts = times._asdict() | {"batch size": min(batch_sizes, default=0)}
     for name in ("repeats", "single_samples", "rounds", "queued_windows", "batch size"):

@@ -9,21 +9,23 @@ import pytest
 import torch
 from made_networks import made_prepared, made_run, schema_errors, trained_on_digits
 
-onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra edge)")
+pytest.importorskip("onnx", reason="onnx is not installed (extra edge)")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra edge)")
 
-from ff.assess.early_exit import run_early_exit  # noqa: E402
-from ff.assess.exit_rules import chosen_exits  # noqa: E402
-from ff.cli import main  # noqa: E402
-from ff.errors import FFError  # noqa: E402
-from ff.export import graphs, parity  # noqa: E402
-from ff.export.bundle import check_run, export_run  # noqa: E402
-from ff.export.files import open_bundle, sha256  # noqa: E402
-from ff.export.runtimes import opened  # noqa: E402
-from ff.files import read_csv, read_json, write_json  # noqa: E402
-from ff.learn import checkpoint  # noqa: E402
-from ff.learn.inference import Inference  # noqa: E402
-from ff.stamps import model_of, stamp_of, stamp_of_rows  # noqa: E402
+import onnx
+
+from ff.assess.early_exit import run_early_exit
+from ff.assess.exit_rules import chosen_exits
+from ff.cli import main
+from ff.errors import FFError
+from ff.export import graphs, parity
+from ff.export.bundle import check_run, export_run
+from ff.export.files import open_bundle, sha256
+from ff.export.runtimes import opened
+from ff.files import read_csv, read_json, write_json
+from ff.learn import checkpoint
+from ff.learn.inference import Inference
+from ff.stamps import model_of, stamp_of, stamp_of_rows
 
 
 def test_what_a_bundle_holds(exported, digits):

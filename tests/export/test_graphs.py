@@ -7,16 +7,19 @@ import pytest
 import torch
 from made_networks import made_config, made_network, made_prepared
 
-onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra edge)")
-onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra edge)")
+pytest.importorskip("onnx", reason="onnx is not installed (extra edge)")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra edge)")
 
-from ff.data.images import standardise  # noqa: E402
-from ff.errors import FFError  # noqa: E402
-from ff.export import graphs  # noqa: E402
-from ff.export.calibration import largest_inputs  # noqa: E402
-from ff.export.sessions import open_session  # noqa: E402
-from ff.learn.inference import Exits, Inference  # noqa: E402
-from ff.learn.readouts import HEAD  # noqa: E402
+import onnx
+import onnxruntime
+
+from ff.data.images import standardise
+from ff.errors import FFError
+from ff.export import graphs
+from ff.export.calibration import largest_inputs
+from ff.export.sessions import open_session
+from ff.learn.inference import Exits, Inference
+from ff.learn.readouts import HEAD
 
 
 def source_of(dataset="MNIST", **values):

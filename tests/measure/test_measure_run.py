@@ -204,6 +204,7 @@ def test_the_workflows_job_measures_as_its_settings_say(made, monkeypatch, tmp_p
     monkeypatch.setattr(agreement, "run_agreement", lambda *a, **kw: calls.append(("agreement", a, kw)))
     measure = {"devices": ["cpu", "cuda"], "threads": [1, "all"], "batch_sizes": [1, 8], "repeats": 7}
     measure |= {"single_samples": 101, "rounds": 3, "energy_windows": 2, "early_exit_repeats": 5}
+    measure["runtimes"] = ["torch", "onnxruntime"]
     dataset, layers, recipe, seed = config.name.split("/")
     snakemake = SimpleNamespace(
         input=SimpleNamespace(model=str(folder / "model.safetensors"), data="data"),
@@ -217,7 +218,7 @@ def test_the_workflows_job_measures_as_its_settings_say(made, monkeypatch, tmp_p
     [(_, where, how), (_, compared, _)] = calls
     assert where == (folder, prepared) and compared == (folder, prepared, ["cpu", "cuda"])
     assert how.pop("times") == Times(repeats=7, single_samples=101, rounds=3)
-    assert how == {name: measure[name] for name in ("devices", "threads", "batch_sizes", "energy_windows")}
+    assert how == {name: measure[name] for name in ("devices", "threads", "batch_sizes", "energy_windows", "runtimes")}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

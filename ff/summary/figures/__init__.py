@@ -141,6 +141,16 @@ _SPECS = (
         "network cuts, and a hollow mark for its early exit.",
     ),
     FigureSpec(
+        "runtimes",
+        "latency",
+        "runtimes:time_by_runtime",
+        ("runtimes",),
+        (),
+        "Runtimes: time per image",
+        "Line plots of time per image in milliseconds against batch size, one line a runtime, one column a number of "
+        "threads.",
+    ),
+    FigureSpec(
         "latency_violins",
         "latency",
         "latency:latency_violins",

@@ -25,11 +25,12 @@ from ff.summary.tables.energy import energy, inference_energy
 from ff.summary.tables.measuring import agreement, devices, gpu_wins, latency, speedup
 from ff.summary.tables.missing import missing
 from ff.summary.tables.runs import runs
+from ff.summary.tables.runtimes import runtimes
 from ff.summary.tables.training import history, layers, training
 
 _OF_RUN_FOLDERS: tuple[Callable[[str | Path, list[RunKey]], pd.DataFrame], ...] = (
     *(runs, accuracy, training, history, layers, early_exit, operating_points),
-    *(latency, devices, agreement, energy, inference_energy, deployed),
+    *(latency, devices, agreement, energy, inference_energy, deployed, runtimes),
 )
 
 

@@ -429,6 +429,24 @@ def test_each_figure_has_a_caption_and_each_caption_its_figure():
     assert FIGURES["latency_histogram"].caption.startswith("Measured latency of single samples (batch 1), with median,")
 
 
+def test_time_is_drawn_for_each_runtime_and_number_of_threads(grid):
+    figure = drawn("runtimes", grid)
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == ["torch", "onnxruntime", "onnxruntime-int8"]
+    titles = [ax.get_title(loc="left") for ax in figure.axes[:3]]
+    assert [title.split(", ")[-2:] for title in titles] == [
+        ["cpu", "1 thread"],
+        ["cpu", "4 threads"],
+        ["cuda", "1 thread"],
+    ]
+    for ax, threads in zip(figure.axes[:2], (1, 4), strict=True):
+        lines = [container.lines[0].get_data() for container in ax.containers]
+        for (batches, times), share in zip(lines, (1, 0.5, 0.25), strict=True):
+            sizes = (784, 200, 200, 10)
+            expected = [share * (latency_ms("cpu", int(b), sizes, threads) + 0.05) / b for b in batches]
+            assert list(times) == pytest.approx(expected)
+
+
 def test_deployed_networks_are_drawn_by_runtime_with_their_exit(grid):
     figure = drawn("deployed", grid)
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
