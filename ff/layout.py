@@ -209,6 +209,11 @@ def watched_folder(log: PurePath) -> str | None:
         return None
 
 
-def train_log(results: str, run: RunKey = WILDCARDS, grouped: bool = False) -> str:
-    """The log of a run's training, or of that of all seeds of its cell."""
-    return f"{logs_folder(results)}/train/{f'{run.cell}/group' if grouped else run.name}.log"
+def job_log(results: str, stage: str, run: RunKey = WILDCARDS) -> str:
+    """The log of a run's job; a job for several runs leaves one for each."""
+    return f"{logs_folder(results)}/{stage}/{run.name}.log"
+
+
+def train_log(results: str, run: RunKey = WILDCARDS) -> str:
+    """The log of a run's training."""
+    return job_log(results, "train", run)

@@ -178,7 +178,11 @@ class WorkflowConfig:
     verify: bool = setting_of(ExecutionConfig, "verify")
     device: str = setting_of(ExecutionConfig, "device", pattern="^(auto|cpu|cuda(:[0-9]+)?)$")
     threads: int = setting(1, "CPU threads of a training", minimum=1)
-    group_seeds: bool = setting(False, "one job trains all seeds of a cell")
+    group_seeds: str | bool = setting(
+        "auto",
+        "seeds of a cell that share a job: all of them (true), none (false); auto: a few, where that is faster",
+        choices=("auto",),
+    )
     sidecar: str = setting(
         "auto",
         "who records the hardware: a process beside the job (service), the job itself (inline), nobody (off); "

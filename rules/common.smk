@@ -56,10 +56,10 @@ config.update(PLAN.configuration)
 RESULTS = PLAN.results
 NAME = WILDCARDS.name
 RUN = f"{RESULTS}/{NAME}"
-LOGS = layout.logs_folder(RESULTS)
 # One line for each job, when it begins and in a dry run.
-CELL_MESSAGE = "{rule} {wildcards.dataset}/{wildcards.layers}/{wildcards.recipe}"
-RUN_MESSAGE = f"{CELL_MESSAGE}/seed{{wildcards.seed}}"
+WILDCARD_NAME = NAME.replace("{", "{wildcards.")
+RUN_MESSAGE = f"{{rule}} {WILDCARD_NAME}"
+LOGS = layout.logs_folder(RESULTS)
 # Unless --resources says otherwise; a cluster has its own ways to hand GPUs out.
 LOCAL_GPUS = usable_gpus() if HERE else []
 TRAINING_GPUS = int(may_use_gpu(config["device"], LOCAL_GPUS))
@@ -82,11 +82,20 @@ wildcard_constraints:
     job="|".join(layout.WATCHED),
 
 
+def jobs_of(stage, at_once=1, gpus=0):
+    """The rules of a stage, for several seeds and for one run, of which Snakemake is to take the first that fits."""
+    at_once = min(at_once, max(1, len(LOCAL_GPUS))) if gpus else at_once
+    rules = PLAN.jobs(stage, sys.argv[1:], at_once, bool(gpus))
+    snakemake_internals.prefer(workflow, [jobs.rule for jobs in rules])
+    return rules
+
+
 def run_settings(wildcards):
-    """The resolved settings of a run, for params: what a training is rerun for when it changes."""
+    """The resolved settings of a run but for its seed, for params: what a training is rerun for when it changes, and
+    the same in a job for one run as in one for several."""
     run = PLAN.run(wildcards)
     say(PLAN.grid.warnings.get(run.name, []))
-    return run.as_dict()
+    return {name: value for name, value in run.as_dict().items() if name != "seed"}
 
 
 def code_with_rule(script):

@@ -10,11 +10,6 @@ in params would make every call look like another workflow.
 os.environ.update(FF_WORKFLOW_PID=str(os.getpid()))
 
 
-localrules:
-    hardware_of_training,
-    hardware_of_measurement,
-
-
 rule sidecar:
     output:
         ready=service(f"{RUN}/.sidecar-{{job}}"),
@@ -36,45 +31,59 @@ rule sidecar:
         " --ready {output.ready:q} --log {params.samples:q} --interval-ms {params.interval_ms} 2> {log:q}"
 
 
-rule hardware_of_training:
-    input:
-        f"{RUN}/metrics.json",
-        phases=f"{RUN}/phases.csv",
-    output:
-        csv=f"{RUN}/hardware.csv",
-        json=f"{RUN}/hardware.json",
-    log:
-        f"{LOGS}/hardware-summary/{NAME}/train.log",
-    benchmark:
-        f"{LOGS}/benchmarks/hardware/{NAME}/train.tsv"
-    conda:
-        "../envs/ff.yaml"
-    params:
-        samples=PLAN.training_samples,
-        code=code("workflow/scripts/hardware.py"),
-    message:
-        RUN_MESSAGE
-    script:
-        "../workflow/scripts/hardware.py"
+for jobs in jobs_of("hardware_of_training", ALL_CORES):
+
+    rule:
+        name:
+            jobs.rule
+        input:
+            metrics=jobs.paths(RESULTS, ["metrics.json"]),
+            phases=jobs.paths(RESULTS, ["phases.csv"]),
+        output:
+            csv=jobs.paths(RESULTS, ["hardware.csv"]),
+            json=jobs.paths(RESULTS, ["hardware.json"]),
+        log:
+            jobs.logs(RESULTS),
+        benchmark:
+            f"{LOGS}/benchmarks/hardware_of_training/{jobs.title}.tsv"
+        wildcard_constraints:
+            cell=jobs.cell,
+        localrule: True
+        conda:
+            "../envs/ff.yaml"
+        params:
+            job="train",
+            code=code("workflow/scripts/hardware.py"),
+        message:
+            jobs.message
+        script:
+            "../workflow/scripts/hardware.py"
 
 
-rule hardware_of_measurement:
-    input:
-        f"{RUN}/{layout.MEASURE_FOLDER}agreement.json",
-        phases=f"{RUN}/{layout.MEASURE_FOLDER}phases.csv",
-    output:
-        csv=f"{RUN}/{layout.MEASURE_FOLDER}hardware.csv",
-        json=f"{RUN}/{layout.MEASURE_FOLDER}hardware.json",
-    log:
-        f"{LOGS}/hardware-summary/{NAME}/measure.log",
-    benchmark:
-        f"{LOGS}/benchmarks/hardware/{NAME}/measure.tsv"
-    conda:
-        "../envs/ff.yaml"
-    params:
-        samples=layout.hardware_log(RESULTS, WILDCARDS, "measure"),
-        code=code("workflow/scripts/hardware.py"),
-    message:
-        RUN_MESSAGE
-    script:
-        "../workflow/scripts/hardware.py"
+for jobs in jobs_of("hardware_of_measurement", ALL_CORES):
+
+    rule:
+        name:
+            jobs.rule
+        input:
+            agreement=jobs.paths(RESULTS, [f"{layout.MEASURE_FOLDER}agreement.json"]),
+            phases=jobs.paths(RESULTS, [f"{layout.MEASURE_FOLDER}phases.csv"]),
+        output:
+            csv=jobs.paths(RESULTS, [f"{layout.MEASURE_FOLDER}hardware.csv"]),
+            json=jobs.paths(RESULTS, [f"{layout.MEASURE_FOLDER}hardware.json"]),
+        log:
+            jobs.logs(RESULTS),
+        benchmark:
+            f"{LOGS}/benchmarks/hardware_of_measurement/{jobs.title}.tsv"
+        wildcard_constraints:
+            cell=jobs.cell,
+        localrule: True
+        conda:
+            "../envs/ff.yaml"
+        params:
+            job="measure",
+            code=code("workflow/scripts/hardware.py"),
+        message:
+            jobs.message
+        script:
+            "../workflow/scripts/hardware.py"

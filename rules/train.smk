@@ -1,46 +1,32 @@
-"""One training job a run; or, with `group_seeds`, one for all of the grid's seeds of a cell."""
+"""Training: of one run, or of several seeds of a cell as one batched problem."""
 
+for jobs in jobs_of("train", ALL_CORES // config["threads"], TRAINING_GPUS):
 
-rule train:
-    input:
-        data=layout.prepared_set("{dataset}"),
-        sidecar=PLAN.sidecar("train"),
-    output:
-        PLAN.in_run(layout.TRAIN_FILES),
-    log:
-        layout.train_log(RESULTS),
-    benchmark:
-        f"{LOGS}/benchmarks/train/{NAME}.jsonl"
-    conda:
-        "../envs/ff.yaml"
-    threads: config["threads"]
-    resources:
-        mem_mb=PLAN.train_memory_mb,
-        runtime=PLAN.train_minutes,
-        gpu=TRAINING_GPUS,
-    params:
-        run=run_settings,
-        code=lambda wildcards: training_code(PLAN.run(wildcards)),
-    message:
-        RUN_MESSAGE
-    script:
-        "../workflow/scripts/train.py"
-
-
-if PLAN.group_seeds:
-
-    ruleorder: train_group > train
-
-    use rule train as train_group with:
+    rule:
+        name:
+            jobs.rule
+        input:
+            data=PLAN.prepared_set,
+            sidecar=PLAN.sidecar("train", jobs),
         output:
-            PLAN.in_group(layout.TRAIN_FILES),
+            jobs.paths(RESULTS, layout.TRAIN_FILES),
         log:
-            layout.train_log(RESULTS, grouped=True),
+            jobs.logs(RESULTS),
         benchmark:
-            f"{LOGS}/benchmarks/train/{WILDCARDS.cell}/group.jsonl"
+            f"{LOGS}/benchmarks/train/{jobs.title}.jsonl"
+        wildcard_constraints:
+            cell=jobs.cell,
+        conda:
+            "../envs/ff.yaml"
+        threads: config["threads"]
+        resources:
+            mem_mb=PLAN.train_memory_mb(jobs),
+            runtime=PLAN.train_minutes(jobs),
+            gpu=TRAINING_GPUS,
         params:
             run=run_settings,
-            seeds=PLAN.group_seeds,
             code=lambda wildcards: training_code(PLAN.run(wildcards)),
         message:
-            CELL_MESSAGE
+            jobs.message
+        script:
+            "../workflow/scripts/train.py"

@@ -28,6 +28,7 @@ FLOORS = {
         "data",
         "phases",
         "statistics",
+        "imports",
         "stamps",
         "job_log",
         "progress",

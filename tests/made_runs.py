@@ -70,8 +70,12 @@ def make_run(
     early_exit: bool = True,
     variance: bool = True,
     repeats: int = 50,
+    spread: float = 0.0,
 ) -> Path:
-    """Write the folder of one run; the flags leave out files as a run that was not asked for them does."""
+    """Write the folder of one run; the flags leave out files as a run that was not asked for them does.
+
+    `spread`: relative standard deviation of latencies over seeds, which otherwise are all equal.
+    """
     folder = run.folder(results_root)
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(run.seed)
@@ -86,7 +90,7 @@ def make_run(
         _early_exit(folder, run, sizes)
         _deployed(folder, run)
     if variance:
-        _variance(folder, run, sizes, devices, repeats, power, rng)
+        _variance(folder, run, sizes, devices, repeats, power, rng, spread)
     return folder
 
 
@@ -474,7 +478,7 @@ def _runtimes(folder: Path, run: RunKey, sizes: Sequence[int], torch_on_cpu: dic
         write_json(folder / f"variance/runtimes/cpu_{runtime}.json", document)
 
 
-def _variance(folder, run: RunKey, sizes, devices, repeats: int, power: bool, rng) -> None:
+def _variance(folder, run: RunKey, sizes, devices, repeats: int, power: bool, rng, spread: float) -> None:
     (folder / "variance").mkdir(exist_ok=True)
     for device in ("cpu", "cuda"):
         present = device in devices
@@ -486,6 +490,7 @@ def _variance(folder, run: RunKey, sizes, devices, repeats: int, power: bool, rn
             for path, extra in (("deploy", 0.0), ("end_to_end", 0.05)):
                 for batch in BATCHES:
                     middle = latency_ms(device, batch, sizes, count) + extra
+                    middle *= float(np.exp(spread * rng.normal())) if spread else 1.0
                     times = _times(middle, 120 if batch == 1 and path == "deploy" else repeats, rng)
                     cell = {"model": stamp(run), "device": device, "threads": count, "path": path, "batch_size": batch}
                     rows += [

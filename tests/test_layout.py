@@ -103,7 +103,7 @@ def test_each_results_folder_has_its_own_logs(results, logs):
     assert layout.hardware_log(results, RUN, "train") == f"{logs}/hardware/{RUN.name}/train.jsonl"
     assert layout.train_log(results, RUN) == f"{logs}/train/{RUN.name}.log"
     assert layout.train_log(results).format(**RUN._asdict()) == layout.train_log(results, RUN)
-    assert layout.train_log(results, RUN, grouped=True) == f"{logs}/train/DIGITS/784-20/ff/group.log"
+    assert layout.job_log(results, "measure", RUN) == f"{logs}/measure/{RUN.name}.log"
 
 
 def test_a_hardware_log_is_of_the_folder_with_its_phases():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ff.arguments import execution_of
 from ff.commands.runs import add_run_arguments, named_runs, opened_runs
+from ff.imports import heavy_imports
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,13 +26,14 @@ def run(args: argparse.Namespace) -> None:
 
         args.runs += fetch_models(args.from_wandb, Path(execution_of(args).out))
     folders, execution = named_runs(args), execution_of(args)
-    import torch
+    with heavy_imports():
+        import torch
 
-    from ff.assess.early_exit import run_early_exit
-    from ff.assess.early_exit_text import operating_point
-    from ff.assess.evaluation import run_evaluation
-    from ff.files import read_json
-    from ff.learn.devices import choose_device
+        from ff.assess.early_exit import run_early_exit
+        from ff.assess.early_exit_text import operating_point
+        from ff.assess.evaluation import run_evaluation
+        from ff.files import read_json
+        from ff.learn.devices import choose_device
 
     if execution.threads:
         torch.set_num_threads(execution.threads)

@@ -8,6 +8,7 @@ from typing import Any
 from ff.arguments import add_options, execution_of
 from ff.commands.runs import add_run_arguments, named_runs, opened_runs
 from ff.errors import FFError
+from ff.imports import heavy_imports
 from ff.settings import MeasureConfig
 
 RUNTIMES = next(field for field in fields(MeasureConfig) if field.name == "runtimes").metadata["choices"]
@@ -49,10 +50,12 @@ def run(args: argparse.Namespace) -> None:
     folders, execution = named_runs(args), execution_of(args)
     from ff.files import read_json
     from ff.layout import EXPORT_FOLDER, MEASURE_FOLDER, file_stem, runtime_stem
-    from ff.measure.agreement import run_agreement
-    from ff.measure.devices import choose_devices
-    from ff.measure.protocol import Times
-    from ff.measure.run import run_measurement
+
+    with heavy_imports():
+        from ff.measure.agreement import run_agreement
+        from ff.measure.devices import choose_devices
+        from ff.measure.protocol import Times
+        from ff.measure.run import run_measurement
 
     devices = choose_devices(args.devices, execution.device, execution.no_cuda)
     if args.deployed:

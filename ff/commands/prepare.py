@@ -6,6 +6,7 @@ import sys
 from ff.arguments import add_settings, execution_of
 from ff.data.registry import DATASETS
 from ff.errors import FFError
+from ff.imports import heavy_imports
 from ff.settings import ExecutionConfig
 
 
@@ -21,7 +22,8 @@ def run(args: argparse.Namespace) -> None:
     if unknown:
         raise FFError(f"unknown data set {unknown[0]!r}; known: {', '.join(DATASETS)}")
     execution = execution_of(args)
-    from ff.data.prepared import prepare, prepared_path
+    with heavy_imports():
+        from ff.data.prepared import prepare, prepared_path
 
     for name in args.datasets:
         prepared = prepare(name, execution.data_dir, execution.prepared_dir, execution.verify, execution.download)

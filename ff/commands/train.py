@@ -5,6 +5,7 @@ import dataclasses
 from pathlib import Path
 
 from ff.arguments import add_config, add_monitor_switch, add_settings, execution_of, settings_of
+from ff.imports import heavy_imports
 from ff.learn.recipes import RECIPES, RecipeSettings, make_run_config
 from ff.settings import ExecutionConfig, RunConfig
 
@@ -30,8 +31,9 @@ def run(args: argparse.Namespace) -> None:
     """Train a network, mirror it to W&B where that is set up, and print its test accuracy."""
     execution, given = execution_of(args), settings_of(args, (ExecutionConfig,))[0]
     config, warnings = make_run_config(*settings_of(args, (RunConfig, RecipeSettings)))
-    from ff.learn.run import HARDWARE_LOG_STATE, NOTHING, run_folder, standing_result, train
-    from ff.learn.trainer import Epoch, history_rows
+    with heavy_imports():
+        from ff.learn.run import HARDWARE_LOG_STATE, NOTHING, run_folder, standing_result, train
+        from ff.learn.trainer import Epoch, history_rows
     from ff.phases import process_start_s
     from ff.progress import Progress
     from ff.tracking.live import agent_run, open_tracker

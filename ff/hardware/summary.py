@@ -15,12 +15,12 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from ff.files import write_csv, write_json
+from ff.files import read_json, write_csv, write_json
 from ff.hardware import energy
 from ff.hardware.attribution import Attribution
 from ff.hardware.log import Attempt, number, read_log
 from ff.hardware.series import power_series
-from ff.layout import HARDWARE_FILES, watched_folder
+from ff.layout import HARDWARE_FILES, RunKey, hardware_log, watched_folder
 from ff.phases import Phase, model_of_phases, read_phases
 from ff.stamps import COLUMN
 
@@ -54,6 +54,16 @@ def summarise(
     if json_path is not None:
         write_json(json_path, summary)
     return summary
+
+
+def watched_log(results: str, phases_path: str | os.PathLike, job: str) -> str:
+    """The hardware log of a run's job, one of `ff.layout.WATCHED`, whose phases are `phases_path`. Runs that were
+    trained together have one, under the name of the first: metrics.json says which runs they are."""
+    folder = Path(phases_path).parent.relative_to(results)
+    run = RunKey.parse(folder.as_posix())
+    if job == "train":
+        run = run._replace(seed=read_json(Path(results, folder, "metrics.json"))["provenance"]["group_seeds"][0])
+    return hardware_log(results, run, job)
 
 
 def _of_this_job(attempts: list[Attempt], phases: list[Phase]) -> list[Attempt]:

@@ -31,7 +31,7 @@ STAGED = 4
 """How many batches lie ready where work is repeated, so that it is not always the same images."""
 MEMORY_SOURCE = {
     "cuda": "highest sum of tensors on the device (torch.cuda.max_memory_allocated), weights included",
-    "cpu": "highest resident memory of the whole process (VmHWM, reset before), libraries included",
+    "cpu": "highest resident memory of the process (VmHWM, reset before), with what it uses of libraries",
 }
 _MAX_SHARE = 0.9
 

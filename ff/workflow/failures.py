@@ -25,7 +25,7 @@ def after_an_error(workflow: Any, plan: Plan) -> None:
         lines = explained((message, log) for rule, message, log in failed if rule != "sidecar")
         atexit.register(lambda: print(*(f"ff: {line}" for line in lines), sep="\n", file=sys.stderr))
         affected = worked_on(plan, snakemake_internals.planned_jobs(workflow))
-        for path in after_failure(plan.results, affected, grouped=bool(plan.group_seeds)):
+        for path in after_failure(plan.results, affected):
             # No job made this table, so the next call must make it: nothing may say that it is up to date.
             snakemake_internals.forget(workflow, path)
     except Exception as error:
@@ -56,7 +56,7 @@ def explained(failed: Iterable[tuple[str, str]]) -> list[str]:
     return lines
 
 
-def after_failure(results: str, collections: Mapping[str, Sequence[RunKey]], grouped: bool = False) -> list[str]:
+def after_failure(results: str, collections: Mapping[str, Sequence[RunKey]]) -> list[str]:
     """Write what can be written after jobs failed: hardware summaries of their logs, and the summary tables.
 
     `collections` maps the start of a summary folder ("" or "demo/") to its runs; `missing.csv` says which of them are
@@ -74,8 +74,7 @@ def after_failure(results: str, collections: Mapping[str, Sequence[RunKey]], gro
             if not any(run.folder(results).is_dir() for run in runs):
                 continue
             summary = Path(results) / f"{collection}summary"
-            pattern = train_log(results, grouped=grouped and not collection)
-            for table in write_all(results, runs, summary, train_log=pattern):
+            for table in write_all(results, runs, summary, train_log=train_log(results)):
                 path = summary / f"{table}.csv"
                 os.utime(path, (1, 1))
                 written.append(str(path))

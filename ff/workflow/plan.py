@@ -5,7 +5,8 @@ functions. Collections of runs are named by the folder of their tables and figur
 place, "demo/" the demo.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,13 +14,16 @@ from typing import Any
 
 from ff import layout
 from ff.data.raw_files import data_folder
+from ff.errors import FFError
 from ff.files import read_yaml
 from ff.hardware.sources import is_board
+from ff.job_log import cause
 from ff.layout import WILDCARDS, RunKey
 from ff.settings import RunConfig
 from ff.summary.figures import FIGURES
 from ff.workflow import resources
 from ff.workflow.grid import Grid, check_config, check_target
+from ff.workflow.jobs import SEVERAL, Jobs, named, run_of, together
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,15 @@ class Plan:
         """The devices that runs are measured on."""
         return self.configuration["measure"]["devices"]
 
-    @cached_property
-    def group_seeds(self) -> list[int]:
-        """The seeds that are trained together; [] where each run is trained alone."""
-        return sorted({run.seed for run in self.runs[""]}) if self.configuration["group_seeds"] else []
-
     @property
     def runtimes(self) -> list[str]:
         """What computes beside torch; where there is any, runs are exported."""
         return [name for name in self.configuration["measure"]["runtimes"] if name != "torch"]
+
+    @property
+    def bundle(self) -> list[str]:
+        """The file of a run that a measurement needs in other runtimes than torch, if it is to be in any."""
+        return list(layout.EXPORT_FILES[:1]) if self.runtimes else []
 
     @cached_property
     def run_files(self) -> list[str]:
@@ -67,10 +71,6 @@ class Plan:
     def in_run(self, files: Iterable[str], run: RunKey = WILDCARDS) -> list[str]:
         """`files` of a run, by default as patterns."""
         return [f"{self.results}/{run.name}/{file}" for file in files]
-
-    def in_group(self, files: Iterable[str]) -> list[str]:
-        """Patterns of `files` of the runs that are trained together."""
-        return [path for seed in self.group_seeds for path in self.in_run(files, WILDCARDS._replace(seed=seed))]
 
     def of_runs(self, files: Iterable[str], collection: str = "") -> list[str]:
         """`files` of every run of a collection."""
@@ -96,13 +96,64 @@ class Plan:
 
     # -- jobs ----
 
-    def key(self, wildcards: Any) -> RunKey:
-        """The run of a job; of a group's, that of its first seed, which its logs are named after."""
-        return RunKey.of({"seed": (self.group_seeds or [0])[0], **dict(wildcards.items())})
+    @cached_property
+    def stages(self) -> dict[str, list[str]]:
+        """What each rule that works on runs leaves in a run's folder."""
+        return {
+            "train": list(layout.TRAIN_FILES),
+            "hardware_of_training": list(layout.HARDWARE_FILES),
+            "evaluate": list(layout.EVALUATE_FILES),
+            "early_exit": list(layout.EARLY_EXIT_FILES),
+            "measure": layout.measure_files(self.devices, self.runtimes),
+            "hardware_of_measurement": list(layout.MEASURE_HARDWARE_FILES),
+            "export": list(layout.EXPORT_FILES),
+            "deployed": list(layout.DEPLOYED_FILES),
+        }
+
+    def jobs(self, stage: str, words: Sequence[str] = (), at_once: int = 1, gpu: bool = False) -> list[Jobs]:
+        """The rules of a stage: those whose jobs have several seeds of a cell, and last the one with a job a run.
+
+        `words` are those of the command line: a run that they name has jobs of its own. `at_once`: how many jobs of the
+        stage may run at once on this machine; no more share a job than leaves one for each. `gpu`: they run on a GPU.
+        """
+        alone, setting = Jobs(stage), self.configuration["group_seeds"]
+        if of_this_node := named(words, stage):
+            return [*of_this_node, alone]
+        # Each measurement on a board has a process of its own beside it.
+        watched = stage == "measure" and self.configuration["sidecar"] == "service"
+        if setting is False or watched:
+            return [alone]
+        taken, own = set(self._named(words)), self.stages[stage]
+
+        def pending(run: RunKey) -> bool:
+            there = all((run.folder(self.results) / file).exists() for file in own)
+            # What failed together is tried alone: one may be the reason.
+            return not there and cause(layout.job_log(self.results, stage, run)) is None
+
+        cells: dict[tuple[int, ...], list[str]] = {}
+        # The demo first: a grid may have its runs and others of their cells.
+        for runs in reversed(list(self.runs.values())):
+            keys = [run.key for run in runs]
+            most = len(keys) if setting is True else min(SEVERAL, len(keys) // at_once)
+            if stage == "train" and setting == "auto":
+                keys = [run.key for run in runs if resources.gains_together(run, gpu)]
+            for seeds, cell in together(stage, [key for key in keys if key not in taken], pending, most):
+                cells.setdefault(seeds, []).append(cell)
+            taken |= {run.key for run in runs}
+        return [*(Jobs(stage, seeds, tuple(found)) for seeds, found in cells.items()), alone]
+
+    def _named(self, words: Iterable[str]) -> Iterator[RunKey]:
+        for word in words:
+            with suppress(FFError):
+                yield RunKey.parse(word.removeprefix(f"{self.results}/"))
 
     def run(self, wildcards: Any) -> RunConfig:
-        """The settings of the run of a job."""
-        return self.grid.run(self.key(wildcards))
+        """The settings of the run of a job; of several, but for the seed."""
+        return self.grid.run(run_of(wildcards.items()))
+
+    def prepared_set(self, wildcards: Any) -> str:
+        """The prepared set of a job's runs."""
+        return layout.prepared_set(run_of(wildcards.items()).dataset)
 
     def names(self, wildcards: Any) -> list[str]:
         """Names of the runs of a collection, for params: tables are made again when the grid changes."""
@@ -110,39 +161,31 @@ class Plan:
 
     def measure_settings(self, wildcards: Any) -> dict[str, Any]:
         """How a run is measured."""
-        of_dataset = self.configuration.get("measure_by_dataset", {}).get(wildcards.dataset, {})
+        dataset = run_of(wildcards.items()).dataset
+        of_dataset = self.configuration.get("measure_by_dataset", {}).get(dataset, {})
         return {**self.configuration["measure"], **of_dataset}
 
     def measured_by(self, *names: str) -> Callable[[Any], dict[str, Any]]:
         """Params function: those of a run's measure settings that a job depends on."""
         return lambda wildcards: {name: self.measure_settings(wildcards)[name] for name in names}
 
-    def sidecar(self, job: str) -> Callable[[Any], list[str]]:
-        """Input function of a job that is watched: the sidecar's service file where the configuration asks for one."""
+    def sidecar(self, job: str, jobs: Jobs) -> Callable[[Any], list[str]]:
+        """Input function of a job that is watched: the sidecar's service file where the configuration asks for one. A
+        job for several runs is watched as that of the first."""
 
         def ready(wildcards: Any) -> list[str]:
             service = self.configuration["sidecar"] == "service"
-            return self.in_run([f".sidecar-{job}"], self.key(wildcards)) if service else []
+            return self.in_run([f".sidecar-{job}"], run_of(wildcards.items(), *jobs.seeds[:1])) if service else []
 
         return ready
 
-    def training_samples(self, wildcards: Any) -> str:
-        """The hardware log that covers a run's training: its own, or that of the first seed of its group."""
-        run = self.key(wildcards)
-        if run.seed in self.group_seeds:
-            run = run._replace(seed=self.group_seeds[0])
-        return layout.hardware_log(self.results, run, "train")
+    def train_memory_mb(self, jobs: Jobs) -> Callable[[Any, int], int]:
+        """Resource function: memory for a training of these jobs."""
+        return lambda wildcards, attempt: resources.train_memory_mb(self.run(wildcards), jobs.size, attempt)
 
-    def train_memory_mb(self, wildcards: Any, attempt: int) -> int:
-        """Memory for the training of a run or of a group."""
-        return resources.train_memory_mb(self.run(wildcards), self._seeds(wildcards), attempt)
-
-    def train_minutes(self, wildcards: Any, attempt: int) -> int:
-        """Time for the training of a run or of a group."""
-        return resources.train_minutes(self.run(wildcards), self._seeds(wildcards), attempt)
-
-    def _seeds(self, wildcards: Any) -> int:
-        return 1 if "seed" in dict(wildcards.items()) else len(self.group_seeds)
+    def train_minutes(self, jobs: Jobs) -> Callable[[Any, int], int]:
+        """Resource function: time for a training of these jobs."""
+        return lambda wildcards, attempt: resources.train_minutes(self.run(wildcards), jobs.size, attempt)
 
 
 def read_plan(configuration: Mapping[str, Any], project: Path, data_dir: str | None = None, here: bool = True) -> Plan:

@@ -4,6 +4,7 @@ Written for the version in `WRITTEN_FOR`; tests/workflow/test_snakemake_internal
 function takes the global `workflow` of a Snakefile.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 WRITTEN_FOR = "9.27"
@@ -42,6 +43,11 @@ def limit(workflow: Any, resource: str, count: int) -> None:
     """Let jobs that run at once take `count` of a resource, unless --resources says otherwise."""
     if resource not in workflow.global_resources:
         workflow.register_resource(resource, count)
+
+
+def prefer(workflow: Any, rules: Sequence[str]) -> None:
+    """Of several rules that make a file, the first of `rules` does (the directive `ruleorder`, for names in a list)."""
+    workflow.ruleorder(*rules)
 
 
 def failed_jobs(workflow: Any) -> list[tuple[str, str, str]]:

@@ -10,6 +10,7 @@ from scipy import stats
 from ff.files import write_json
 from ff.layout import RunKey
 from ff.summary import tables
+from ff.summary.tables.run_files import files_of
 
 QUARTILE_975 = {n: stats.t.ppf(0.975, n - 1) for n in range(2, 12)}
 
@@ -482,13 +483,13 @@ def test_the_tables_have_what_the_summary_found(tmp_path):
     folder = run.folder(tmp_path)
     summary = summary_of(folder, entries, phases)
     write_json(folder / "metrics.json", {"run": {"model": MODEL}})
-    row = tables.training(tmp_path, [run]).iloc[0]
+    row = tables.training(files_of(tmp_path, [run])).iloc[0]
     total = summary["run_energy"]["total"]
     for name in ("gross_mj", "gross_low_mj", "gross_high_mj", "net_mj", "net_low_mj", "net_high_mj", "method"):
         assert row[f"energy_{name}"] == total[name]
     assert row["energy_seconds"] == summary["run_energy"]["seconds"]
     assert row.isna()["shared"], "the samples do not say who else ran"
-    energy = tables.energy(tmp_path, [run]).set_index(["phase", "is_total"])
+    energy = tables.energy(files_of(tmp_path, [run])).set_index(["phase", "is_total"])
     assert energy.loc[("softmax", 1), "rail"] == "VDD_IN"
     assert energy.loc[("softmax", 1), "net_low_mj"] == summary["energy"]["softmax"]["total"]["net_low_mj"]
     assert energy.loc[("softmax", 0), "method"] == "Student t"

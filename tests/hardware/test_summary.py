@@ -10,7 +10,7 @@ from made_logs import MODEL, SCHEMA, header, powered, sample, source, summary_of
 from ff.errors import FFError
 from ff.files import read_csv
 from ff.hardware.log import read_log
-from ff.hardware.summary import summarise, summarise_pending
+from ff.hardware.summary import summarise, summarise_pending, watched_log
 
 
 def test_model_sources_and_attempts_are_named(tmp_path):
@@ -46,6 +46,15 @@ def test_nothing_measured_is_null(tmp_path):
     assert summary_of(tmp_path, entries, rows)["run_energy"] is None
     assert summary_of(tmp_path, [header(), *powered(0, 3, {"VDD_IN": 1.0})])["energy"] is None
     assert summary_of(tmp_path, [], rows)["samples"] == 0
+
+
+def test_runs_that_were_trained_together_have_one_log_and_measurements_one_each(tmp_path):
+    run = tmp_path / "results/MNIST/784-20-10/ff/seed7"
+    run.mkdir(parents=True)
+    (run / "metrics.json").write_text(json.dumps({"provenance": {"group_seeds": [3, 7]}}))
+    logs = f"{tmp_path}/results/logs/hardware/MNIST/784-20-10/ff"
+    assert watched_log(f"{tmp_path}/results", run / "phases.csv", "train") == f"{logs}/seed3/train.jsonl"
+    assert watched_log(f"{tmp_path}/results", run / "variance/phases.csv", "measure") == f"{logs}/seed7/measure.jsonl"
 
 
 def test_a_missing_log_is_said(tmp_path):

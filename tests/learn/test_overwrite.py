@@ -19,7 +19,7 @@ from ff.learn.resume import STATE_NAME
 from ff.stamps import model_of, stamp_of, stamp_of_rows
 from ff.summary import tables
 from ff.summary.report import write_everything
-from ff.summary.tables.run_files import run_csv
+from ff.summary.tables.run_files import RunFiles, files_of
 
 SETTINGS = ("--dataset", "DIGITS", "--layers", "784,24,16", "--val-size", 200, "--train-batch-size", 64, "--no-wandb")
 OLD = (*SETTINGS, "--rep-epochs", 1, "--softmax-epochs", 1)
@@ -131,12 +131,12 @@ def test_what_was_derived_from_the_replaced_model_is_stale_everywhere(train, tmp
     assert ff("measure", folder, "--devices", "cpu", "--batch-sizes", "1,8", "--repeats", 2).returncode == 0
     read = {name: getattr(tables, name) for name in ("early_exit", "operating_points", "layers", "latency", "history")}
     for name, table in read.items():
-        assert len(table(tmp_path / "results", [RUN])), name
+        assert len(table(files_of(tmp_path / "results", [RUN]))), name
     assert train(*NEW).code == 0
-    assert len(tables.history(tmp_path / "results", [RUN])) == 2
+    assert len(tables.history(files_of(tmp_path / "results", [RUN]))) == 2
     for name in ("early_exit", "operating_points", "layers", "latency"):
-        assert read[name](tmp_path / "results", [RUN]).empty, name
-    missing = tables.missing(tmp_path / "results", [RUN]).set_index("file")["reason"]
+        assert read[name](files_of(tmp_path / "results", [RUN])).empty, name
+    missing = tables.missing(files_of(tmp_path / "results", [RUN])).set_index("file")["reason"]
     for name in ("evaluation.json", "early_exit.json", "variance/cpu.json"):
         assert missing[name].startswith("stale: it belongs to model")
         assert missing[name].endswith(f"the run now holds model {model_of(folder)}")
@@ -145,7 +145,7 @@ def test_what_was_derived_from_the_replaced_model_is_stale_everywhere(train, tmp
     assert "stale: it belongs to model" in page
     # Made again from the new model, they are back.
     run_evaluation(folder, digits)
-    assert len(tables.layers(tmp_path / "results", [RUN])) == 2
+    assert len(tables.layers(files_of(tmp_path / "results", [RUN]))) == 2
 
 
 def test_metrics_of_another_model_than_the_weights_are_no_result(tmp_path):
@@ -154,9 +154,9 @@ def test_metrics_of_another_model_than_the_weights_are_no_result(tmp_path):
 
     config = made_config(layers=run.layers, seed=1)
     checkpoint.save(run.folder(tmp_path) / "model.safetensors", made_network(config), 0, config)
-    assert set(tables.accuracy(tmp_path, [run, other])["seed"]) == {2}
-    assert list(tables.runs(tmp_path, [run, other])["finished"]) == [0, 1]
-    [row] = tables.missing(tmp_path, [run]).to_dict("records")
+    assert set(tables.accuracy(files_of(tmp_path, [run, other]))["seed"]) == {2}
+    assert list(tables.runs(files_of(tmp_path, [run, other]))["finished"]) == [0, 1]
+    [row] = tables.missing(files_of(tmp_path, [run])).to_dict("records")
     assert row["file"] == "metrics.json"
     assert row["reason"].startswith("stale")
 
@@ -164,10 +164,10 @@ def test_metrics_of_another_model_than_the_weights_are_no_result(tmp_path):
 @pytest.mark.parametrize("name", ["early_exit.csv", "history.csv", "variance/cpu.csv", "hardware.csv"])
 def test_rows_of_another_model_are_left_out(tmp_path, name):
     [run] = make_grid(tmp_path, seeds=(1,), recipes=("ff",))
-    assert run_csv(run, tmp_path, name) is not None
+    assert RunFiles(run, tmp_path).csv(name) is not None
     path = run.folder(tmp_path) / name
     path.write_text(path.read_text().replace(model_of(run.folder(tmp_path)), "f" * 16))
-    assert run_csv(run, tmp_path, name) is None
+    assert RunFiles(run, tmp_path).csv(name) is None
 
 
 def test_a_process_that_a_large_one_started_reports_its_own_memory(prepared_dir, tmp_path):

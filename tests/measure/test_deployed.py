@@ -235,7 +235,7 @@ def test_table_and_figure_hold_what_was_measured(measured, digits):
     root = measured.parents[3]
     run_deployed(measured, digits, ("cpu",), ALL, [1], repeats=1)
     run = RunKey.parse(measured.relative_to(root).as_posix())
-    frame = tables.deployed(root, [run])
+    frame = tables.deployed(tables.files_of(root, [run]))
     ways = ways_by_name(measured)
     assert len(frame) == len(ways) + 1
     gone = frame[frame["available"] == 0]
@@ -250,10 +250,10 @@ def test_table_and_figure_hold_what_was_measured(measured, digits):
     stale["run"]["model"] = "0" * 16
     kept = (measured / "export/deployed.json").read_text()
     (measured / "export/deployed.json").write_text(json.dumps(stale))
-    assert tables.deployed(root, [run]).empty
+    assert tables.deployed(tables.files_of(root, [run])).empty
     (measured / "export/deployed.json").write_text(kept)
     frame.to_csv(root / "deployed.csv", index=False)
-    tables.write_table(tables.runs(root, [run]), root / "runs.csv")
+    tables.write_table(tables.runs(tables.files_of(root, [run])), root / "runs.csv")
     figure = build("deployed", root, root)
     for ax, size in zip(figure.axes, (1, 512), strict=True):
         drawn = {

@@ -13,7 +13,7 @@ from made_networks import made_prepared, made_run, schema_errors
 from ff.data import prepared as prepared_sets
 from ff.errors import FFError
 from ff.files import read_csv, read_json
-from ff.measure import agreement, power, protocol, run
+from ff.measure import agreement, apart, power, protocol, run
 from ff.measure.agreement import run_agreement
 from ff.measure.devices import DeployedNetwork
 from ff.measure.protocol import Times
@@ -197,7 +197,7 @@ def test_an_absurd_batch_size_is_refused_before_anything_is_measured(made):
 
 
 def test_the_workflows_job_measures_as_its_settings_say(made, monkeypatch, tmp_path):
-    folder, prepared, config = made
+    _, prepared, config = made
     calls = []
     monkeypatch.setattr(prepared_sets, "open_prepared", lambda path, verify: prepared)
     monkeypatch.setattr(run, "run_measurement", lambda *a, **kw: calls.append(("measurement", a, kw)))
@@ -205,18 +205,20 @@ def test_the_workflows_job_measures_as_its_settings_say(made, monkeypatch, tmp_p
     measure = {"devices": ["cpu", "cuda"], "threads": [1, "all"], "batch_sizes": [1, 8], "repeats": 7}
     measure |= {"single_samples": 101, "rounds": 3, "energy_windows": 2, "early_exit_repeats": 5}
     measure["runtimes"] = ["torch", "onnxruntime"]
-    dataset, layers, recipe, seed = config.name.split("/")
+    # In a fork nobody would see the calls; what that does is tested beside ff.measure.apart.
+    monkeypatch.setattr(apart, "apart", lambda function, *arguments: function(*arguments))
+    folders = [tmp_path / "results" / config.key._replace(seed=seed).name for seed in (0, 1)]
     snakemake = SimpleNamespace(
-        input=SimpleNamespace(model=str(folder / "model.safetensors"), data="data"),
+        input=SimpleNamespace(model=[str(folder / "model.safetensors") for folder in folders], data="data"),
         params=SimpleNamespace(measure=measure),
-        config={"results": str(tmp_path), "sidecar": "off", "hw_interval_ms": 500, "verify": True},
-        wildcards={"dataset": dataset, "layers": layers, "recipe": recipe, "seed": seed.removeprefix("seed")},
+        config={"results": str(tmp_path / "results"), "sidecar": "off", "hw_interval_ms": 500, "verify": True},
         log=[str(tmp_path / "log")],
     )
     script = Path(__file__).parents[2] / "workflow" / "scripts" / "measure.py"
     runpy.run_path(str(script), {"snakemake": snakemake})
-    [(_, where, how), (_, compared, _)] = calls
-    assert where == (folder, prepared) and compared == (folder, prepared, ["cpu", "cuda"])
+    assert [where for _, where, _ in calls[::2]] == [(folder, prepared) for folder in folders]
+    assert [where for _, where, _ in calls[1::2]] == [(folder, prepared, ["cpu", "cuda"]) for folder in folders]
+    how = calls[0][2]
     assert how.pop("times") == Times(repeats=7, single_samples=101, rounds=3)
     assert how == {name: measure[name] for name in ("devices", "threads", "batch_sizes", "energy_windows", "runtimes")}
 

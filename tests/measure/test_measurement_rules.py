@@ -34,6 +34,7 @@ from ff.measure.power import PowerMeter, Window, energy_of
 from ff.measure.protocol import Times, measure
 from ff.measure.run import run_measurement
 from ff.summary import tables
+from ff.summary.tables.run_files import files_of
 
 
 def times(repeats: int, single_samples: int, rounds: int = 2) -> Times:
@@ -337,10 +338,10 @@ def test_rule_07_what_was_not_measured_is_missing_and_never_0(tmp_path, monkeypa
     folder = cell.folder(tmp_path / "results")
     folder.parent.mkdir(parents=True)
     folder.symlink_to(tmp_path)
-    table = tables.latency(tmp_path / "results", [cell])
+    table = tables.latency(files_of(tmp_path / "results", [cell]))
     assert len(table) == 4 and table["peak_memory_mb"].isna().all()
     assert table["throughput_queued_per_s"].isna().tolist() == (table["path"] == "end_to_end").tolist()
-    assert tables.inference_energy(tmp_path / "results", [cell]).empty
+    assert tables.inference_energy(files_of(tmp_path / "results", [cell])).empty
 
 
 def test_rule_08_devices_and_thread_counts_never_share_a_statistic(tmp_path):
@@ -365,7 +366,7 @@ def test_rule_08_devices_and_thread_counts_never_share_a_statistic(tmp_path):
         path = cell.folder(tmp_path) / "variance" / name
         write_json(path.with_suffix(".json"), {"device": facts, "batches": batches})
         write_csv(path.with_suffix(".csv"), run.COLUMNS, measured.rows[name])
-    table = tables.latency(tmp_path, [cell])
+    table = tables.latency(files_of(tmp_path, [cell]))
     assert len(table) == cells
     for row in table.itertuples():
         assert row.median_ms == pytest.approx(subjects[row.device, row.threads].true_ms(row.path, row.batch_size))

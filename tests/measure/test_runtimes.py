@@ -215,6 +215,6 @@ def test_the_table_of_runtimes_has_the_accuracy_of_each(tmp_path):
         for path, kind, accuracy in (("full", "float32", 0.89), ("stages", "int8", 0.5), ("full", "int8", 0.88))
     ]
     write_json(folder / "export/parity.json", {"run": read_json(folder / "metrics.json")["run"], "paths": paths})
-    found = tables.runtimes(tmp_path, [key]).groupby("runtime")["test_accuracy"].unique()
+    found = tables.runtimes(tables.files_of(tmp_path, [key])).groupby("runtime")["test_accuracy"].unique()
     assert found.pop("tensorrt").tolist() == pytest.approx([float("nan")], nan_ok=True)
     assert found.map(list).to_dict() == {"torch": [0.9], "onnxruntime": [0.89], "onnxruntime-int8": [0.88]}

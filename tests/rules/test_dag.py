@@ -86,23 +86,38 @@ def test_a_wrong_setting_fails_with_one_sentence(fresh):
 
 
 def test_words_for_yes_and_no_may_stand_on_the_command_line(fresh):
-    grouped = fresh.plan("train_all", "--config", "group_seeds=true", "verify=false")
-    assert "train_group" in grouped
-    assert "train" not in grouped
+    name = overlay(fresh, "seeds.yaml", grid={**TINY["grid"], "seed": [1, 2, 3, 4]})
+    runs = {
+        word: fresh.plan("train_all", "--config", f"group_seeds={word}", "verify=false", overlay=name)["train"]
+        for word in ("auto", "true", "false")
+    }
+    assert [seeds_of(jobs) for jobs in runs.values()] == [["1,2", "3,4"], ["1,2,3,4"], ["1", "2", "3", "4"]]
+    text = fresh.snakemake("train_all", "-n", "--config", "group_seeds=some", overlay=name, ok=False)
+    assert "config: group_seeds: 'some'" in text
+    assert "all of them (true), none (false); auto" in text
 
 
 def test_a_sweep_file_is_a_grid(fresh):
-    plan = fresh.plan("train_all", "--config", "sweep=config/sweeps/width.yaml", overlay=None)
+    plan = fresh.plan("train_all", "--config", "sweep=config/sweeps/width.yaml", "group_seeds=false", overlay=None)
     runs = dict(re.findall(r"layers=(784-\d+-10), recipe=\w+, seed=(\d+)", "\n".join(plan["train"])))
     assert set(runs) == {f"784-{width}-10" for width in (100, 200, 400, 800, 1600, 2000)}
 
 
-def test_a_group_of_seeds_is_one_job(fresh):
-    name = overlay(fresh, "group.yaml", group_seeds=True, grid={**TINY["grid"], "seed": [0, 1, 2]})
+def seeds_of(jobs):
+    return sorted(job.rpartition("seed=")[2] for job in jobs)
+
+
+def test_seeds_of_a_cell_share_jobs_and_each_file_stays_a_target(fresh):
+    name = overlay(fresh, "seeds.yaml", grid={**TINY["grid"], "seed": [1, 2, 3, 4]})
     plan = fresh.plan("all", overlay=name)
-    assert len(plan["train_group"]) == 1
-    assert "train" not in plan
-    assert len(plan["evaluate"]) == 3
+    # One for each of two cores, but of what has all cores to itself.
+    for rule in ("train", "evaluate", "hardware_of_training", "hardware_of_measurement"):
+        assert seeds_of(plan[rule]) == ["1,2", "3,4"]
+    for rule in ("early_exit", "measure"):
+        assert seeds_of(plan[rule]) == ["1,2,3,4"]
+    run = "dataset=DIGITS, layers=784-20, recipe=ff, seed=1"
+    one = fresh.plan("results/DIGITS/784-20/ff/seed1/evaluation.json", overlay=name)
+    assert one == {"prepare": ["dataset=DIGITS"], "train": [run], "evaluate": [run]}
 
 
 def test_a_board_has_a_sidecar_beside_each_job_and_another_machine_has_none(fresh, tmp_path, monkeypatch):
@@ -238,6 +253,32 @@ def test_what_no_result_depends_on_reruns_nothing(finished):
     assert finished.plan("all") == {}
 
 
+def test_seeds_trained_together_are_finished_and_one_that_is_added_is_made_alone(finished):
+    """Files are not made again for another number of runs in a job: neither when one is added nor when one is lost."""
+    name = overlay(finished, "seeds.yaml", grid={**TINY["grid"], "seed": [0, 1, 2]}, group_seeds=True)
+    assert seeds_of(finished.plan("all", overlay=name)["train"]) == ["1,2"]
+    finished.snakemake("all", "--cores", "1", overlay=name)
+    results = finished.folder / "results/DIGITS/784-20/ff"
+    metrics = [json.loads((results / f"seed{seed}/metrics.json").read_text()) for seed in (0, 1, 2)]
+    assert [found["provenance"]["group_seeds"] for found in metrics] == [[0], [1, 2], [1, 2]]
+    # Both have the hardware log of the job that they shared, and times and memory of their own measurement.
+    hardware = [json.loads((results / f"seed{seed}/hardware.json").read_text()) for seed in (1, 2)]
+    assert hardware[0]["attempts"] == hardware[1]["attempts"] != []
+    measured = [json.loads((results / f"seed{seed}/variance/hardware.json").read_text()) for seed in (1, 2)]
+    assert measured[0]["attempts"] != measured[1]["attempts"]
+    logs = [(finished.folder / f"logs/train/DIGITS/784-20/ff/seed{seed}.log").read_text() for seed in (1, 2)]
+    assert logs[0] == logs[1]
+    assert finished.plan("all", overlay=name) == {}
+    for setting in ("auto", "false"):
+        assert finished.plan("all", "--config", f"group_seeds={setting}", overlay=name) == {}
+    more = overlay(finished, "more.yaml", grid={**TINY["grid"], "seed": [0, 1, 2, 3]})
+    plan = finished.plan("all", overlay=more)
+    for rule in ("train", "evaluate", "early_exit", "measure", "hardware_of_training", "hardware_of_measurement"):
+        assert seeds_of(plan[rule]) == ["3"]
+    shutil.rmtree(results / "seed2")
+    assert seeds_of(finished.plan("all", overlay=name)["measure"]) == ["2"]
+
+
 def test_a_changed_setting_reruns_the_runs_that_it_affects(finished):
     other = overlay(finished, "other.yaml", train_by_recipe={"bp": {"rep_epochs": 2}})
     assert finished.plan("all", overlay=other) == {}
@@ -306,6 +347,21 @@ def test_a_run_that_diverges_takes_no_other_down_and_is_named(finished):
     assert "train" not in plan
 
 
+def test_a_seed_that_diverges_takes_those_of_its_job_along_once(finished):
+    """A group has one training, which ends where a loss is not finite; the next call tries each seed alone."""
+    name = overlay(
+        finished,
+        "wild.yaml",
+        recipes={"wild": {"learning_rate": 1e30}},
+        grid={**TINY["grid"], "recipe": ["wild"], "seed": [1, 2]},
+    )
+    finished.snakemake("train_all", "--cores", "1", overlay=name, ok=False)
+    rows = (finished.folder / "results/summary/missing.csv").read_text().splitlines()
+    reasons = [row for row in rows if row.startswith("DIGITS,784-20,wild,")]
+    assert [row.split(",")[3] for row in reasons if "training diverged" in row] == ["1", "2"]
+    assert seeds_of(finished.plan("train_all", overlay=name)["train"]) == ["1", "2"]
+
+
 def test_an_error_in_the_hook_does_not_hide_the_error_before(finished):
     finished.write("ff/summary/tables/__init__.py", "raise RuntimeError('broken tables')\n")
     name = overlay(finished, "wild.yaml", recipes={"wild": {"learning_rate": 1e30}})
@@ -335,7 +391,7 @@ def test_a_killed_job_is_seen_with_its_log(finished, place):
     # As for lack of memory; the rule is the one that takes least time.
     script = finished.folder / "workflow/scripts/hardware.py"
     script.write_text(
-        script.read_text().replace("    summarise(", "    print('so far')\n    os.kill(os.getpid(), 9)\n    (")
+        script.read_text().replace("summarise(log", "print('so far') or os.kill(os.getpid(), 9) or summarise(log")
     )
     script.write_text(f"import os\n{script.read_text()}")
     target = "results/DIGITS/784-20/ff/seed0/hardware.json"
@@ -344,7 +400,7 @@ def test_a_killed_job_is_seen_with_its_log(finished, place):
         text = re.sub(r"\x1b\[\d*m", "", text)
     else:
         text, status = finished.snakemake(target, "--cores", "1", ok=False), 1
-    log = "logs/hardware-summary/DIGITS/784-20/ff/seed0/train.log"
+    log = "logs/hardware_of_training/DIGITS/784-20/ff/seed0.log"
     assert status == 1
     assert "died with <Signals.SIGKILL: 9>" in text
     assert "Error in rule hardware_of_training:" in text

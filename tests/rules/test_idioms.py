@@ -22,9 +22,9 @@ def rules():
     """{name: text} of each rule that makes something."""
     found = {}
     for path in RULE_FILES[1:]:
-        for text in re.split(r"(?m)^ *(?=(?:use )?rule\b)", path.read_text()):
-            # What is made of another rule (`use rule`) has what that one has.
-            if named := re.match(r"rule ?(\w*):", text):
+        # Rules whose jobs are for one run or for several are made in a loop over both forms.
+        for text in re.split(r"(?m)^(?=(?:for jobs in|for family in|rule) ?\b)", path.read_text()):
+            if named := re.match(r'(?:for jobs in jobs_of\("|rule )(\w+)|for family in', text):
                 found[named[1] or "figures"] = text
     return found
 
@@ -108,6 +108,7 @@ def test_the_sidecar_is_told_who_starts_it():
 def test_small_rules_are_local():
     text = "".join(path.read_text() for path in RULE_FILES)
     local = set(re.findall(r"\w+", " ".join(re.findall(r"localrules:((?:\n +\w+,)+)", text))))
+    local |= {name for name, text in rules().items() if "localrule: True" in text}
     assert {"prepare", "tables", "report_page", "hardware_of_training", "hardware_of_measurement"} <= local
 
 

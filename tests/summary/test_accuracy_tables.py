@@ -17,6 +17,7 @@ from ff.summary import tables
 from ff.summary.figures.accuracy import accuracy as accuracy_figure
 from ff.summary.report import sections, sentences
 from ff.summary.report.numbers import percent
+from ff.summary.tables.run_files import files_of
 
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
@@ -51,7 +52,7 @@ def at_full_depth(truth):
 
 def test_each_run_has_wilsons_interval_over_its_images(made):
     root, runs, truth = made
-    frame = tables.accuracy(root, runs)
+    frame = tables.accuracy(files_of(root, runs))
     assert len(frame) == sum(len(cell) for cell in truth.values())
     for row in frame.itertuples():
         share = truth[row.dataset, row.layers, row.recipe, row.split, row.readout, row.depth][row.seed]
@@ -67,7 +68,7 @@ def test_each_run_has_wilsons_interval_over_its_images(made):
 
 def test_the_summary_is_the_mean_over_seeds_at_full_depth_with_both_intervals(made):
     root, runs, truth = made
-    frame = tables.accuracy_summary(tables.accuracy(root, runs))
+    frame = tables.accuracy_summary(tables.accuracy(files_of(root, runs)))
     expected = at_full_depth(truth)
     assert len(frame) == len(expected)
     for row in frame.itertuples():
@@ -91,7 +92,7 @@ def test_two_seeds_far_apart_leave_neither_0_nor_1(tmp_path):
     for run, share in zip(runs, (0.95, 1.0), strict=True):
         row = {"split": "test", "readout": "head", "depth": 1, "n": 360, "accuracy": share}
         write_json(run.folder(tmp_path) / "metrics.json", {"results": [row]})
-    (row,) = tables.accuracy_summary(tables.accuracy(tmp_path, runs)).itertuples()
+    (row,) = tables.accuracy_summary(tables.accuracy(files_of(tmp_path, runs))).itertuples()
     assert 0 < row.total_low < row.low < 0.95 and row.high < row.total_high < 1
     (text,) = sentences.accuracy_sentences(
         {"accuracy_summary": pd.concat([pd.DataFrame([row]), pd.DataFrame([row._replace(split="val")])])}
@@ -103,7 +104,7 @@ def test_two_seeds_far_apart_leave_neither_0_nor_1(tmp_path):
 def test_one_seed_has_an_interval_over_images_only(made):
     root, runs, truth = made
     alone = [run for run in runs if run.seed == 3]
-    frame = tables.accuracy_summary(tables.accuracy(root, alone))
+    frame = tables.accuracy_summary(tables.accuracy(files_of(root, alone)))
     row = frame[(frame["split"] == "test") & (frame["readout"] == "head")].iloc[0]
     share = at_full_depth(truth)[row["dataset"], row["layers"], row["recipe"], "test", "head"][3]
     expected = stats.binomtest(round(share * 400), 400).proportion_ci(0.95, "wilson")
@@ -117,14 +118,14 @@ def test_seeds_with_fewer_images_set_the_number_of_images(made, tmp_path):
     for run, n in zip(runs, (400, 100, None), strict=True):
         row = {"split": "test", "readout": "head", "depth": 1, "n": n, "accuracy": 0.9 + 0.01 * run.seed}
         write_json(run.folder(tmp_path) / "metrics.json", {"results": [row]})
-    (row,) = tables.accuracy_summary(tables.accuracy(tmp_path, runs)).itertuples()
+    (row,) = tables.accuracy_summary(tables.accuracy(files_of(tmp_path, runs))).itertuples()
     total = statistics.share_total_interval([0.9, 0.91, 0.92], 100)
     assert (row.n_images, row.total_low) == (100, pytest.approx(total.low))
 
 
 def test_recipes_are_compared_on_test_at_full_depth_over_common_seeds(made):
     root, runs, truth = made
-    frame = tables.recipes(tables.accuracy(root, runs))
+    frame = tables.recipes(tables.accuracy(files_of(root, runs)))
     expected = at_full_depth(truth)
     assert len(frame) == 2 * 2 * 2 * 3
     for row in frame.itertuples():
@@ -146,7 +147,7 @@ def test_recipes_are_compared_on_test_at_full_depth_over_common_seeds(made):
 @pytest.fixture(scope="module")
 def found(made):
     root, runs, _ = made
-    frame = tables.accuracy(root, runs)
+    frame = tables.accuracy(files_of(root, runs))
     return {"accuracy_summary": tables.accuracy_summary(frame), "recipes": tables.recipes(frame)}
 
 
@@ -226,7 +227,7 @@ def test_the_table_of_the_page_shows_test_accuracies_with_both_intervals(made, f
 
 def test_the_figure_draws_both_intervals_of_each_network_and_recipe(made):
     root, runs, truth = made
-    figure = accuracy_figure(tables.accuracy(root, runs))
+    figure = accuracy_figure(tables.accuracy(files_of(root, runs)))
     drawn = [
         segment[:, 1].tolist()
         for ax in figure.axes

@@ -8,6 +8,7 @@ from ff.files import read_json, write_json
 from ff.summary import tables
 from ff.summary.report import sections
 from ff.summary.report.sentences import energy_sentences
+from ff.summary.tables.run_files import files_of
 
 SIZES = [784, 50, 10]
 BUSY_MW = {"load": 6000.0, "representation": 9000.0, "softmax": 7500.0, "evaluation": 8000.0}
@@ -70,9 +71,9 @@ def test_a_run_of_its_own_bears_all_of_its_cost(tmp_path):
     seconds = read_json(run.folder(tmp_path) / "metrics.json")["seconds"]
     path = run.folder(tmp_path) / "metrics.json"
     write_json(path, {key: value for key, value in read_json(path).items() if key != "shared_by_seeds"})
-    row = tables.training(tmp_path, [run]).iloc[0]
+    row = tables.training(files_of(tmp_path, [run])).iloc[0]
     assert (row["shared_by_seeds"], row["seconds_total"]) == (1, seconds["total"])
-    assert tables.history(tmp_path, [run])["seconds"].tolist() == [2.0] * 10
+    assert tables.history(files_of(tmp_path, [run]))["seconds"].tolist() == [2.0] * 10
 
 
 def test_the_page_gives_mean_costs_over_seeds_in_seconds_and_joules(tmp_path):
@@ -82,7 +83,7 @@ def test_the_page_gives_mean_costs_over_seeds_in_seconds_and_joules(tmp_path):
         document = read_json(run.folder(tmp_path) / "hardware.json")
         document["run_energy"]["total"] |= {"gross_mj": 8e6 * times, "net_mj": 2e6 * times}
         write_json(run.folder(tmp_path) / "hardware.json", document)
-    (shown,) = sections.training({"training": tables.training(tmp_path, runs)})
+    (shown,) = sections.training(tables.write_all(tmp_path, runs, tmp_path / "summary"))
     numbers = [text for column, text in zip(shown.columns, shown.rows[0], strict=True) if column.is_number]
     assert numbers == ["3", "1", f"{parameters(SIZES):,}", "300.0", "25,000", "300", "24,000.0", "6,000.0"]
 
@@ -92,10 +93,10 @@ def test_energy_above_idle_is_unknown_where_idle_was_not_measured(tmp_path):
     document = read_json(run.folder(tmp_path) / "hardware.json")
     document["run_energy"]["total"]["net_mj"] = None
     write_json(run.folder(tmp_path) / "hardware.json", document)
-    frame = tables.training(tmp_path, [run])
+    frame = tables.training(files_of(tmp_path, [run]))
     row = frame.iloc[0]
     assert pd.isna(row["energy_net_mj"]) and row["energy_gross_mj"] > 0
-    (shown,) = sections.training({"training": frame})
+    (shown,) = sections.training(tables.write_all(tmp_path, [run], tmp_path / "summary"))
     cells = dict(zip((column.header for column in shown.columns), shown.rows[0], strict=True))
     assert cells["net energy (J)"] == "–"
 
@@ -105,11 +106,11 @@ def test_backprop_has_its_own_phase_in_the_table_and_its_speed_in_the_page(tmp_p
     seconds = {"import": 1.0, "load": 0.5, "backprop": 30.0, "validation": 2.0, "evaluation": 1.5}
     seconds |= {"write": 0.25, "idle": 10.0, "other": 0.75, "total": 46.0}
     set_metrics(tmp_path, run, seconds=seconds, samples_per_s={"backprop": 12_345.0})
-    frame = tables.training(tmp_path, [run])
+    frame = tables.training(files_of(tmp_path, [run]))
     assert {part: frame[f"seconds_{part}"].item() for part in seconds} == seconds
     assert frame["seconds_representation"].isna().all()
     assert frame["samples_per_s_backprop"].item() == 12_345.0
-    (shown,) = sections.training({"training": frame})
+    (shown,) = sections.training(tables.write_all(tmp_path, [run], tmp_path / "summary"))
     assert "12,345" in shown.rows[0]
 
 

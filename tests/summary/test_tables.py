@@ -18,6 +18,7 @@ from ff.summary import tables
 from ff.summary.tables.accuracy import ACCURACY
 from ff.summary.tables.early_exit import EXIT_BATCHES
 from ff.summary.tables.rows import KEYS
+from ff.summary.tables.run_files import files_of
 from ff.summary.tables.runs import machine_name
 
 
@@ -318,7 +319,7 @@ def test_speedup_and_where_the_gpu_starts_to_win_against_each_number_of_threads(
 
 def test_speedup_of_a_single_seed_is_a_bootstrap_over_repeats(tmp_path):
     runs = make_grid(tmp_path, hidden=[(50, 10)], recipes=["ff"], seeds=[42])
-    frame = tables.speedup(tmp_path, tables.latency(tmp_path, runs))
+    frame = tables.speedup(tmp_path, tables.latency(files_of(tmp_path, runs)))
     frame = frame[(frame["path"] == "deploy") & (frame["batch_size"] == 128)].set_index("cpu_threads")
     for threads, row in frame.iterrows():
         assert row["method"] == "bootstrap percentile over repeats of one seed"

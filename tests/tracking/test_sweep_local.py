@@ -112,13 +112,6 @@ def test_where_runs_are_carried_out_is_the_workflows():
     ]
 
 
-def test_a_group_is_left_where_cells_have_other_seeds():
-    whole = sweep_file({"seed": {"values": [1, 2]}, "alpha": {"values": [1.0, 3.0]}})
-    assert "group_seeds" not in in_place_of_the_grid({"results": "r", "sweep": whole, "group_seeds": True})[1]
-    some = {"results": "r", "sweep": whole, "group_seeds": True, "sweep_count": 3}
-    assert in_place_of_the_grid(some)[1]["group_seeds"] is False
-
-
 def test_a_folder_with_other_results_is_refused():
     sweep = read_sweep(sweep_file({"seed": {"value": 1}}))
     other = read_sweep(sweep_file({"seed": {"value": 2}}))

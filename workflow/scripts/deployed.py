@@ -1,18 +1,28 @@
-"""Rule deployed: checkpoint, export/* -> export/deployed.json, deployed.csv: early exit in each runtime, measured."""
+"""Rules deployed*: checkpoints, export/* -> export/deployed.json, deployed.csv of each run: early exit, measured."""
 
 from pathlib import Path
 
-from ff.data.prepared import open_prepared
+from ff.imports import heavy_imports
 from ff.job_log import job
-from ff.measure.deployed import run_deployed
 
-with job(snakemake.log[0]):
-    measure = snakemake.params.measure
+with heavy_imports():
+    from ff.data.prepared import open_prepared
+    from ff.measure.apart import apart
+    from ff.measure.deployed import run_deployed
+
+settings = snakemake.params.measure
+
+
+def measured(folder: Path) -> None:
+    """Write what is measured of one run."""
     run_deployed(
-        Path(snakemake.input.model).parent,
+        folder,
         open_prepared(snakemake.input.data, snakemake.config["verify"]),
-        measure["devices"],
-        measure["runtimes"],
-        measure["threads"],
-        measure["early_exit_repeats"],
+        **{name: settings[name] for name in ("devices", "runtimes", "threads")},
+        repeats=settings["early_exit_repeats"],
     )
+
+
+with job(*snakemake.log):
+    for model in snakemake.input.model:
+        apart(measured, Path(model).parent)

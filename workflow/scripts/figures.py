@@ -5,7 +5,7 @@ from pathlib import Path
 from ff.job_log import job
 from ff.summary.figures import build, save
 
-with job(snakemake.log[0]):
+with job(*snakemake.log):
     for path in map(Path, snakemake.output):
         if path.suffix == ".png":
             summary = path.parent.parent / "summary"

@@ -1,7 +1,9 @@
-"""Rules hardware_of_*: hardware log and phase marks of a job -> hardware.csv, hardware.json."""
+"""Rules hardware_of_*: hardware logs and phase marks of runs' jobs -> hardware.csv, hardware.json of each."""
 
-from ff.hardware.summary import summarise
+from ff.hardware.summary import summarise, watched_log
 from ff.job_log import job
 
-with job(snakemake.log[0]):
-    summarise(snakemake.params.samples, snakemake.input.phases, snakemake.output.csv, snakemake.output.json)
+with job(*snakemake.log):
+    for phases, csv, json in zip(snakemake.input.phases, snakemake.output.csv, snakemake.output.json, strict=True):
+        log = watched_log(snakemake.config["results"], phases, snakemake.params.job)
+        summarise(log, phases, csv, json)

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
-from ff.data.prepared import prepare
+from ff.imports import heavy_imports
 from ff.job_log import job
 
-with job(snakemake.log[0]):
+with heavy_imports():
+    from ff.data.prepared import prepare
+
+with job(*snakemake.log):
     prepare(
         snakemake.wildcards.dataset,
         snakemake.config["data_dir"],

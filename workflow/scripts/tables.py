@@ -6,7 +6,7 @@ from ff.job_log import job
 from ff.layout import RunKey, train_log
 from ff.summary.tables import write_all
 
-with job(snakemake.log[0]):
+with job(*snakemake.log):
     write_all(
         snakemake.config["results"],
         map(RunKey.parse, snakemake.params.runs),

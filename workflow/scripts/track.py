@@ -8,7 +8,7 @@ from ff.files import write_json
 from ff.job_log import job
 from ff.tracking import track
 
-with job(snakemake.log[0]):
+with job(*snakemake.log):
     params = snakemake.params
     lines = list(track(Path(snakemake.output[0]).parent, params.mode, params.project, params.entity))
     for line in lines:

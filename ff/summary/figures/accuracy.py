@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 
 from ff import statistics
 from ff.summary.figures import style
+from ff.summary.spread import pick
 
 
 @style.styled
@@ -15,8 +16,8 @@ def accuracy(frame: pd.DataFrame) -> Figure:
     """Test accuracy of the heads at full depth by network, one colour and marker per recipe, one panel per
     dataset.
 
-    `frame`: the table accuracy. Small hollow marks are seeds; the filled mark is their mean with its interval over
-    seeds (bar with ends) and over seeds and images (longer, thin line).
+    `frame`: the table accuracy. Small hollow marks are seeds, where there are few networks; the filled mark is their
+    mean with its interval over seeds (bar with ends) and over seeds and images (longer, thin line).
     """
     title = "Test accuracy by network and recipe (head readout)"
     frame = frame[(frame["is_last"] == 1) & (frame["split"] == "test") & (frame["readout"] == "head")]
@@ -28,7 +29,10 @@ def accuracy(frame: pd.DataFrame) -> Figure:
     # Two or three recipes stand side by side in a third of the distance between networks, more in up to 0.7.
     step = min(0.26, 0.75 / len(recipes))
     wide = max(3.6, 0.25 * len(nets.order) * len(recipes) + 1.0)
-    figure, axes = style.wrapped(len(datasets), 2, width=min(wide, 5.2), height=2.8)
+    # With many networks a dataset has the whole width, marks are small, and seeds are left to their interval.
+    many = len(nets.order) > style.MOST_LABELS
+    columns, most, size = (1, 10.4, 3.0) if many else (2, 5.2, 5.5)
+    figure, axes = style.wrapped(len(datasets), columns, width=min(wide, most), height=2.8)
     counts, methods = [], []
     for dataset, ax in zip(datasets, axes, strict=True):
         for number, (recipe, look) in enumerate(recipes.items()):
@@ -44,12 +48,15 @@ def accuracy(frame: pd.DataFrame) -> Figure:
                 seeds = {"marker": look.marker, "color": look.colour, "linestyle": "none"}
                 if total.low is not None and total.high is not None:
                     ax.vlines(x, 100 * total.low, 100 * total.high, color=look.colour, lw=0.6)
-                if interval.reach is not None:
+                if interval.reach is not None and many:
+                    below, above = interval.reach
+                    ax.vlines(x, mean - 100 * below, mean + 100 * above, color=look.colour, lw=1.4)
+                elif interval.reach is not None:
                     values = 100 * cell["accuracy"]
                     ax.plot([x - step * 0.35] * interval.n, values, **seeds, mfc="none", ms=3, mew=0.7)
                     bar = 100 * np.maximum(np.reshape(interval.reach, (2, 1)), 0)
                     ax.errorbar(x, mean, bar, color=look.colour, capsize=2.5, lw=1.4)
-                ax.plot([x], [mean], **seeds, ms=5.5, mec="white", mew=0.5)
+                ax.plot([x], [mean], **seeds, ms=size, mec="white", mew=0 if many else 0.5)
         low, high = ax.dataLim.intervaly
         low, high = low - 0.06 * (high - low), high + 0.06 * (high - low)
         if high - low < 2:
@@ -62,7 +69,8 @@ def accuracy(frame: pd.DataFrame) -> Figure:
         Line2D([], [], color=look.colour, marker=look.marker, linestyle="none", label=recipe)
         for recipe, look in recipes.items()
     ]
-    note = f"Filled: mean, {style.seeds_text(counts)}; hollow: single seeds. {_bars_text(methods)}"
+    single = "single seeds are in accuracy.csv" if many else "hollow: single seeds"
+    note = f"Filled: mean, {style.seeds_text(counts)}; {single}. {_bars_text(methods)}"
     return style.finish(figure, title, note, legend)
 
 
@@ -88,7 +96,7 @@ def accuracy_depth(frame: pd.DataFrame) -> Figure:
     recipe = style.main_recipe(frame["recipe"])
     frame = frame[frame["recipe"] == recipe]
     nets = style.networks(frame["layers"])
-    chosen = style.pick(nets.order, 4)
+    chosen = pick(nets.order, 4)
     datasets = style.unique(frame["dataset"])
     figure, grid = style.panels(len(datasets), len(chosen), width=2.6, height=2.1, sharey="row")
     readouts = style.looks(["head", "goodness"])
@@ -119,6 +127,7 @@ def accuracy_depth(frame: pd.DataFrame) -> Figure:
     ]
     seeds = style.seeds_text(counts)
     note = f"Recipe {recipe}; lines: mean over seeds ({seeds}); bands: smallest to largest seed."
+    note += style.left_out(nets.order, chosen, "accuracy")
     return style.finish(figure, title, note, legend)
 
 

@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ff.summary.figures import style
+from ff.summary.spread import pick
 
 RULES = {
     "logit": style.Look(style.BLUE, "o", "-", ""),
@@ -41,7 +42,7 @@ def trade_off(frame: pd.DataFrame) -> Figure:
     nets, datasets = style.networks(frame["layers"]), style.unique(frame["dataset"])
     # One layer leaves nothing to exit from; such a network would be a single point.
     deep = [label for label in nets.order if any(n.count("-") > 1 for n, t in nets.label.items() if t == label)]
-    chosen = style.pick(deep or nets.order, MOST_NETWORKS if len(datasets) < 3 else 1)
+    chosen = pick(deep or nets.order, MOST_NETWORKS if len(datasets) < 3 else 1)
     rows = [(dataset, label) for dataset in datasets for label in chosen]
     figure, grid = style.panels(len(rows), len(COSTS), width=3.1, height=2.1, sharey="row")
     counts, beyond = [], False
@@ -97,9 +98,7 @@ def trade_off(frame: pd.DataFrame) -> Figure:
     )
     if beyond:
         note += f" Points beyond {MOST_COST} % lie outside the panels."
-    left = [label for label in nets.order if label not in chosen]
-    if left:
-        note += f" Not drawn for room: {', '.join(left)}."
+    note += style.left_out(nets.order, chosen, "early_exit")
     return style.finish(figure, title, note, legend)
 
 

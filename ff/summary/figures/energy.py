@@ -10,6 +10,7 @@ from ff import statistics
 from ff.learn.rules import RULES
 from ff.phases import START
 from ff.summary.figures import style
+from ff.summary.spread import pick
 
 LEARNING = (style.Look(style.BLUE, "o", "-", ""), style.Look(style.ORANGE, "o", "-", "///"))
 """Looks of the first and the second phase of a learning rule."""
@@ -40,7 +41,7 @@ def rails(frame: pd.DataFrame, missing: pd.DataFrame) -> Figure:
     recipe = style.main_recipe(frame["recipe"])
     frame = frame[frame["recipe"] == recipe]
     nets, datasets = style.networks(frame["layers"]), style.unique(frame["dataset"])
-    chosen, names = style.pick(nets.order, MOST_NETWORKS), style.unique(frame["rail"])
+    chosen, names = pick(nets.order, MOST_NETWORKS), style.unique(frame["rail"])
     phases = [phase for phase in PHASES if phase in set(frame["phase"])]
     extra = [phase for phase in style.unique(frame["phase"]) if phase not in PHASES]
     looks = {**{phase: PHASES[phase] for phase in phases}, **style.looks(extra)}
@@ -90,8 +91,7 @@ def rails(frame: pd.DataFrame, missing: pd.DataFrame) -> Figure:
         "feeds another: do not add them up. Energy net of idle is in energy.csv."
     )
     note += _said_of_shared(frame, "*")
-    if len(chosen) < len(nets.order):
-        note += f" Not drawn for room: {', '.join(label for label in nets.order if label not in chosen)}."
+    note += style.left_out(nets.order, chosen, "energy")
     return style.finish(figure, title, note, legend)
 
 
@@ -140,6 +140,7 @@ def energy_accuracy(training: pd.DataFrame, accuracy: pd.DataFrame, missing: pd.
     datasets, recipes = style.unique(frame["dataset"]), style.recipe_looks(frame["recipe"])
     nets = style.networks(frame["layers"])
     figure, axes = style.wrapped(len(datasets), 2, width=4.6, height=3.0)
+    many = len(nets.order) > style.MOST_LABELS
     counts = []
     for dataset, ax in zip(datasets, axes, strict=True):
         for recipe, look in recipes.items():
@@ -148,15 +149,16 @@ def energy_accuracy(training: pd.DataFrame, accuracy: pd.DataFrame, missing: pd.
             means = means.loc[sorted(means.index, key=lambda name: nets.order.index(nets.label[name]))]
             counts += list(part.groupby("layers")["seed"].nunique())
             mark = {"color": look.colour, "marker": look.marker, "linestyle": "none"}
-            alone = part["shared"] != 1
-            ax.plot(part["joule"][alone], part["percent"][alone], **mark, mfc="none", ms=3, mew=0.6)
-            ax.plot(part["joule"][~alone], part["percent"][~alone], **{**mark, "marker": "x"}, ms=4, mew=0.8)
+            if not many:
+                alone = part["shared"] != 1
+                ax.plot(part["joule"][alone], part["percent"][alone], **mark, mfc="none", ms=3, mew=0.6)
+                ax.plot(part["joule"][~alone], part["percent"][~alone], **{**mark, "marker": "x"}, ms=4, mew=0.8)
             ax.plot(
                 means["joule"],
                 means["percent"],
                 **{**mark, "linestyle": look.line},
                 lw=0.9,
-                ms=6,
+                ms=4 if many else 6,
                 mec="white",
             )
             if recipe == next(iter(recipes)):
@@ -171,12 +173,13 @@ def energy_accuracy(training: pd.DataFrame, accuracy: pd.DataFrame, missing: pd.
         Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.line, lw=0.9, label=recipe)
         for recipe, look in recipes.items()
     ]
+    single = "single seeds are in training.csv" if many else "hollow: single seeds (no interval)"
     note = (
-        f"Filled: mean over seeds ({style.seeds_text(counts)}); hollow: single seeds (no interval); head "
+        f"Filled: mean over seeds ({style.seeds_text(counts)}); {single}; head "
         "readout; lines join networks of one recipe in order of size, the numbers are the smallest and the "
         f"largest: {nets.axis}."
     )
-    note += _said_of_shared(frame, "Crosses:")
+    note += _said_of_shared(frame, "" if many else "Crosses:")
     return style.finish(figure, title, note, legend)
 
 

@@ -5,6 +5,7 @@ of the main recipe): nothing is chosen on the test set.
 """
 
 import contextlib
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +16,52 @@ from ff.files import read_json
 from ff.layout import MEASURE_FOLDER, RunKey
 from ff.learn.readouts import at_full_depth
 from ff.stamps import model_of, stamp_of, why_stale
-from ff.summary.figures.style import main_recipe
+from ff.summary.figures.style import main_recipe, networks
+from ff.summary.spread import pick
 from ff.summary.tables import read_table
 from ff.summary.tables.rows import KEYS
-from ff.summary.tables.run_files import run_csv
+from ff.summary.tables.run_files import RunFiles
 
 MOST_SEEDS = 3
 """Raw latency samples are drawn from at most this many seeds of a cell: violins gain nothing from more."""
+MOST_SAMPLED = 12
+"""Raw latency samples are read of at most this many networks: a figure has no room for more."""
 
 
 def load(name: str, summary_dir: Path, results_root: Path):
     """A summary table by its name, or the raw frame `raw:NAME` by the function of that name here."""
     if not name.startswith("raw:"):
-        return read_table(summary_dir, name)
+        return table(summary_dir, name)
     return RAW[name.removeprefix("raw:")](summary_dir, results_root)
+
+
+def table(summary_dir: Path, name: str) -> pd.DataFrame:
+    """A summary table. The figures of a family are drawn by one process and share tables, which are large."""
+    path = summary_dir / f"{name}.csv"
+    try:
+        facts = path.stat()
+    except OSError:
+        return read_table(summary_dir, name)  # which says what is wrong
+    return _table(summary_dir, name, facts.st_ino, facts.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=3)
+def _table(summary_dir: Path, name: str, inode: int, changed_ns: int) -> pd.DataFrame:
+    return read_table(summary_dir, name)
 
 
 def runs_of(summary_dir: Path) -> list[RunKey]:
     """The finished runs, from the table runs."""
-    table = read_table(summary_dir, "runs")
-    return [RunKey(*row) for row in table[table["finished"] == 1][list(KEYS)].itertuples(index=False, name=None)]
+    runs = table(summary_dir, "runs")
+    return [RunKey(*row) for row in runs[runs["finished"] == 1][list(KEYS)].itertuples(index=False, name=None)]
 
 
 def best_cells(summary_dir: Path) -> list[list[RunKey]]:
     """Per dataset the runs (seeds) of the network of the main recipe that is best on validation."""
-    table = read_table(summary_dir, "accuracy")
-    table = table[(table["is_last"] == 1) & (table["readout"] == "head")]
+    accuracy = table(summary_dir, "accuracy")
+    accuracy = accuracy[(accuracy["is_last"] == 1) & (accuracy["readout"] == "head")]
     cells = []
-    for dataset, part in table.groupby("dataset", sort=False):
+    for dataset, part in accuracy.groupby("dataset", sort=False):
         recipe = main_recipe(part["recipe"])
         own = part[(part["recipe"] == recipe) & (part["split"] == "val")]
         if own.empty:
@@ -82,7 +101,7 @@ def distributions(summary_dir: Path, results_root: Path) -> pd.DataFrame:
     frames = []
     for cell in best_cells(summary_dir):
         for run in cell:
-            frame = run_csv(run, results_root, "distributions.csv")
+            frame = RunFiles(run, results_root).csv("distributions.csv")
             if frame is not None:
                 frame = frame[frame["split"] == "test"]
                 frames.append(_with_keys(frame, run))
@@ -91,19 +110,25 @@ def distributions(summary_dir: Path, results_root: Path) -> pd.DataFrame:
 
 
 def latency_samples(summary_dir: Path, results_root: Path) -> pd.DataFrame:
-    """Raw repeats of the first dataset and main recipe: keys and the columns of variance/{device}.csv."""
+    """Raw repeats of the first dataset and main recipe: keys and the columns of variance/{device}.csv.
+
+    Of many networks some are read, spread over all sizes.
+    """
     runs = [run for run in runs_of(summary_dir) if (run.folder(results_root) / MEASURE_FOLDER).is_dir()]
     if not runs:
         return pd.DataFrame(columns=[*KEYS, "device", "path", "batch_size", "latency_ms"])
     recipe = main_recipe(run.recipe for run in runs if run.dataset == runs[0].dataset)
+    runs = [run for run in runs if run.dataset == runs[0].dataset and run.recipe == recipe]
+    nets = networks(run.layers for run in runs)
+    chosen = pick(nets.order, MOST_SAMPLED)
     frames = []
     taken: dict[str, int] = {}
     for run in runs:
-        if run.dataset != runs[0].dataset or run.recipe != recipe or taken.get(run.layers, 0) >= MOST_SEEDS:
+        if nets.label[run.layers] not in chosen or taken.get(run.layers, 0) >= MOST_SEEDS:
             continue
         taken[run.layers] = taken.get(run.layers, 0) + 1
         for path in sorted((run.folder(results_root) / MEASURE_FOLDER).glob("*.csv")):
-            frame = run_csv(run, results_root, MEASURE_FOLDER + path.name)
+            frame = RunFiles(run, results_root).csv(MEASURE_FOLDER + path.name)
             if frame is not None and "latency_ms" in frame:
                 frames.append(_with_keys(frame, run))
     if not frames:
@@ -125,7 +150,7 @@ def _traced(summary_dir: Path, results_root: Path) -> RunKey | None:
 def hardware_samples(summary_dir: Path, results_root: Path) -> pd.DataFrame:
     """hardware.csv of the run that is shown; empty where no run has one."""
     run = _traced(summary_dir, results_root)
-    frame = run_csv(run, results_root, "hardware.csv") if run else None
+    frame = RunFiles(run, results_root).csv("hardware.csv") if run else None
     return frame if frame is not None else pd.DataFrame()
 
 
@@ -136,7 +161,7 @@ def hardware_phases(summary_dir: Path, results_root: Path) -> pd.DataFrame:
     """
     run = _traced(summary_dir, results_root)
     columns = ["phase", "start_monotonic_s", "end_monotonic_s"]
-    frame = run_csv(run, results_root, "phases.csv") if run else None
+    frame = RunFiles(run, results_root).csv("phases.csv") if run else None
     if frame is None:
         return pd.DataFrame(columns=columns)
     if "boot_id" in frame and frame["boot_id"].notna().any():

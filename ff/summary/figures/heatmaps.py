@@ -1,5 +1,6 @@
 """Heat maps by network and batch size: latency, memory, energy and power of each place, and the speed-up of a GPU."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,10 @@ from ff.summary.figures.places import (
     why_nothing_to_compare,
     why_unmeasured,
 )
+from ff.summary.spread import pick
+
+MOST_NETWORKS, MOST_ROWS = 24, 32
+"""Networks in one panel, and in all panels below each other."""
 
 
 @style.styled
@@ -33,25 +38,21 @@ def speedup(frame: pd.DataFrame, devices: pd.DataFrame) -> Figure:
     frame = frame[frame["path"] == "deploy"].dropna(subset=["speedup"]) if len(frame) else frame
     if frame.empty:
         return style.empty(title, why_nothing_to_compare(devices))
-    frame = frame[frame["recipe"] == style.main_recipe(frame["recipe"])]
-    nets = style.networks(frame["layers"])
+    frame, nets, chosen = _room(frame[frame["recipe"] == style.main_recipe(frame["recipe"])])
     panels = list(frame.groupby(["dataset", "device", "cpu_threads"], sort=False))
     batches = sorted(int(b) for b in frame["batch_size"].unique())
     across = min(max(2, len(frame.groupby(["device", "cpu_threads"]))), 3)
-    size = {"width": 5.0 if across < 3 else 4.2, "height": max(1.8, 1.0 + 0.3 * len(nets.order))}
+    size = _size(5.0 if across < 3 else 4.2, chosen)
     figure, axes = style.wrapped(len(panels), across, **size)
     norm = LogNorm(*_ends(frame["speedup"]))
     for ((dataset, device, threads), cell), ax in zip(panels, axes, strict=True):
         cell = cell.assign(net=cell["layers"].map(nets.label))
         values = cell.pivot_table(index="net", columns="batch_size", values="speedup", aggfunc="mean")
-        values = values.reindex(index=nets.order, columns=batches)
+        values = values.reindex(index=chosen, columns=batches)
         low = cell.pivot_table(index="net", columns="batch_size", values="low", aggfunc="min").reindex_like(values)
         high = cell.pivot_table(index="net", columns="batch_size", values="high", aggfunc="max").reindex_like(values)
         sure = ((low > 1) | (high < 1)).to_numpy()
-        image = _cells(ax, values, norm, nets, bold=sure)
-        for i, j in np.argwhere(values.to_numpy() < 1):
-            corner = (j - 0.5, i - 0.5)
-            ax.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="////", edgecolor="#ffffffaa", lw=0))
+        image = _cells(ax, values, norm, nets, bold=sure, hatch=values.to_numpy() < 1)
         ax.set_title(f"{dataset}, {device} against {threads_text(threads)} of the CPU")
     bar = figure.colorbar(image, ax=axes, label="speed-up (CPU time / GPU time)", shrink=0.9)
     _plain_bar(bar, log=True)
@@ -61,6 +62,7 @@ def speedup(frame: pd.DataFrame, devices: pd.DataFrame) -> Figure:
         f"{PATHS['deploy'].capitalize()}, each batch waited for. Bold: the 95 % interval leaves out 1 (n = {span(ns)}; "
         f"{', '.join(methods)}). The end-to-end figures with the transfer are in speedup.csv."
     )
+    note += style.left_out(nets.order, chosen, "speedup")
     return style.finish(figure, title, note, legend)
 
 
@@ -100,9 +102,9 @@ def heatmap(table: pd.DataFrame, devices: pd.DataFrame, column: str, title: str,
     if frame.empty:
         return style.empty(title, why_no_column(column, devices))
     datasets, columns = style.unique(frame["dataset"]), places(deployed(table), devices)
-    nets = style.networks(frame["layers"])
+    frame, nets, chosen = _room(frame)
     batches = sorted(int(b) for b in frame["batch_size"].unique())
-    size = {"width": 4.8 if len(columns) < 3 else 4.2, "height": max(1.8, 1.0 + 0.3 * len(nets.order))}
+    size = _size(4.8 if len(columns) < 3 else 4.2, chosen)
     figure, grid = style.panels(len(datasets), len(columns), **size)
     positive = (frame[column] > 0).all()
     norm = LogNorm(*_ends(frame[column])) if positive else Normalize(*_ends(frame[column]))
@@ -115,7 +117,7 @@ def heatmap(table: pd.DataFrame, devices: pd.DataFrame, column: str, title: str,
                 continue
             cell = cell.assign(net=cell["layers"].map(nets.label))
             values = cell.pivot_table(index="net", columns="batch_size", values=column, aggfunc="mean")
-            image = _cells(ax, values.reindex(index=nets.order, columns=batches), norm, nets)
+            image = _cells(ax, values.reindex(index=chosen, columns=batches), norm, nets)
             ax.set_title(f"{dataset}, {place.title(devices)}")
     bar = figure.colorbar(image, ax=[ax for row in grid for ax in row], label=unit, shrink=0.9)
     _plain_bar(bar, log=positive)
@@ -124,20 +126,40 @@ def heatmap(table: pd.DataFrame, devices: pd.DataFrame, column: str, title: str,
         f"{PATHS['deploy'].capitalize()}; mean over seeds ({style.seeds_text(seeds)}) of each run's value. "
         "Intervals are in the tables latency.csv and inference_energy.csv. Empty cells were not measured."
     )
+    note += style.left_out(nets.order, chosen, "latency" if "path" in table else "inference_energy")
     return style.finish(figure, title, note)
 
 
-def _cells(ax, values: pd.DataFrame, norm, nets: style.Networks, bold: np.ndarray | None = None):
+def _room(frame: pd.DataFrame) -> tuple[pd.DataFrame, style.Networks, list[str]]:
+    """The rows of the networks that a heat map has room for, all networks, and the labels of those."""
+    nets = style.networks(frame["layers"])
+    chosen = pick(nets.order, min(MOST_NETWORKS, MOST_ROWS // frame["dataset"].nunique()))
+    return frame[frame["layers"].map(nets.label).isin(chosen)], nets, chosen
+
+
+def _size(width: float, labels: Sequence[str]) -> dict[str, float]:
+    """Size of a panel in inches; long labels take nothing from the cells, whose numbers would run into each other."""
+    longest = max(len(label) for label in labels)
+    return {"width": width + min(0.08 * max(0, longest - 8), 0.45), "height": max(1.8, 1.0 + 0.3 * len(labels))}
+
+
+def _cells(ax, values: pd.DataFrame, norm, nets: style.Networks, bold=None, hatch=None):
+    """Cells with their numbers; `bold`, `hatch`: of which cells, `[networks, batch sizes]`."""
     image = ax.imshow(np.ma.masked_invalid(values.to_numpy(float)), cmap="cividis", norm=norm, aspect="auto")
     for (i, j), value in np.ndenumerate(values.to_numpy(float)):
         if np.isnan(value):
             continue
         colour = style.cell_text_colour(image.cmap(norm(value)))
         weight = "bold" if bold is not None and bold[i, j] else "normal"
-        # Its own cell's colour behind the number keeps it readable where the cell is hatched.
-        ground = {"facecolor": image.cmap(norm(value)), "edgecolor": "none", "pad": 0.6}
+        # Where the cell is hatched its own colour behind the number keeps it readable; elsewhere it would only cover
+        # what the number beside it has no room for in its own cell.
+        hatched = hatch is not None and hatch[i, j]
+        ground = {"facecolor": image.cmap(norm(value)), "edgecolor": "none", "pad": 0.6} if hatched else None
         middle = {"ha": "center", "va": "center", "fontsize": 7, "zorder": 3}
         ax.text(j, i, style.two_figures(value), **middle, color=colour, weight=weight, bbox=ground)
+        if hatched:
+            corner = (j - 0.5, i - 0.5)
+            ax.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="////", edgecolor="#ffffffaa", lw=0))
     ax.set_xticks(range(len(values.columns)), [str(batch) for batch in values.columns])
     ax.set_yticks(range(len(values.index)), values.index)
     ax.set_xlabel("batch size (samples)")

@@ -8,10 +8,16 @@ from matplotlib.mlab import GaussianKDE
 from matplotlib.ticker import LogLocator
 
 from ff.summary.figures import style
+from ff.summary.figures.frames import MOST_SAMPLED
 from ff.summary.figures.places import PATHS, deployed, places, span, why_unmeasured
 from ff.summary.figures.style import matte
+from ff.summary.spread import pick
 
 MOST_NETWORKS = 4
+MOST_LINES = 8
+"""Networks in one panel of lines: each needs a colour, marker and line style of its own."""
+LONGEST_TITLE = 37
+"""Letters that have room above a histogram."""
 
 
 @style.styled
@@ -28,10 +34,10 @@ def latency_violins(samples: pd.DataFrame, devices: pd.DataFrame) -> Figure:
     if samples.empty:
         return style.empty(title, why_unmeasured(devices))
     dataset, samples = _one_dataset(samples)
-    nets = style.networks(samples["layers"])
+    nets, drawn = _networks(samples, devices)
     batches = sorted({int(samples["batch_size"].min()), int(samples["batch_size"].max())})
     columns = places(samples, devices)
-    wide = min(max(3.2, 0.6 * len(nets.order) + 1), 5.2 if len(columns) < 3 else 4.2)
+    wide = min(max(3.2, 0.6 * len(drawn) + 1), 5.2 if len(columns) < 3 else 4.2)
     figure, grid = style.panels(len(batches), len(columns), width=wide, height=2.5)
     counts = []
     for batch, row in zip(batches, grid, strict=True):
@@ -43,15 +49,16 @@ def latency_violins(samples: pd.DataFrame, devices: pd.DataFrame) -> Figure:
             for layers, cell in part.groupby("layers", sort=False):
                 values = cell["latency_ms"].dropna().to_numpy()
                 counts.append(len(values))
-                _violin(ax, nets.order.index(nets.label[layers]), values, place.look)
+                _violin(ax, drawn.index(nets.label[layers]), values, place.look)
             _wide_axis(ax)
             ax.set_title(f"{place.title(devices)}, batch {batch}")
             ax.set_ylabel("latency of a batch (ms)")
-            style.category_axis(ax, nets.order, nets.axis)
+            style.category_axis(ax, drawn, nets.axis)
     note = (
         f"{dataset}, {PATHS['deploy']}; repeats of all seeds together, n = {span(counts)} a violin. Violin: "
         "1st to 99th percentile; bar: 5th to 95th; white dot: median. Each panel has its own axis."
     )
+    note += style.left_out(nets.order, drawn, "latency")
     return style.finish(figure, title, note)
 
 
@@ -81,8 +88,8 @@ def latency_histogram(samples: pd.DataFrame, devices: pd.DataFrame) -> Figure:
     if samples.empty:
         return style.empty(title, why_unmeasured(devices))
     dataset, samples = _one_dataset(samples)
-    nets = style.networks(samples["layers"])
-    chosen, rows = style.pick(nets.order, MOST_NETWORKS), places(samples, devices)
+    nets, read = _networks(samples, devices)
+    chosen, rows = pick(read, MOST_NETWORKS), places(samples, devices)
     figure, grid = style.panels(len(rows), len(chosen), width=2.7, height=2.0)
     counts, outside = [], []
     for place, row in zip(rows, grid, strict=True):
@@ -101,7 +108,8 @@ def latency_histogram(samples: pd.DataFrame, devices: pd.DataFrame) -> Figure:
             ax.axvline(median, color="black", lw=1.6)
             for value in (p5, p95):
                 ax.axvline(value, color="black", lw=1.1, linestyle="--")
-            ax.set_title(f"{place.label}, {label}: {style.short(median)} ms")
+            name, value = f"{place.label}, {label}:", f"{style.short(median)} ms"
+            ax.set_title(f"{name} {value}" if len(name) + len(value) < LONGEST_TITLE else f"{name}\n{value}")
             ax.set_xlabel("latency (ms)")
         row[0].set_ylabel("timed samples (count)")
     legend = [
@@ -113,8 +121,7 @@ def latency_histogram(samples: pd.DataFrame, devices: pd.DataFrame) -> Figure:
         f"{100 * max(outside):.0f} % of them are slower than the panel shows. The number in each title is "
         "the median."
     )
-    if len(chosen) < len(nets.order):
-        note += f" Not drawn for room: {', '.join(label for label in nets.order if label not in chosen)}."
+    note += style.left_out(nets.order, chosen, "latency")
     return style.finish(figure, title, note, legend)
 
 
@@ -133,11 +140,13 @@ def throughput(latency: pd.DataFrame, devices: pd.DataFrame) -> Figure:
     datasets, columns = style.unique(frame["dataset"]), places(frame, devices)
     nets = style.networks(frame["layers"])
     figure, grid = style.panels(len(datasets), len(columns), width=4.2, height=2.6, sharey="row")
-    looks = style.looks(nets.order)
+    chosen = pick(nets.order, MOST_LINES)
+    looks = style.looks(chosen)
     counts = []
     for dataset, row in zip(datasets, grid, strict=True):
         for place, ax in zip(columns, row, strict=True):
             part = place.of(frame[frame["dataset"] == dataset])
+            part = part[part["layers"].map(nets.label).isin(chosen)]
             if part.empty:
                 style.say(ax, place.why_not(devices))
                 continue
@@ -164,6 +173,7 @@ def throughput(latency: pd.DataFrame, devices: pd.DataFrame) -> Figure:
         f"mean over seeds ({style.seeds_text(counts)}); bars: widest 95 % bootstrap interval of the seeds' medians. "
         f"Throughput with a wait after each batch is in latency.csv. Legend: {nets.axis}."
     )
+    note += style.left_out(nets.order, chosen, "latency")
     return style.finish(figure, title, note, legend)
 
 
@@ -180,6 +190,19 @@ def _wide_axis(ax) -> None:
     style.plain_log(ax.yaxis)
     if high / low < 30:
         ax.yaxis.set_major_locator(LogLocator(10, subs=(1, 1.5, 2, 3, 5, 7)))
+
+
+def _networks(samples: pd.DataFrame, devices: pd.DataFrame) -> tuple[style.Networks, list[str]]:
+    """All networks that were measured, and the labels of those that raw samples were read of."""
+    nets = style.networks(samples["layers"])
+    if len(nets.order) < MOST_SAMPLED:
+        return nets, nets.order
+    first = samples.iloc[0]
+    same = (devices["dataset"] == first["dataset"]) & (devices["recipe"] == first["recipe"])
+    measured = devices.loc[same & (devices["available"] == 1), "layers"]
+    read = style.unique(samples["layers"])
+    nets = style.networks([*read, *measured])
+    return nets, [label for label in nets.order if label in {nets.label[name] for name in read}]
 
 
 def _one_dataset(samples: pd.DataFrame) -> tuple[str, pd.DataFrame]:

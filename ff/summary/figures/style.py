@@ -24,6 +24,7 @@ from matplotlib.typing import LineStyleType
 from ff.files import write_bytes
 from ff.learn.recipes import RECIPES
 from ff.summary.recipe_order import place
+from ff.summary.spread import pick
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
@@ -51,6 +52,12 @@ RC: dict[Any, Any] = {
     "svg.hashsalt": "ff",
     "svg.fonttype": "path",
 }
+
+
+MOST_NAMES = 8
+"""More networks than these are counted in a note, not named."""
+MOST_LABELS = 30
+"""A category axis with more labels than these shows some of them, evenly spread."""
 
 
 class Look(NamedTuple):
@@ -134,13 +141,15 @@ def networks(layers: Iterable[str]) -> Networks:
     return Networks({name: text[hidden[name]] for name in names}, [text[sizes] for sizes in distinct], axis)
 
 
-def pick(order: Sequence[str], limit: int) -> list[str]:
-    """At most `limit` of the ordered names, spread evenly, first and last among them; the last where limit is 1."""
-    if len(order) <= limit:
-        return list(order)
-    if limit == 1:
-        return [order[-1]]
-    return [order[round(i * (len(order) - 1) / (limit - 1))] for i in range(limit)]
+def left_out(order: Sequence[str], chosen: Sequence[str], table: str) -> str:
+    """A sentence on the networks that a figure has no room for, which the summary table holds; nothing where it has
+    room for all. They are named where they are few."""
+    left = [label for label in order if label not in chosen]
+    if not left:
+        return ""
+    if len(left) <= MOST_NAMES:
+        return f" Not drawn for room: {', '.join(left)}."
+    return f" Not drawn for room: {len(left)} of {len(order)} networks, spread over all sizes; {table}.csv has them."
 
 
 def main_recipe(recipes: Iterable[str]) -> str:
@@ -237,8 +246,10 @@ def say(axes, reason: str, width: int | None = None) -> None:
 
 def category_axis(axes, labels: Sequence[str], title: str | None, turn: bool | None = None) -> None:
     """Categories 0, 1, ... on the x axis; long labels are turned so that they do not run into each other."""
-    axes.set_xticks(range(len(labels)), labels)
     axes.set_xlim(-0.6, len(labels) - 0.4)
+    shown = pick(labels, MOST_LABELS)
+    axes.set_xticks([place for place, label in enumerate(labels) if label in shown], shown)
+    labels = shown
     axes.grid(False, axis="x")
     inches = axes.figure.get_figwidth() / max(1, axes.get_subplotspec().get_gridspec().ncols) - 0.8
     if turn or (turn is None and sum(len(label) + 2 for label in labels) > inches * 13):

@@ -6,6 +6,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ff.summary.figures import style
+from ff.summary.spread import pick
 
 MOST_NETWORKS = 4
 MOST_ROWS = 4
@@ -28,7 +29,7 @@ def goodness_gap(frame: pd.DataFrame) -> Figure:
     frame = frame.assign(**{f"gap_{depth}": gap for depth, gap in gaps.items()})
     depths = [depth for depth in sorted(depths) if frame[f"gap_{depth}"].notna().any()]
     nets = style.networks(frame["layers"])
-    chosen = style.pick(nets.order, MOST_NETWORKS)
+    chosen = pick(nets.order, MOST_NETWORKS)
     datasets, recipes = style.unique(frame["dataset"]), list(style.recipe_looks(frame["recipe"]))
     if len(datasets) * len(recipes) > MOST_ROWS:
         recipes = recipes[:1]
@@ -58,8 +59,8 @@ def goodness_gap(frame: pd.DataFrame) -> Figure:
     ]
     note = (
         "Gap: goodness of positive minus goodness of negative samples, above 0 where a layer tells them "
-        f"apart. Lines: mean over seeds ({style.seeds_text(counts)}); bands: smallest to largest seed. "
-        + _left_out(nets.order, chosen)
+        f"apart. Lines: mean over seeds ({style.seeds_text(counts)}); bands: smallest to largest seed."
+        + style.left_out(nets.order, chosen, "history")
     )
     return style.finish(figure, title, note, legend)
 
@@ -80,7 +81,7 @@ def validation_accuracy(frame: pd.DataFrame) -> Figure:
     frame = frame.merge(before, on=[*keys, "phase"])
     frame["at"] = frame["epoch"] + frame["before"]
     nets = style.networks(frame["layers"])
-    chosen, datasets = style.pick(nets.order, MOST_NETWORKS), style.unique(frame["dataset"])
+    chosen, datasets = pick(nets.order, MOST_NETWORKS), style.unique(frame["dataset"])
     recipes = style.recipe_looks(frame["recipe"])
     figure, grid = style.panels(len(datasets), len(chosen), width=2.6, height=2.0, sharex=True, sharey="row")
     counts = []
@@ -113,7 +114,8 @@ def validation_accuracy(frame: pd.DataFrame) -> Figure:
     note = (
         "Left of the dotted line the layers learn and the goodness readout is scored; right of it the heads "
         "learn and are scored; backprop has one phase. Lines: mean over seeds "
-        f"({style.seeds_text(counts)}); bands: smallest to largest seed. " + _left_out(nets.order, chosen)
+        f"({style.seeds_text(counts)}); bands: smallest to largest seed."
+        + style.left_out(nets.order, chosen, "history")
     )
     return style.finish(figure, title, note, legend)
 
@@ -131,8 +133,3 @@ def _band(ax, groups, look: style.Look) -> None:
         markersize=4,
     )
     ax.fill_between(low.index, low, high, color=look.colour, alpha=0.18, lw=0)
-
-
-def _left_out(order: list[str], chosen: list[str]) -> str:
-    left = [label for label in order if label not in chosen]
-    return f"Not drawn for room: {', '.join(left)}." if left else ""

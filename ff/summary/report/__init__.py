@@ -6,7 +6,9 @@ Python gives sentences, tables and images as data; report.html.j2 writes them as
 """
 
 import datetime
+import os
 from pathlib import Path
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -57,6 +59,7 @@ def write_report(
             ],
             missing=missing(tables["missing"]),
             provenance=provenance(tables["runs"], Path(results_root), written_at),
+            summary=quote(os.path.relpath(summary_dir, Path(out_path).parent)),
             written_at=written_at,
         )
     write_text(out_path, page)

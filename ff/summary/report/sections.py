@@ -1,7 +1,7 @@
 """The sections of the page below the results: their tables, what is missing, and where the results come from."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,14 +12,16 @@ from ff.errors import FFError
 from ff.files import read_json
 from ff.layout import RunKey, sizes
 from ff.summary.recipe_order import place
-from ff.summary.report.blocks import Absent, Block, Column, Facts, interval, table, words
+from ff.summary.report.blocks import MOST_ROWS, Absent, Block, Column, Facts, Table, interval, table, words
 from ff.summary.report.numbers import decimals, plural, points
+from ff.summary.report.sentences import best_on_validation
 from ff.summary.tables.early_exit import EXIT_BATCHES
 from ff.summary.tables.rows import KEYS
 from ff.summary.tables.runs import machine_name
 
 MOST_MACHINES = 5
 MOST_NAMES = 6
+MOST_WARNINGS = 20
 CELL = ["dataset", "layers", "recipe"]
 
 Tables = Mapping[str, pd.DataFrame]
@@ -29,13 +31,24 @@ def in_order(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows by dataset as they came, then by network size, then in the order of recipes."""
     if frame.empty:
         return frame
-    datasets = {name: place for place, name in enumerate(frame["dataset"].drop_duplicates())}
-    keys = {"_d": frame["dataset"].map(datasets), "_l": frame["layers"].map(sizes)}
+    datasets, networks = frame["dataset"].unique(), sorted(frame["layers"].unique(), key=sizes)
+    keys = {"_d": frame["dataset"].map(_places(datasets)), "_l": frame["layers"].map(_places(networks))}
     by = ["_d", "_l"]
     if "recipe" in frame:
-        keys["_r"] = frame["recipe"].map(place)
+        keys["_r"] = frame["recipe"].map(_places(sorted(frame["recipe"].unique(), key=place)))
         by.append("_r")
     return frame.assign(**keys).sort_values(by, kind="stable").drop(columns=by)
+
+
+def _places(names: Iterable[str]) -> dict[str, int]:
+    return {name: number for number, name in enumerate(names)}
+
+
+def best_cells(tables: Tables) -> set[tuple]:
+    """Data set, network and recipe of what the sentences of the page are about: those that a table always shows."""
+    summary = tables["accuracy_summary"]
+    best = [best_on_validation(summary, dataset) for dataset in summary["dataset"].drop_duplicates()]
+    return {tuple(row[CELL]) for row in best if row is not None}
 
 
 # -- accuracy ----
@@ -43,10 +56,11 @@ def in_order(frame: pd.DataFrame) -> pd.DataFrame:
 
 def accuracy(tables: Tables) -> list[Block]:
     """Test accuracy at full depth, and recipes compared."""
-    return [_test_accuracy(in_order(tables["accuracy_summary"])), _recipes(in_order(tables["recipes"]))]
+    return [_test_accuracy(tables), _recipes(tables)]
 
 
-def _test_accuracy(summary: pd.DataFrame) -> Block:
+def _test_accuracy(tables: Tables) -> Block:
+    summary = in_order(tables["accuracy_summary"])
     test = summary[summary["split"] == "test"]
     rows = [
         (
@@ -70,10 +84,12 @@ def _test_accuracy(summary: pd.DataFrame) -> Block:
         "Means over seeds. Over seeds: on these very images; over seeds and images: what a new seed on new images may "
         "give, with one seed over images alone."
     )
-    return table("Test accuracy at full depth", columns, rows, note, "no finished run")
+    caption, otherwise = "Test accuracy at full depth", "no finished run"
+    return table(caption, columns, rows, note, "accuracy_summary", otherwise=otherwise, best=best_cells(tables))
 
 
-def _recipes(pairs: pd.DataFrame) -> Block:
+def _recipes(tables: Tables) -> Block:
+    pairs = in_order(tables["recipes"])
     rows = [
         (
             *(r.dataset, r.layers, r.readout, f"{r.recipe_a} minus {r.recipe_b}", r.n_pairs),
@@ -92,7 +108,9 @@ def _recipes(pairs: pd.DataFrame) -> Block:
         "On test, only seeds that both recipes have; an interval without 0 is a clear difference. It is over seeds, on "
         "these very images."
     )
-    return table("Recipes compared, paired over seeds", columns, rows, note, "fewer than two recipes")
+    caption, otherwise = "Recipes compared, paired over seeds", "fewer than two recipes"
+    best = {cell[:2] for cell in best_cells(tables)}
+    return table(caption, columns, rows, note, "recipes", otherwise=otherwise, keys=2, best=best)
 
 
 # -- training ----
@@ -126,7 +144,8 @@ def training(tables: Tables) -> list[Block]:
         "were trained together share time and energy in equal parts; peak memory and samples/s are those of all. "
         "Energy of a device that was shared is that of all who shared it."
     )
-    return [table("Cost of training", columns, rows, note, "no finished run")]
+    caption, otherwise = "Cost of training", "no finished run"
+    return [table(caption, columns, rows, note, "training", otherwise=otherwise, best=best_cells(tables))]
 
 
 def _runs_that_shared(shared: pd.Series) -> str | None:
@@ -146,18 +165,22 @@ def early_exit(tables: Tables) -> list[Block]:
     """Early exit against the reference cut and against full depth, and every cut."""
     frame = in_order(tables["operating_points"])
     if frame.empty:
-        return [Absent("Early-exit operating points", "no run has an operating point"), *_deployed(tables["deployed"])]
+        return [
+            Absent("Early-exit operating points", "no run has an operating point"),
+            *_deployed(tables["deployed"], ()),
+        ]
     choice = frame["choice"].iloc[0]
     chosen = f"Rule and k chosen on validation ({choice}), reported on test; means over seeds; negative: costs more."
+    best = best_cells(tables)
     return [
-        _exit_against(frame, "cut", "Early exit against a network cut", f"{CUT_NOTE} {chosen}"),
-        _exit_against(frame, "full", "Early exit against full depth", chosen),
-        _cuts(tables["early_exit"]),
-        *_deployed(tables["deployed"]),
+        _exit_against(frame, "cut", "Early exit against a network cut", f"{CUT_NOTE} {chosen}", best),
+        _exit_against(frame, "full", "Early exit against full depth", chosen, best),
+        _cuts(tables["early_exit"], best),
+        *_deployed(tables["deployed"], best),
     ]
 
 
-def _exit_against(frame: pd.DataFrame, base: str, caption: str, note: str) -> Block:
+def _exit_against(frame: pd.DataFrame, base: str, caption: str, note: str, best: Collection[tuple]) -> Block:
     rows = []
     for key, cell in frame.groupby(CELL, sort=False):
         change = statistics.mean_interval(cell[f"change_points_vs_{base}"])
@@ -181,14 +204,14 @@ def _exit_against(frame: pd.DataFrame, base: str, caption: str, note: str) -> Bl
         interval("95 % interval", shares),
         *(Column(f"time saved, batch {batch} (%)", decimals(".1f", 100)) for batch in EXIT_BATCHES),
     ]
-    return table(caption, columns, rows, note)
+    return table(caption, columns, rows, note, "operating_points", best=best)
 
 
 def _rule(rule: str, k: float) -> str:
     return "no early exit" if pd.isna(k) else f"{rule} {k:g}"
 
 
-def _cuts(frame: pd.DataFrame) -> Block:
+def _cuts(frame: pd.DataFrame, best: Collection[tuple]) -> Block:
     """Every network cut, so that the reader can choose another reference."""
     rows = []
     cuts = in_order(frame[frame["rule"] == "static"])
@@ -206,10 +229,11 @@ def _cuts(frame: pd.DataFrame) -> Block:
         Column("seeds that take it as the cut"),
         *(Column(f"{what} (% of full depth)", decimals(".1f", 100)) for what in ("MACs", *times)),
     ]
-    return table("Network cuts", columns, rows, "Layers 1 to d answer by head d alone; the last is full depth.")
+    note = "Layers 1 to d answer by head d alone; the last is full depth."
+    return table("Network cuts", columns, rows, note, "early_exit", best=best)
 
 
-def _deployed(frame: pd.DataFrame) -> list[Block]:
+def _deployed(frame: pd.DataFrame, best: Collection[tuple]) -> list[Block]:
     """Early exit in each runtime against the cut that is as accurate there, and runtimes that were not there."""
     if frame.empty:
         return []
@@ -235,7 +259,7 @@ def _deployed(frame: pd.DataFrame) -> list[Block]:
         "The cut is the cheapest one that is as accurate as full depth on validation, in that runtime. Means over "
         "seeds; every way and its intervals are in deployed.csv."
     )
-    return [table("Early exit as it is deployed", columns, rows, note), *absent]
+    return [table("Early exit as it is deployed", columns, rows, note, "deployed", best=best), *absent]
 
 
 # -- inference: time and energy ----
@@ -268,7 +292,8 @@ def latency(tables: Tables) -> list[Block]:
         "the device; end_to_end: with their transfer. Queued: batches handed over back to back, one wait at the end; "
         "a path that ends in host memory waits for each batch and has none."
     )
-    blocks: list[Block] = [table("Inference time", columns, rows, note, "no run has been measured")]
+    best, otherwise = best_cells(tables), "no run has been measured"
+    blocks: list[Block] = [table("Inference time", columns, rows, note, "latency", otherwise=otherwise, best=best)]
     gone = tables["devices"][tables["devices"]["available"] == 0].drop_duplicates("device")
     blocks += [Absent(f"{row.device} was not measured", row.reason) for row in gone.itertuples()]
     wins = in_order(tables["gpu_wins"].dropna(subset=["batch_size"]))
@@ -280,7 +305,7 @@ def latency(tables: Tables) -> list[Block]:
             Column("faster than the CPU from batch size", decimals(".0f")),
         ]
         note = "The interval of the speed-up lies above 1 at this batch size and at every larger one."
-        blocks.append(table("Where the GPU starts to win", columns, rows, note))
+        blocks.append(table("Where the GPU starts to win", columns, rows, note, "gpu_wins", best=best))
     agreement = tables["agreement"][tables["agreement"]["available"] == 1]
     if len(agreement):
         blocks.append(
@@ -293,9 +318,10 @@ def latency(tables: Tables) -> list[Block]:
 
 def energy(tables: Tables) -> list[Block]:
     """Energy of inference."""
-    frame = in_order(tables["inference_energy"].dropna(subset=["gross_mj_per_sample"]))
+    frame = tables["inference_energy"].dropna(subset=["gross_mj_per_sample"])
+    frame = in_order(frame[frame["is_total"] == 1])
     rows = []
-    for key, cell in frame[frame["is_total"] == 1].groupby([*CELL, "device", "threads", "rail"], sort=False):
+    for key, cell in frame.groupby([*CELL, "device", "threads", "rail"], sort=False):
         for batch in sorted({cell["batch_size"].min(), cell["batch_size"].max()}):
             part = cell[cell["batch_size"] == batch]
             power, idle, gross, net = part[["power_mw", "idle_mw", "gross_mj_per_sample", "net_mj_per_sample"]].mean()
@@ -320,7 +346,8 @@ def energy(tables: Tables) -> list[Block]:
         "Net is above idle, which has windows of its own; smallest and largest batch size. Means over seeds; the "
         "interval is the widest of a seed's (Student t over its windows). Each rail is in inference_energy.csv."
     )
-    return [table("Energy of inference", columns, rows, note, "no power sensor could be read")]
+    caption, otherwise = "Energy of inference", "no power sensor could be read"
+    return [table(caption, columns, rows, note, "inference_energy", otherwise=otherwise, best=best_cells(tables))]
 
 
 class Family(NamedTuple):
@@ -344,16 +371,25 @@ FAMILIES = {
 
 
 def missing(frame: pd.DataFrame) -> list[Block]:
-    """The files that are not there, by file and reason."""
+    """The files that are not there, by file and reason, those of most runs first where they are many."""
     if frame.empty:
         return ["Nothing: every run that was asked for has all its files."]
     rows = []
     for (file, reason), part in frame.groupby(["file", "reason"], sort=False):
         names = [RunKey(*key).name for key in part[list(KEYS)].itertuples(index=False, name=None)]
-        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-        rows.append((file, reason, len(names), ", ".join(names[:MOST_NAMES]) + more))
+        rows.append((file, reason, len(names), _some(names)))
     columns = [*words("file", "reason"), Column("runs"), *words("which")]
-    return [table("Missing files", columns, rows, "One row a run and file is in missing.csv.")]
+    note, left_out = "One row a run and file is in missing.csv.", ""
+    if len(rows) > MOST_ROWS:
+        left_out = f"{MOST_ROWS:,} of {len(rows):,} rows are shown: those of most runs."
+        rows = sorted(rows, key=lambda row: -row[2])[:MOST_ROWS]
+    shown = table("Missing files", columns, rows, note, "missing")
+    return [shown._replace(left_out=left_out) if isinstance(shown, Table) else shown]
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
 
 
 def provenance(runs: pd.DataFrame, results_root: Path, written_at: str) -> list[Block]:
@@ -366,12 +402,14 @@ def provenance(runs: pd.DataFrame, results_root: Path, written_at: str) -> list[
     started = finished["started_at"].dropna()
     warnings = finished["warnings"].dropna().value_counts(sort=False)
     facts = [
-        ("git commit", ", ".join(f"{commit} ({plural(n, 'run')})" for commit, n in commits.items())),
+        ("git commit", _some([f"{commit} ({plural(n, 'run')})" for commit, n in commits.items()])),
         ("uncommitted changes", f"in {dirty} of {len(finished)} runs" if dirty else "none"),
         ("runs started", f"{started.min()} to {started.max()}" if len(started) else "unknown"),
         ("page written", written_at),
-        *(("warning", f"{text} ({plural(n, 'run')})") for text, n in warnings.items()),
+        *(("warning", f"{text} ({plural(n, 'run')})") for text, n in warnings.iloc[:MOST_WARNINGS].items()),
     ]
+    if len(warnings) > MOST_WARNINGS:
+        facts.append(("warnings", f"{len(warnings) - MOST_WARNINGS:,} more are in runs.csv"))
     return [Facts(None, facts), *_machines(finished, results_root)]
 
 

@@ -1,15 +1,17 @@
 """Run folders in, tidy data frames out: one function per table, called as its file, and `write_all`.
 
-Every function takes the results folder and an explicit list of runs, or tables made before. A run that is missing,
+Every function takes the files of an explicit list of runs (`files_of`), or tables made before. A run that is missing,
 failed or unreadable gives no rows and never stops the others; `missing` lists each file that is not there, with the
 reason. Files that a run need not have (measurements, hardware log, early exit) are read where they exist. What was not
 measured is an empty cell, never 0. docs/tables.md describes every column.
 
-Each run's files are read once per table and only rows are kept, so memory grows with the tables, not the folders. A
+Each file is read once and only rows are kept, a few runs at a time, so memory grows with the tables, not the folders. A
 file that belongs to another model than the run now holds (`ff.stamps`) is left out like one that is missing.
 """
 
-from collections.abc import Callable, Iterable
+import gc
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -24,14 +26,17 @@ from ff.summary.tables.early_exit import early_exit, operating_points
 from ff.summary.tables.energy import energy, inference_energy
 from ff.summary.tables.measuring import agreement, devices, gpu_wins, latency, speedup
 from ff.summary.tables.missing import missing
+from ff.summary.tables.rows import stacked
+from ff.summary.tables.run_files import RunFiles, files_of
 from ff.summary.tables.runs import runs
 from ff.summary.tables.runtimes import runtimes
 from ff.summary.tables.training import history, layers, training
 
-_OF_RUN_FOLDERS: tuple[Callable[[str | Path, list[RunKey]], pd.DataFrame], ...] = (
+_OF_RUN_FOLDERS: tuple[Callable[[list[RunFiles]], pd.DataFrame], ...] = (
     *(runs, accuracy, training, history, layers, early_exit, operating_points),
     *(latency, devices, agreement, energy, inference_energy, deployed, runtimes),
 )
+RUNS_AT_ONCE = 100
 
 
 def write_all(
@@ -41,18 +46,42 @@ def write_all(
 
     `train_log`: path pattern of the training logs, for `missing`.
     """
-    runs = list(runs)
-    tables = {build.__name__: build(results_root, runs) for build in _OF_RUN_FOLDERS}
+    tables = _of_run_folders(results_root, list(runs), train_log)
     tables["accuracy_summary"] = accuracy_summary(tables["accuracy"])
     with controls_of(tables["runs"]):
         tables["recipes"] = recipes(tables["accuracy"])
     tables["speedup"] = speedup(results_root, tables["latency"])
     tables["gpu_wins"] = gpu_wins(tables["speedup"], tables["latency"])
-    tables["missing"] = missing(results_root, runs, train_log)
     assert tables.keys() == set(TABLES), "ff.layout.TABLES names other tables than are made"
     for name in TABLES:
         write_table(tables[name], Path(out_dir) / f"{name}.csv")
     return tables
+
+
+def _of_run_folders(results_root: str | Path, runs: list[RunKey], train_log: str | None) -> dict[str, pd.DataFrame]:
+    """The tables that are made from run folders, in one pass over them."""
+    parts: dict[str, list[pd.DataFrame]] = {}
+    with _no_cycles():
+        for start in range(0, max(len(runs), 1), RUNS_AT_ONCE):
+            files = files_of(results_root, runs[start : start + RUNS_AT_ONCE])
+            for build in _OF_RUN_FOLDERS:
+                parts.setdefault(build.__name__, []).append(build(files))
+            parts.setdefault("missing", []).append(missing(files, train_log))
+    # One table after the other gives back its parts: together they are as large as all tables.
+    return {name: stacked(parts.pop(name)) for name in list(parts)}
+
+
+@contextmanager
+def _no_cycles() -> Iterator[None]:
+    """Within the block Python does not look for cycles of objects: parsed JSON has none, and looking through it again
+    and again takes as long as parsing it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def write_table(frame: pd.DataFrame, path: str | Path) -> None:

@@ -1,29 +1,27 @@
 """Accuracies of runs, over seeds, and of recipes held against each other."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import pandas as pd
 
 from ff import statistics
-from ff.layout import RunKey
 from ff.learn.readouts import at_full_depth
 from ff.summary.recipe_order import place
 from ff.summary.tables.rows import KEYS, Rows, columns, typed
-from ff.summary.tables.run_files import run_json
+from ff.summary.tables.run_files import RunFiles
 
 ACCURACY = KEYS + columns("split readout depth is_last n accuracy low high method macro_f1 error")
 
 
-def accuracy(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
+def accuracy(runs: Iterable[RunFiles]) -> pd.DataFrame:
     """One row per run, split, readout and depth; `accuracy`, `macro_f1`, `error` are shares (0 to 1).
 
     `low`, `high`: Wilson's 95 % interval over the `n` images. Training images have none: the network was fitted to
     them, so that they say nothing about others.
     """
     rows = Rows(ACCURACY)
-    for run in runs:
-        results = (run_json(run, results_root, "metrics.json") or {}).get("results", [])
+    for files in runs:
+        results = (files.json("metrics.json") or {}).get("results", [])
         last = at_full_depth(results)
         for result in results:
             ends = {}
@@ -31,7 +29,7 @@ def accuracy(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
                 interval = statistics.wilson_interval(result["accuracy"], result["n"])
                 ends = {"low": interval.low, "high": interval.high, "method": interval.method}
             is_last = result is last[result["split"], result["readout"]]
-            rows.add(run, {**result, **ends, "is_last": int(is_last)})
+            rows.add(files.run, {**result, **ends, "is_last": int(is_last)})
     return rows.frame()
 
 

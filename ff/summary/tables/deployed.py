@@ -1,13 +1,12 @@
 """Exported networks in each runtime: early exit and network cuts, accuracy and time."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import pandas as pd
 
-from ff.layout import DEPLOYED_FILES, RunKey
+from ff.layout import DEPLOYED_FILES
 from ff.summary.tables.rows import KEYS, Rows, columns
-from ff.summary.tables.run_files import run_json
+from ff.summary.tables.run_files import RunFiles
 
 DEPLOYED = (
     *KEYS,
@@ -18,12 +17,12 @@ DEPLOYED = (
 )
 
 
-def deployed(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
+def deployed(runs: Iterable[RunFiles]) -> pd.DataFrame:
     """One row per run, device, runtime, batch size and way to answer (`path`: cut after layer `depth`, or exit), and
     one with the reason for each runtime that was not there."""
     rows = Rows(DEPLOYED)
-    for run in runs:
-        content = run_json(run, results_root, DEPLOYED_FILES[0]) or {"runtimes": (), "ways": ()}
+    for files in runs:
+        run, content = files.run, files.json(DEPLOYED_FILES[0]) or {"runtimes": (), "ways": ()}
         for one in content["runtimes"]:
             if not one["available"]:
                 rows.add(run, one | {"available": 0})

@@ -1,13 +1,11 @@
 """Early exit: every way to answer, and the operating point of each run."""
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from ff.layout import RunKey
 from ff.summary.tables.rows import KEYS, Rows, columns
-from ff.summary.tables.run_files import run_json, stacked_csv
+from ff.summary.tables.run_files import RunFiles, stacked_csv
 
 EXIT_BATCHES = (1, 32, 512)
 """Batch sizes at which early exit is timed (`ff.assess.early_exit.TIMED_BATCHES`)."""
@@ -22,10 +20,10 @@ EARLY_EXIT = (
 )
 
 
-def early_exit(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
+def early_exit(runs: Sequence[RunFiles]) -> pd.DataFrame:
     """One row per run, split and network cut (rule `static`), and per run, split, exit rule and k: early_exit.csv
     of all runs (share_exit_* columns last)."""
-    return stacked_csv(results_root, runs, "early_exit.csv", EARLY_EXIT)
+    return stacked_csv(runs, "early_exit.csv", EARLY_EXIT)
 
 
 OPERATING_POINTS = (
@@ -37,15 +35,15 @@ OPERATING_POINTS = (
 )
 
 
-def operating_points(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
+def operating_points(runs: Iterable[RunFiles]) -> pd.DataFrame:
     """One row per run: the operating point chosen on validation, and what it gives on test, against the cheapest
     network cut that is as accurate on validation (`cut`, after layer `cut_depth`) and against full depth.
 
     `change_points_vs_*` is early exit minus the other on test, in percentage points.
     """
     rows = Rows(OPERATING_POINTS)
-    for run in runs:
-        content = run_json(run, results_root, "early_exit.json") or {}
+    for files in runs:
+        content = files.json("early_exit.json") or {}
         point, reference, cuts = (content.get(key) for key in ("operating_point", "reference_cut", "static_cuts"))
         if not (point and reference and cuts):
             continue
@@ -58,7 +56,7 @@ def operating_points(results_root: str | Path, runs: Iterable[RunKey]) -> pd.Dat
         }
         reached = accuracies["test_accuracy"]
         rows.add(
-            run,
+            files.run,
             {
                 **{key: point["test"].get(key) for key in OPERATING_POINTS if key not in KEYS},
                 **{key: point.get(key) for key in ("rule", "k", "choice")},

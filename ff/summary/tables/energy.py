@@ -1,14 +1,13 @@
 """Energy of inference, and of each phase of training and measuring."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ff.layout import WATCHED, RunKey
+from ff.layout import WATCHED
 from ff.summary.tables.rows import KEYS, Rows, columns, flagged, one_text
-from ff.summary.tables.run_files import device_files, run_json
+from ff.summary.tables.run_files import RunFiles, each_device
 from ff.summary.tables.training import each_seeds, shared_by_seeds
 
 INFERENCE_ENERGY = KEYS + columns(
@@ -17,20 +16,20 @@ INFERENCE_ENERGY = KEYS + columns(
 )
 
 
-def inference_energy(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
+def inference_energy(runs: Iterable[RunFiles]) -> pd.DataFrame:
     """One row per run, device, CPU threads, batch size and rail: mJ per sample, mean over windows with its interval.
 
     `is_total` 1 marks the row of the whole machine, as in `energy`.
     """
     rows = Rows(INFERENCE_ENERGY)
-    for run, device, content in device_files(results_root, runs):
+    for files, device, content in each_device(runs):
         for batch in content.get("batches") or []:
             used = batch.get("energy") or {}
             for is_total, part in [(0, part) for part in (used.get("rails") or {}).values()] + [(1, used.get("total"))]:
                 if part:
                     base = {"device": device, **{key: batch.get(key) for key in ("threads", "batch_size")}}
                     base |= {"rail": part.get("rail"), "is_total": is_total, "shared": one_text(used.get("shared"))}
-                    rows.add(run, base | _energy_cells(part))
+                    rows.add(files.run, base | _energy_cells(part))
     return rows.frame()
 
 
@@ -53,7 +52,7 @@ ENERGY = KEYS + columns(
 )
 
 
-def energy(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
+def energy(runs: Iterable[RunFiles]) -> pd.DataFrame:
     """One row per run, job (train, measure), phase and rail, in mJ; `is_total` 1 marks the whole machine's row.
 
     Idle windows are no phases here. `shared` is 1 where something else ran on what the rail feeds. Totals name the rail
@@ -61,16 +60,16 @@ def energy(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
     shared out equally among its seeds; a measurement is of one run.
     """
     rows = Rows(ENERGY)
-    for run in runs:
-        trained_by = shared_by_seeds(run_json(run, results_root, "metrics.json"))
+    for files in runs:
+        trained_by = shared_by_seeds(files.json("metrics.json"))
         for job, shared in (("train", trained_by), ("measure", 1)):
-            phases = (run_json(run, results_root, WATCHED[job] + "hardware.json") or {}).get("energy") or {}
+            phases = (files.json(WATCHED[job] + "hardware.json") or {}).get("energy") or {}
             for phase, part in phases.items():
                 base = {"job": job, "phase": phase, "seconds": part.get("seconds")}
                 base = {**each_seeds(base, shared), "shared_by_seeds": shared}
                 for rail, values in (part.get("rails") or {}).items():
-                    rows.add(run, {**base, **each_seeds(values or {}, shared), "rail": rail, "is_total": 0})
+                    rows.add(files.run, {**base, **each_seeds(values or {}, shared), "rail": rail, "is_total": 0})
                 total = part.get("total")
                 if total:
-                    rows.add(run, {**base, **each_seeds(total, shared), "is_total": 1})
+                    rows.add(files.run, {**base, **each_seeds(total, shared), "is_total": 1})
     return flagged(rows.frame(), "shared")

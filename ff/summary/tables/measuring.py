@@ -9,7 +9,7 @@ import pandas as pd
 from ff import statistics
 from ff.layout import MEASURE_FOLDER, RunKey
 from ff.summary.tables.rows import KEYS, Rows, columns, one_text, typed
-from ff.summary.tables.run_files import device_files, run_csv, run_json
+from ff.summary.tables.run_files import RunFiles, each_device
 
 LATENCY = KEYS + columns(
     "device threads path batch_size n_repeats median_ms p5_ms p95_ms low_ms high_ms method "
@@ -18,19 +18,19 @@ LATENCY = KEYS + columns(
 )
 
 
-def latency(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
+def latency(runs: Iterable[RunFiles]) -> pd.DataFrame:
     """One row per run, device, CPU threads, path and batch size: milliseconds per batch, samples/s, memory.
 
     Synchronised throughput waits for each batch before the next is handed over; queued throughput hands them over
     back to back (deploy path only).
     """
     rows = Rows(LATENCY)
-    for run, device, content in device_files(results_root, runs):
+    for files, device, content in each_device(runs):
         for batch in content.get("batches") or []:
             time, queued = batch.get("latency_ms") or {}, batch.get("throughput_queued_per_s") or {}
             kept = ("threads", "path", "batch_size", "n_repeats", "peak_memory_mb")
             rows.add(
-                run,
+                files.run,
                 {
                     **{key: batch.get(key) for key in kept},
                     **{f"{key}_ms": time.get(key) for key in ("median", "p5", "p95", "low", "high")},
@@ -55,14 +55,14 @@ DEVICES = KEYS + columns(
 )
 
 
-def devices(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
+def devices(runs: Iterable[RunFiles]) -> pd.DataFrame:
     """One row per run and device that was asked for; `available` 0 with the reason where it does not exist."""
     rows = Rows(DEVICES)
-    for run, device, content in device_files(results_root, runs):
+    for files, device, content in each_device(runs):
         facts, conditions = content.get("device") or {}, content.get("conditions") or {}
         before, after = conditions.get("before") or {}, conditions.get("after") or {}
         rows.add(
-            run,
+            files.run,
             {
                 **{key: facts.get(key) for key in ("name", "kind", "reason")},
                 "device": device,
@@ -122,7 +122,7 @@ def _speedup_of_run(
 ) -> statistics.Interval:
     samples = []
     for name in ("cpu", device):
-        frame = run_csv(run, results_root, f"{MEASURE_FOLDER}{name}.csv")
+        frame = RunFiles(run, results_root).csv(f"{MEASURE_FOLDER}{name}.csv")
         if frame is None:
             return statistics.median_ratio([], [])
         chosen = frame[(frame["path"] == path) & (frame["batch_size"] == batch_size)]
@@ -163,17 +163,17 @@ AGREEMENT = KEYS + columns(
 )
 
 
-def agreement(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
+def agreement(runs: Iterable[RunFiles]) -> pd.DataFrame:
     """One row per run: do the devices predict the same (share 0 to 1), largest logit difference, or why unknown."""
     rows = Rows(AGREEMENT)
-    for run in runs:
-        content = run_json(run, results_root, MEASURE_FOLDER + "agreement.json")
+    for files in runs:
+        content = files.json(MEASURE_FOLDER + "agreement.json")
         if content is None:
             continue
         differing = content.get("differing") or []
         margins = [value for row in differing for key, value in row.items() if key.startswith("margin_")]
         rows.add(
-            run,
+            files.run,
             {
                 **{key: content.get(key) for key in AGREEMENT if key not in KEYS},
                 "devices": "+".join(content.get("devices") or []),

@@ -1,17 +1,17 @@
 """What is not there, and why."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ff.errors import FFError
-from ff.files import read_csv, read_json
+from ff.files import read_csv
 from ff.job_log import cause
 from ff.layout import MEASURE_FOLDER, RunKey
-from ff.stamps import model_of, stamp_of, stamp_of_rows, why_stale
+from ff.stamps import stamp_of, stamp_of_rows, why_stale
 from ff.summary.tables.rows import KEYS, Rows, columns
+from ff.summary.tables.run_files import RunFiles
 
 EXPECTED = (
     *("metrics.json", "history.csv", "hardware.json", "evaluation.json", "early_exit.json"),
@@ -21,26 +21,24 @@ EXPECTED = (
 MISSING = KEYS + columns("file reason")
 
 
-def missing(results_root: str | Path, runs: Iterable[RunKey], train_log: str | None = None) -> pd.DataFrame:
+def missing(runs: Iterable[RunFiles], train_log: str | None = None) -> pd.DataFrame:
     """One row per expected file that is absent, unreadable or says itself that it measured nothing, with the reason.
 
     `train_log`: path pattern of the training logs (`ff.layout.train_log`); the last error in the log is the reason why
     a run is missing.
     """
     rows = Rows(MISSING)
-    for run in runs:
-        folder = run.folder(results_root)
-        model = model_of(folder)
-        reason = _why_absent(folder / "metrics.json", model)
-        if not (folder / "metrics.json").is_file():
+    for files in runs:
+        run = files.run
+        reason = _why_absent(files, "metrics.json")
+        if not (files.folder / "metrics.json").is_file():
             reason = _why_untrained(run, train_log)
         if reason is not None:
             # One row says it all: everything else of the run follows from its training.
             rows.add(run, {"file": "metrics.json", "reason": reason})
             continue
-        measured = [MEASURE_FOLDER + path.name for path in sorted((folder / MEASURE_FOLDER).glob("*.json"))]
-        for name in dict.fromkeys([*EXPECTED, *measured]):
-            reason = _why_absent(folder / name, model)
+        for name in dict.fromkeys([*EXPECTED, *files.measurements]):
+            reason = _why_absent(files, name)
             if reason is not None:
                 rows.add(run, {"file": name, "reason": reason})
     return rows.frame()
@@ -53,19 +51,20 @@ def _why_untrained(run: RunKey, train_log: str | None) -> str:
     return "not trained: the job was killed, was not started or is still running"
 
 
-def _why_absent(path: Path, model: str | None) -> str | None:
+def _why_absent(files: RunFiles, name: str) -> str | None:
+    path = files.folder / name
     if not path.is_file():
         return "the file is not there: its job failed, was not asked for or has not run yet"
     if path.suffix != ".json":
         rows = read_csv(path)
-        return why_stale(stamp_of_rows(rows), model) if rows else "the file is empty"
+        return why_stale(stamp_of_rows(rows), files.model) if rows else "the file is empty"
     try:
-        content = read_json(path)
+        content = files.content(name)
     except FFError as error:
         return str(error)
     if not isinstance(content, Mapping):
         return f"{path} is not a JSON object; delete it and run again"
-    if stale := why_stale(stamp_of(content), model):
+    if stale := why_stale(stamp_of(content), files.model):
         return stale
     if path.name == "hardware.json":
         return _why_no_energy(content)

@@ -16,20 +16,20 @@ def columns(names: str) -> tuple[str, ...]:
 
 
 class Rows:
-    """Rows collected by column, so that hundreds of thousands of rows cost a list cell each and no dict."""
+    """Rows of a table whose first columns are the keys of the run."""
 
     def __init__(self, names: Sequence[str]):
-        self._cells: dict[str, list] = {name: [] for name in names}
+        self._names = names
+        self._rows: list[tuple] = []
 
     def add(self, run: RunKey, values: Mapping[str, Any]) -> None:
         """Add a row of `run`: of `values` those that are columns, and nothing where one is missing."""
-        keys = run._asdict()
-        for name, cells in self._cells.items():
-            cells.append(keys[name] if name in keys else values.get(name))
+        self._rows.append((*run, *map(values.get, self._names[len(KEYS) :])))
 
     def frame(self) -> pd.DataFrame:
         """The rows as a data frame."""
-        return typed(pd.DataFrame(self._cells))
+        cells = zip(*self._rows, strict=True) if self._rows else ((),) * len(self._names)
+        return typed(pd.DataFrame({name: list(column) for name, column in zip(self._names, cells, strict=True)}))
 
 
 def typed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -38,6 +38,14 @@ def typed(frame: pd.DataFrame) -> pd.DataFrame:
         if frame[column].dtype == object and frame[column].isna().all():
             frame[column] = frame[column].astype("float64")
     return frame
+
+
+def stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Parts of one table below each other: as if all rows had been collected at once."""
+    filled = [frame for frame in frames if len(frame)]
+    if len(filled) < 2:
+        return filled[0] if filled else frames[0]
+    return pd.concat(filled, ignore_index=True)
 
 
 def flagged(frame: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -1,28 +1,26 @@
 """Every expected run: whether it finished, and where it comes from."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ff.layout import RunKey
 from ff.summary.tables.rows import KEYS, Rows, columns
-from ff.summary.tables.run_files import run_json
+from ff.summary.tables.run_files import RunFiles
 
 RUNS = KEYS + columns("method finished started_at git_commit git_dirty python torch machine warnings")
 
 
-def runs(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
+def runs(runs: Iterable[RunFiles]) -> pd.DataFrame:
     """One row per expected run: how it learned (method), finished (1) or not (0), commit, versions, machine, warnings
     joined with '; '."""
     rows = Rows(RUNS)
-    for run in runs:
-        metrics = run_json(run, results_root, "metrics.json")
+    for files in runs:
+        metrics = files.json("metrics.json")
         facts = (metrics or {}).get("provenance") or {}
         dirty = facts.get("git_dirty")
         rows.add(
-            run,
+            files.run,
             {
                 **{key: facts.get(key) for key in ("started_at", "git_commit", "python")},
                 "method": (((metrics or {}).get("config") or {}).get("recipe_settings") or {}).get("method"),

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from ff.layout import EXPORT_FOLDER, MEASURE_FOLDER, RunKey
+from ff.layout import EXPORT_FOLDER, MEASURE_FOLDER
 from ff.summary.tables.rows import KEYS, Rows, columns
-from ff.summary.tables.run_files import device_files, run_json
+from ff.summary.tables.run_files import RunFiles
 
 RUNTIMES = KEYS + columns(
     "device runtime available reason threads batch_size median_ms p5_ms p95_ms low_ms high_ms method "
@@ -17,21 +17,21 @@ RUNTIMES = KEYS + columns(
 )
 
 
-def runtimes(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
+def runtimes(runs: Iterable[RunFiles]) -> pd.DataFrame:
     """One row per run, device, runtime, CPU threads and batch size, from uint8 images to classes in host memory, and
     one with the reason for each runtime that was not there."""
     rows = Rows(RUNTIMES)
-    for run in runs:
-        folder = run.folder(results_root) / MEASURE_FOLDER
-        others = [path.relative_to(folder.parent).as_posix() for path in sorted(folder.glob("runtimes/*.json"))]
+    for files in runs:
+        run = files.run
+        others = [path.name for path in sorted((files.folder / MEASURE_FOLDER / "runtimes").glob("*.json"))]
         if not others:
             continue
-        documents = [(device, content) for _, device, content in device_files(results_root, [run])]
+        documents = list(files.devices())
         for name in others:
-            content = run_json(run, results_root, name)
+            content = files.json(f"{MEASURE_FOLDER}runtimes/{name}")
             if content is not None:
                 documents.append((Path(name).stem.removesuffix(f"_{content['runtime']}"), content))
-        parity = run_json(run, results_root, f"{EXPORT_FOLDER}parity.json") or {}
+        parity = files.json(f"{EXPORT_FOLDER}parity.json") or {}
         for device, content in documents:
             base = {"device": device, "runtime": content["runtime"], "file_mb": _megabytes(content["file_bytes"])}
             if not content["device"]["available"]:

@@ -4,8 +4,7 @@ Seeds that were trained as one group share what it took in equal parts.
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,7 +12,7 @@ import pandas as pd
 from ff.layout import RunKey
 from ff.learn.rules import PHASES, READOUTS
 from ff.summary.tables.rows import KEYS, Rows, columns, flagged
-from ff.summary.tables.run_files import run_json, stacked_csv
+from ff.summary.tables.run_files import RunFiles, stacked_csv
 
 TRAINING = (
     *KEYS,
@@ -28,7 +27,7 @@ TRAINING = (
 )
 
 
-def training(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
+def training(runs: Iterable[RunFiles]) -> pd.DataFrame:
     """One row per finished run: seconds per phase, samples/s, peak memory (MB), MACs, energy (mJ, all phases).
 
     Energy is that of the whole run (`ff.hardware.attribution`), and missing where one of its phases was not measured;
@@ -37,8 +36,8 @@ def training(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
     Memory is not shared out: it is the group's peak. Neither is samples/s: the group's samples in the group's seconds.
     """
     rows = Rows(TRAINING)
-    for run in runs:
-        metrics = run_json(run, results_root, "metrics.json")
+    for files in runs:
+        metrics = files.json("metrics.json")
         if metrics is None:
             continue
         seconds, rates = metrics.get("seconds") or {}, metrics.get("samples_per_s") or {}
@@ -47,11 +46,12 @@ def training(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
         values |= {f"samples_per_s_{phase}": value for phase, value in rates.items()}
         values |= {f"macs_{kind}": value for kind, value in macs.items()}
         values |= {"peak_memory_mb": memory.get("host"), "peak_memory_device_mb": memory.get("device")}
-        hardware = run_json(run, results_root, "hardware.json") or {}
+        hardware = files.json("hardware.json") or {}
         values |= _run_energy(hardware.get("run_energy") or {})
         shared = shared_by_seeds(metrics)
         rows.add(
-            run, {**each_seeds(values, shared), "shared_by_seeds": shared, "parameters": metrics.get("parameters")}
+            files.run,
+            {**each_seeds(values, shared), "shared_by_seeds": shared, "parameters": metrics.get("parameters")},
         )
     return flagged(rows.frame(), "shared")
 
@@ -86,14 +86,13 @@ HISTORY = KEYS + columns(
 )
 
 
-def history(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
+def history(runs: Sequence[RunFiles]) -> pd.DataFrame:
     """One row per run, phase and epoch: history.csv of all runs, goodness columns of the deepest network last.
 
     Seconds of a group are each seed's equal part.
     """
-    runs = list(runs)
-    frame = stacked_csv(results_root, runs, "history.csv", HISTORY)
-    counts = {run: shared_by_seeds(run_json(run, results_root, "metrics.json")) for run in runs}
+    frame = stacked_csv(runs, "history.csv", HISTORY)
+    counts = {files.run: shared_by_seeds(files.json("metrics.json")) for files in runs}
     frame["shared_by_seeds"] = [counts[RunKey(*row)] for row in frame[list(KEYS)].itertuples(index=False)]
     for column in ("seconds", "validation_seconds"):
         frame[column] = frame[column] / frame["shared_by_seeds"]
@@ -106,12 +105,12 @@ LAYERS = KEYS + columns(
 )
 
 
-def layers(results_root: str | Path, runs: Iterable[RunKey]) -> pd.DataFrame:
+def layers(runs: Iterable[RunFiles]) -> pd.DataFrame:
     """One row per run and layer: sparsity, dead units, mean goodness, AUC of positive against negative."""
     rows = Rows(LAYERS)
-    for run in runs:
-        for layer in (run_json(run, results_root, "evaluation.json") or {}).get("layers", []):
+    for files in runs:
+        for layer in (files.json("evaluation.json") or {}).get("layers", []):
             goodness = layer.get("goodness") or {}
             means = {f"goodness_{group}_mean": (part or {}).get("mean") for group, part in goodness.items()}
-            rows.add(run, {**layer, **means})
+            rows.add(files.run, {**layer, **means})
     return rows.frame()

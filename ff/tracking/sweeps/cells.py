@@ -156,12 +156,6 @@ def in_place_of_the_grid(configuration: Mapping[str, Any]) -> tuple[Sweep, dict[
     keys |= {"recipes": {**own, **sweep.recipes}, **workflow_keys(sweep.execution)}
     default = Path(str(configuration["results"]), "sweeps", folder_name(configuration["sweep"], sweep))
     keys["results"] = os.path.normpath(configuration.get("sweep_out") or default)
-    seeds: dict[str, set[int]] = {}
-    for run in sweep.runs:
-        seeds.setdefault(run.key.cell, set()).add(run.seed)
-    if configuration.get("group_seeds") and len({frozenset(found) for found in seeds.values()}) > 1:
-        # A group trains all seeds of a cell: here it would train what nobody asked for.
-        keys["group_seeds"] = False
     return sweep, keys
 
 
