@@ -32,6 +32,7 @@ EXPORT_FILES = tuple(EXPORT_FOLDER + name for name in ("bundle.json", "parity.js
 """Of the bundle what every network has; bundle.json names the others."""
 DEPLOYED_FILES = tuple(EXPORT_FOLDER + name for name in ("deployed.json", "deployed.csv"))
 """Early exit of the exported network, measured."""
+SINGLE_STREAM_FILE = "single_stream.json"
 MEASURE_FOLDER = "variance/"
 MEASURE_HARDWARE_FILES = tuple(MEASURE_FOLDER + name for name in HARDWARE_FILES)
 # Jobs with a hardware log, and the folder within the run's that has their phases.csv and HARDWARE_FILES.

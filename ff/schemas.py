@@ -23,6 +23,7 @@ from ff.documents.evaluation import Evaluation
 from ff.documents.hardware import Hardware
 from ff.documents.metrics import Metrics
 from ff.documents.parity import Parity
+from ff.documents.single_stream import SingleStream
 from ff.documents.variance import Variance
 from ff.files import write_text
 from ff.learn.readouts import score_name
@@ -40,6 +41,7 @@ DOCUMENTS = {
     "bundle": Bundle,
     "parity": Parity,
     "deployed": Deployed,
+    "single_stream": SingleStream,
 }
 """Result documents by the name of their schema."""
 FOLDER = Path(__file__).parents[1] / "workflow" / "schemas"

@@ -36,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="instead: early exit of exported runs as it is deployed, in each runtime, beside network cuts",
     )
+    parser.add_argument(
+        "--protocol",
+        choices=("single-stream", "quick"),
+        help="instead: one image after the other, five runs of 10 s or more and their median, after MLPerf Tiny; "
+        "quick: the same in a moment, to try it",
+    )
     add_options(parser, MeasureConfig, ("threads", "batch_sizes", "repeats", "energy_windows", "early_exit_repeats"))
 
 
@@ -49,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     del args.threads  # a setting of training by that name is a single number
     folders, execution = named_runs(args), execution_of(args)
     from ff.files import read_json
-    from ff.layout import EXPORT_FOLDER, MEASURE_FOLDER, file_stem, runtime_stem
+    from ff.layout import EXPORT_FOLDER, MEASURE_FOLDER, SINGLE_STREAM_FILE, file_stem, runtime_stem
 
     with heavy_imports():
         from ff.measure.agreement import run_agreement
@@ -58,6 +64,16 @@ def run(args: argparse.Namespace) -> None:
         from ff.measure.run import run_measurement
 
     devices = choose_devices(args.devices, execution.device, execution.no_cuda)
+    if args.protocol:
+        from ff.measure.single_stream import run_single_stream
+
+        for folder, config, prepared in opened_runs(folders, execution):
+            run_single_stream(
+                folder, prepared, args.protocol, devices, args.runtimes or MeasureConfig.runtimes, threads
+            )
+            for line in stream_lines(read_json(folder / SINGLE_STREAM_FILE)):
+                print(f"{config.name}: {line}")
+        return
     if args.deployed:
         from ff.measure.deployed import run_deployed
 
@@ -84,11 +100,29 @@ def run(args: argparse.Namespace) -> None:
                 print(f"{config.name}: {name} {_measured(row)}")
 
 
-def deployed_lines(content: dict[str, Any]) -> Iterator[str]:
-    """What deployed.json says of exits, against full depth and against the cut that is as accurate, in lines."""
-    for one in content["runtimes"]:
+def stream_lines(content: dict[str, Any]) -> Iterator[str]:
+    """What single_stream.json says, a line for each network."""
+    yield from _not_there(content["runtimes"])
+    for one in content["results"]:
+        way = "early exit" if one["path"] == "exit" else "full depth"
+        yield (
+            f"{one['runtime']} on {one['device']}, {way}: {one['latency_ms']:.4g} ms an image, "
+            f"{one['inferences_per_s']:.0f} a second (median of {len(one['runs'])} runs), "
+            f"accuracy {one['test_accuracy']:.2%}{_joules(one['energy'])}"
+        )
+    if not content["conforms"]:
+        yield f"a trial by the protocol {content['protocol']}: its runs are too short to be a result"
+
+
+def _not_there(runtimes: list[dict[str, Any]]) -> Iterator[str]:
+    for one in runtimes:
         if not one["available"]:
             yield f"{one['runtime']} on {one['device']}: not measured: {one['reason']}"
+
+
+def deployed_lines(content: dict[str, Any]) -> Iterator[str]:
+    """What deployed.json says of exits, against full depth and against the cut that is as accurate, in lines."""
+    yield from _not_there(content["runtimes"])
     for way in content["ways"]:
         name = f"{way['runtime']} on {way['device']}, batch {way['batch_size']}"
         text = f"{way['test_accuracy']:.2%}, {way['time_ms']['median']:.4g} ms an image"
@@ -110,7 +144,11 @@ def _measured(row: dict[str, Any]) -> str:
     )
     if queued:
         text += f", {queued['median']:.0f} samples/s queued"
-    if energy and energy["total"]:
-        gross, net = energy["total"]["gross_mj_per_sample"], energy["total"]["net_mj_per_sample"]
-        text += f", {gross['mean']:.3g} mJ a sample" + (f" ({net['mean']:.3g} mJ above idle)" if net else "")
-    return text
+    return text + _joules(energy)
+
+
+def _joules(energy: dict[str, Any] | None) -> str:
+    if not (energy and energy["total"]):
+        return ""
+    gross, net = energy["total"]["gross_mj_per_sample"], energy["total"]["net_mj_per_sample"]
+    return f", {gross['mean']:.3g} mJ a sample" + (f" ({net['mean']:.3g} mJ above idle)" if net else "")

@@ -1,9 +1,7 @@
 """Early exit as it is deployed, in each runtime: how fast and how accurate, beside the network cut after each layer.
 
-A *way* is a runtime on a device with a path: the network cut after layer 1..L (the last is full depth), or the exits of
-the operating point. Images come as they are stored, uint8 in host memory, and classes go back there, so standardising
-and transfers count, and the same code gives accuracy and time. In batches who leaves is dropped; at batch 1 ONNX
-Runtime takes the graph that decides itself.
+Images come as they are stored, uint8 in host memory, and classes go back there, so standardising and transfers count,
+and the same code gives accuracy and time (`ff.measure.ways`).
 
 An exit is worth what it saves against the *reference cut* of the same runtime, the cheapest cut whose accuracy on
 validation, in that runtime, is at most 0.1 points below that of its full depth.
@@ -12,8 +10,7 @@ validation, in that runtime, is at most 0.1 points below that of its full depth.
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,26 +25,14 @@ from ff.data.prepared import Prepared
 from ff.files import write_csv, write_json
 from ff.layout import EXPORT_FOLDER
 from ff.learn import checkpoint
-from ff.learn.inference import Exits, Inference
 from ff.learn.network import Network
-from ff.measure.devices import device_facts, kind_of, machine_state, thread_counts, versions
+from ff.measure.devices import machine_state, thread_counts, versions
+from ff.measure.ways import Way, runtime_facts, ways_on
 from ff.settings import MeasureConfig
 from ff.stamps import identify
 
 SCHEMA = 1
-TORCH = "torch"
 COLUMNS = ("model", "device", "runtime", "path", "depth", "batch_size", "repeat", "batch", "time_ms")
-
-
-class Way(NamedTuple):
-    """A runtime on a device with a path, `cut` after layer `depth` or `exit`; `answer` gives classes and layers [n] for
-    uint8 images [n, C, H, W]."""
-
-    device: str
-    runtime: str
-    path: str
-    depth: int | None
-    answer: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def run_deployed(
@@ -64,26 +49,20 @@ def run_deployed(
 
     Raises FFError where the bundle is refused, or the data set is not the one of the run.
     """
-    from ff.export.files import exits_of, open_bundle, sha256
+    from ff.export.files import open_bundle, sha256
 
     folder = Path(run_folder)
     bundle, file = open_bundle(folder), folder / EXPORT_FOLDER / "bundle.json"
     network, meta = checkpoint.load(folder / "model.safetensors", "cpu")
     config, count = checkpoint.config(meta), thread_counts(threads)[0]
     splits = split_of(config, prepared)
-    facts = [_facts(device, runtime, bundle) for device in devices for runtime in runtimes]
+    facts = [runtime_facts(device, runtime, bundle) for device in devices for runtime in runtimes]
     before, threads_before = machine_state(), torch.get_num_threads()
     ways: list[Way] = []
     try:
         torch.set_num_threads(count)
         for one in facts:
-            if not one["available"]:
-                continue
-            if one["runtime"] == TORCH:
-                inference = Inference(network.to(one["device"]), prepared.facts)
-                ways += _torch_ways(one["device"], inference, exits_of(bundle))
-            else:
-                ways += _onnx_ways(one["device"], one["runtime"], folder, bundle, count)
+            ways += ways_on(one, folder, network, prepared.facts, bundle, count)
         scored = _scored(ways, splits, bundle["macs"]["cuts"])
         batches = _batches(network, prepared, splits["test"][1], config.seed)
         times = time_ways(ways, batches, OFTEN * repeats, config.seed, clock)
@@ -114,48 +93,6 @@ def run_deployed(
     ]
     write_csv(folder / EXPORT_FOLDER / "deployed.csv", COLUMNS, rows)
     write_json(folder / EXPORT_FOLDER / "deployed.json", document)
-
-
-def _facts(device: str, runtime: str, bundle: Mapping[str, Any]) -> dict[str, Any]:
-    found = device_facts(device)
-    reason = found["reason"]
-    if reason is None and runtime != TORCH:
-        from ff.export.runtimes import why_missing
-
-        reason = why_missing(runtime, kind_of(device), bundle)
-    return {"device": device, "name": found["name"], "runtime": runtime, "available": reason is None, "reason": reason}
-
-
-# -- ways to answer ----
-
-
-def _torch_ways(device: str, inference: Inference, exits: Exits | None) -> Iterator[Way]:
-    def answer(exits: Exits | None, depth: int | None, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        found = inference.answer(inference.pixels(torch.from_numpy(images)), exits, depth)
-        return found.classes.cpu().numpy(), found.layers.cpu().numpy()
-
-    for depth in range(1, inference.depth + 1):
-        yield Way(device, TORCH, "cut", depth, partial(answer, None, depth))
-    if exits is not None:
-        yield Way(device, TORCH, "exit", None, partial(answer, exits, None))
-
-
-def _onnx_ways(device: str, runtime: str, folder: Path, bundle: Mapping[str, Any], threads: int) -> Iterator[Way]:
-    from ff.export.runtimes import RUNTIMES, opened
-
-    network = opened(runtime, folder, bundle, kind_of(device), threads)
-
-    def cut(depth: int, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return network.answer_cut(images, depth), np.full(len(images), depth)
-
-    def leave(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        alone = len(images) == 1 and RUNTIMES[runtime].skips_branches
-        return network.answer_one(images) if alone else network.answer_by_stages(images)
-
-    for depth in range(1, network.depth + 1):
-        yield Way(device, runtime, "cut", depth, partial(cut, depth))
-    if network.exits is not None:
-        yield Way(device, runtime, "exit", None, leave)
 
 
 # -- accuracy ----

@@ -352,7 +352,7 @@ def _energy(
 ) -> tuple[dict[tuple[str, int, int], list[Window]], list[Idle | None]]:
     """`count` windows of each (device, threads, batch size), and the idle windows around their rounds."""
     windows: dict[tuple[str, int, int], list[Window]] = {}
-    idle = [_idle(meter, phases, "idle_before", clock, sleep)]
+    idle = [idle_window(meter, phases, "idle_before", clock, sleep)]
     chance, cells = random.Random(seed), [(subject, size) for subject in subjects for size in batch_sizes]
     order = 0
     for number in range(count):
@@ -366,11 +366,13 @@ def _energy(
             key = (subject.name, subject.threads, size)
             windows.setdefault(key, []).append(Window(start, end, runs * size, order))
             order += 1
-        idle.append(_idle(meter, phases, "idle_after" if number == count - 1 else "idle_between", clock, sleep))
+        idle.append(idle_window(meter, phases, "idle_after" if number == count - 1 else "idle_between", clock, sleep))
     return windows, idle
 
 
-def _idle(meter: PowerMeter, phases: PhaseLog, name: str, clock: Clock, sleep: Callable[[float], None]) -> Idle | None:
+def idle_window(
+    meter: PowerMeter, phases: PhaseLog, name: str, clock: Clock, sleep: Callable[[float], None]
+) -> Idle | None:
     """Power while nothing runs; None where the sensor failed."""
     with meter.sampling():
         sleep(meter.lead_in_s)

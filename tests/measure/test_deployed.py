@@ -173,17 +173,17 @@ class Seen(Exception):
 def test_all_runtimes_have_the_same_number_of_threads(measured, digits, monkeypatch):
     seen = []
 
-    def noting(device, runtime, folder, bundle, threads):
-        seen.append((runtime, threads, torch.get_num_threads()))
-        if len(seen) == 2:
+    def noting(place, folder, network, facts, bundle, threads):
+        seen.append((place["runtime"], threads, torch.get_num_threads()))
+        if len(seen) == 3:
             raise Seen
         return []
 
-    monkeypatch.setattr(deployed, "_onnx_ways", noting)
+    monkeypatch.setattr(deployed, "ways_on", noting)
     before = torch.get_num_threads()
     with pytest.raises(Seen):
         run_deployed(measured, digits, ("cpu",), ALL, [2, 1], repeats=1)
-    assert seen == [("onnxruntime", 2, 2), ("onnxruntime-int8", 2, 2)]
+    assert seen == [("torch", 2, 2), ("onnxruntime", 2, 2), ("onnxruntime-int8", 2, 2)]
     assert torch.get_num_threads() == before
 
 
