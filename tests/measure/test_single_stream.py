@@ -72,18 +72,19 @@ def test_five_runs_of_ten_seconds_and_their_median(made, monkeypatch):
         assert {"power_mode", "temperature_c", "clocks_mhz"} <= set(one["before"]) & set(one["after"])
 
 
-def test_a_disturbed_run_does_not_move_the_median(made, monkeypatch):
+def test_neither_a_slow_nor_a_fast_run_moves_the_median(made, monkeypatch):
     monkeypatch.setattr(single_stream, "power_source", lambda: (None, "no sensor in this test"))
     world = made[2]
     original = world.advance
 
-    def slow(seconds, **options):
-        original(seconds * (10 if 20 < world.now < 24 else 1), **options)
+    def uneven(seconds, **options):
+        factor = 10 if 14 < world.now < 20 else 0.5 if 34 < world.now < 40 else 1
+        original(seconds * factor, **options)
 
-    world.advance = slow
+    world.advance = uneven
     one = stream(made)["results"][0]
     counts = sorted(run["inferences"] for run in one["runs"])
-    assert counts[0] < 0.8 * counts[2]
+    assert counts[0] < 0.8 * counts[2] < 0.8 * 0.8 * counts[4]
     assert one["latency_ms"] == pytest.approx(4, rel=0.01)
 
 
