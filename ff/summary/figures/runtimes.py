@@ -22,11 +22,12 @@ def time_by_runtime(frame: pd.DataFrame) -> Figure:
     if frame.empty:
         return style.empty(TITLE, "no run was measured in other runtimes: set measure.runtimes (docs/edge.md)")
     recipe = style.main_recipe(frame["recipe"])
-    frame = frame[frame["recipe"] == recipe]
+    # Rows of what was not there have neither, so both came as fractions.
+    frame = frame[frame["recipe"] == recipe].astype({"batch_size": int, "threads": int})
     nets, datasets = style.networks(frame["layers"]), style.unique(frame["dataset"])
     chosen = style.pick(nets.order, MOST_NETWORKS if len(datasets) < 3 else 1)
     rows = [(dataset, label) for dataset in datasets for label in chosen]
-    places = sorted(set(zip(frame["device"], frame["threads"].astype(int), strict=True)))
+    places = sorted(set(zip(frame["device"], frame["threads"], strict=True)))
     figure, grid = style.panels(len(rows), len(places), sharey="row")
     counts: list[int] = []
     for (dataset, label), row in zip(rows, grid, strict=True):

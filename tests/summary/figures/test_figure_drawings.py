@@ -439,6 +439,7 @@ def test_time_is_drawn_for_each_runtime_and_number_of_threads(grid):
         ["cpu", "4 threads"],
         ["cuda", "1 thread"],
     ]
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == [str(batch) for batch in BATCHES]
     for ax, threads in zip(figure.axes[:2], (1, 4), strict=True):
         lines = [container.lines[0].get_data() for container in ax.containers]
         for (batches, times), share in zip(lines, (1, 0.5, 0.25), strict=True):
