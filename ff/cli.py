@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print(
-            "ff: interrupted; a training goes on from its last epoch when it is started again",
+            "ff: interrupted; a training goes on from its last saved state when it is started again",
             file=sys.stderr,
         )
         return 130

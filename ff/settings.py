@@ -50,7 +50,10 @@ class RunConfig:
     test_batch_size: int = setting(512, "samples in an evaluation mini-batch", minimum=1)
     val_size: int = setting(10000, "training samples held out for validation, drawn with the seed", minimum=0)
     precision: str = setting(
-        "float32", "number format of the matrix products", choices=("float32", "bfloat16", "float64")
+        "float32",
+        "number format of the matrix products; tf32: float32 whose products a CUDA device may round to 10 bits; auto: "
+        "bfloat16 where it is faster and was shown to be as accurate, else float32",
+        choices=("float32", "bfloat16", "float64", "tf32", "auto"),
     )
     # A learning rule's Settings.
     settings: Any = field(kw_only=True)
@@ -93,6 +96,9 @@ class ExecutionConfig:
 
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
     no_cuda: bool = setting(False, "stay on the CPU")
+    cuda_graph: bool = setting(
+        False, "launch each training step on a CUDA device as one graph; not yet run on a device"
+    )
     threads: int = setting(0, "CPU threads, 0: as many as the process may use", minimum=0, maximum=1024)
     # Empty: the prepared set that is there will do, whatever it was made from.
     data_dir: str = setting("data", "torchvision-style data root (else FF_DATA_DIR, else --config)")
@@ -112,6 +118,12 @@ class ExecutionConfig:
         "seconds in which idle power is measured before and after, where a sensor can be read",
         minimum=0,
         maximum=3600,
+    )
+    save_every_s: float = setting(
+        2.0,
+        "seconds of training that a run which is killed may lose, 0: none but those of its last epoch",
+        minimum=0,
+        maximum=86400,
     )
     project: str = setting("edgeff", "Weights & Biases project")
 

@@ -21,8 +21,6 @@ from ff import layout
 from ff.data.registry import DATASETS
 from ff.settings import WandbConfig
 from ff.errors import FFError
-from ff.layout import WILDCARDS
-from ff.learn.recipes import RECIPES
 from ff.summary.figures import FAMILIES, FIGURES
 from ff.workflow import snakemake_internals
 from ff.workflow.code import code, code_of_all_runs, code_of_run, training_code
@@ -54,11 +52,8 @@ say(PLAN.warnings)
 config.update(PLAN.configuration)
 
 RESULTS = PLAN.results
-NAME = WILDCARDS.name
+NAME = layout.WILDCARDS.name
 RUN = f"{RESULTS}/{NAME}"
-# One line for each job, when it begins and in a dry run.
-WILDCARD_NAME = NAME.replace("{", "{wildcards.")
-RUN_MESSAGE = f"{{rule}} {WILDCARD_NAME}"
 LOGS = layout.logs_folder(RESULTS)
 # Unless --resources says otherwise; a cluster has its own ways to hand GPUs out.
 LOCAL_GPUS = usable_gpus() if HERE else []
@@ -74,9 +69,7 @@ ALL_CORES = snakemake_internals.all_cores(workflow)
 wildcard_constraints:
     dataset="|".join(DATASETS),
     layers=layout.LAYERS,
-    recipe="|".join(
-        sorted({*RECIPES, *PLAN.grid.recipes}, key=len, reverse=True)
-    ).replace(".", r"\."),
+    recipe=PLAN.recipe_pattern,
     seed=layout.SEED,
     collection=r"(demo/)?",
     job="|".join(layout.WATCHED),
@@ -91,8 +84,7 @@ def jobs_of(stage, at_once=1, gpus=0):
 
 
 def run_settings(wildcards):
-    """The resolved settings of a run but for its seed, for params: what a training is rerun for when it changes, and
-    the same in a job for one run as in one for several."""
+    """A run's settings but its seed, for params: the same in a job for one run as in one for several."""
     run = PLAN.run(wildcards)
     say(PLAN.grid.warnings.get(run.name, []))
     return {name: value for name, value in run.as_dict().items() if name != "seed"}

@@ -21,11 +21,11 @@ rule sidecar:
     resources:
         mem_mb=50,
     params:
-        samples=layout.hardware_log(RESULTS, WILDCARDS, "{job}"),
+        samples=layout.hardware_log(RESULTS, layout.WILDCARDS, "{job}"),
         interval_ms=config["hw_interval_ms"],
         python=sys.executable,
     message:
-        f"{RUN_MESSAGE}: {{wildcards.job}}"
+        f"sidecar {NAME}: {{job}}".replace("{", "{wildcards.")
     shell:
         'exec {params.python:q} -m ff.hardware.sidecar --parent "$FF_WORKFLOW_PID"'
         " --ready {output.ready:q} --log {params.samples:q} --interval-ms {params.interval_ms} 2> {log:q}"

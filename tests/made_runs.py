@@ -143,7 +143,8 @@ def _metrics(folder: Path, run: RunKey, sizes: Sequence[int]) -> None:
         for readout in _readouts(run):
             for depth in range(1, run.depth + 1):
                 value = _accuracy_at(run, split, readout, depth)
-                row = {"split": split, "readout": readout, "depth": depth, "n": n, "accuracy": value}
+                some = 2000 if (split, readout) == ("train", "goodness") else n
+                row = {"split": split, "readout": readout, "depth": depth, "n": some, "accuracy": value}
                 results.append({**row, "macro_f1": round(value - 0.001, 6), "error": round(1 - value, 6)})
     method = "backprop" if run.recipe == "bp" else "forward-forward"
     seconds = {name: end - start for name, start, end in phases(sizes)}
@@ -159,6 +160,8 @@ def _metrics(folder: Path, run: RunKey, sizes: Sequence[int]) -> None:
             "python": "3.11.7",
             "machine": {"cpu": "Made Processor 9000", "gpu": "Made Accelerator", "ram_mb": 16000},
             "code_hash": "abc123",
+            "float32_products": "onednn",
+            "why_precision": "asked for",
             "started_at": "2026-01-02T03:04:05+00:00",
             "warnings": [],
         },
@@ -180,7 +183,7 @@ def _metrics(folder: Path, run: RunKey, sizes: Sequence[int]) -> None:
 
 def _history(folder: Path, run: RunKey, depth: int, epochs: int) -> None:
     goodness = [f"goodness_{sign}_{d}" for sign in ("positive", "negative") for d in range(1, depth + 1)]
-    columns = ["phase", "epoch", "loss", *goodness, "validation_accuracy", "validation_readout"]
+    columns = ["phase", "epoch", "loss", *goodness, "validation_accuracy", "validation_readout", "validation_n"]
     columns += ["learning_rate", "seconds", "validation_seconds"]
     rows = []
     top = _accuracy_at(run, "val", "head", run.depth)
@@ -191,6 +194,7 @@ def _history(folder: Path, run: RunKey, depth: int, epochs: int) -> None:
             row = {"phase": phase, "epoch": epoch, "loss": 0.7 * 0.5**epoch + 0.02, "learning_rate": 0.01}
             row |= {"seconds": 2.0, "validation_seconds": 0.5, "validation_accuracy": top - 0.1 * (1 - share)}
             row["validation_readout"] = "goodness" if phase == "representation" else "head"
+            row["validation_n"] = SPLITS["val"] if epoch == count else 500
             if phase == "representation":
                 for d in range(1, depth + 1):
                     row[f"goodness_positive_{d}"] = 1 + (1 + 0.2 * d) * share
@@ -305,7 +309,8 @@ def _evaluation(folder: Path, run: RunKey, sizes: Sequence[int]) -> None:
                 for true in range(10):
                     confusion[true][true] = right
                     confusion[true][(true + 1) % 10] = each - right
-                row = {"split": split, "readout": readout, "depth": depth, "n": n, "accuracy": value}
+                some = 2000 if (split, readout) == ("train", "goodness") else n
+                row = {"split": split, "readout": readout, "depth": depth, "n": some, "accuracy": value}
                 row |= {"macro_f1": value - 0.001, "error": 1 - value, "confusion": confusion, "ece": 0.01}
                 part = {"n": each, "precision": value, "recall": value, "f1": value}
                 row["per_class"] = [{"class": str(c), **part} for c in range(10)]
@@ -506,6 +511,7 @@ def _variance(folder, run: RunKey, sizes, devices, repeats: int, power: bool, rn
             "threads": list(threads),
             "cores": max(THREADS),
             "matmul_precision": "highest",
+            "float32_products": "onednn",
             "versions": {"python": "3.11.7", "torch": "2.13.0", "ff": "1"},
             "before": _state({"CPU": 40.0}),
             "after": _state({"CPU": 44.0}),

@@ -6,24 +6,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ff.assess.readings import Readings
 from ff.learn.draws import draw_generator
 from ff.learn.negatives import Uniform
+from ff.learn.readings_file import Answers, Kept
+from ff.learn.readouts import GOODNESS, HEAD
 
 HISTOGRAM_BINS = 80
 PROBABILITY_BINS = 40
 COLUMNS = ("model", "split", "kind", "depth", "group", "bin_low", "bin_high", "count")
 
 
-def goodness_groups(seen: Readings, seed: int) -> dict[str, Tensor | None]:
-    """Goodness [n, L] of the same images as positives, negatives (wrong labels drawn by `seed`), neutral."""
-    groups: dict[str, Tensor | None] = {"positive": None, "negative": None, "neutral": seen.neutral}
-    if seen.goodness is not None:
-        wrong = Uniform(seen.goodness.shape[-1])
-        drawn = wrong.draw(draw_generator(seed, "evaluation-negatives"), len(seen.labels))
-        for name, labels in (("positive", seen.labels), ("negative", wrong.choose(seen.labels, drawn))):
-            under = labels[:, None, None].expand(-1, seen.goodness.shape[1], 1)
-            groups[name] = seen.goodness.gather(-1, under).squeeze(-1)
+def goodness_groups(kept: Kept, seed: int) -> dict[str, Tensor | None]:
+    """Goodness [n, L] of the test images as positives, negatives (wrong labels drawn by `seed`) and neutral."""
+    groups: dict[str, Tensor | None] = {"positive": None, "negative": None, "neutral": kept.neutral["test"]}
+    goodness = kept.said.get(("test", GOODNESS.name))
+    if goodness is not None:
+        true = kept.answers["test", GOODNESS.name].labels
+        wrong = Uniform(goodness.shape[-1])
+        drawn = wrong.draw(draw_generator(seed, "evaluation-negatives"), len(true))
+        for name, labels in (("positive", true), ("negative", wrong.choose(true, drawn))):
+            under = labels[:, None, None].expand(-1, goodness.shape[1], 1)
+            groups[name] = goodness.gather(-1, under).squeeze(-1)
     return groups
 
 
@@ -38,21 +41,16 @@ def moments(values: Tensor) -> dict[str, float] | None:
     return {name: float(value) for name, value in summary.items()}
 
 
-def largest_probability(logits: Tensor) -> Tensor:
-    """Softmax probability of the most probable class: logits [..., C] -> [...] (float64)."""
-    logits = logits.double()
-    return (logits.amax(-1) - logits.logsumexp(-1)).exp()
-
-
-def outcomes(seen: Readings) -> dict[str, Tensor]:
-    """Which answers of the heads are right and which wrong, [n, L] each."""
-    right = seen.logits.argmax(-1) == seen.labels.unsqueeze(-1)
+def outcomes(seen: Answers) -> dict[str, Tensor]:
+    """Which answers are right and which wrong, [n, L] each."""
+    right = seen.classes == seen.labels.unsqueeze(-1)
     return {"right": right, "wrong": ~right}
 
 
-def confidence(split: str, seen: Readings) -> list[dict[str, Any]]:
+def confidence(split: str, seen: Answers) -> list[dict[str, Any]]:
     """How sure the heads are of right and of wrong answers: one row per depth and outcome."""
-    logit, probability = seen.logits.amax(-1), largest_probability(seen.logits)
+    logit, probability = seen.largest, seen.sureness
+    assert logit is not None and probability is not None
     return [
         {
             "split": split,
@@ -62,17 +60,19 @@ def confidence(split: str, seen: Readings) -> list[dict[str, Any]]:
             "logit": moments(logit[chosen[:, layer], layer]),
             "probability": moments(probability[chosen[:, layer], layer]),
         }
-        for layer in range(seen.logits.shape[1])
+        for layer in range(seen.classes.shape[1])
         for outcome, chosen in outcomes(seen).items()
     ]
 
 
-def histograms(test: Readings, groups: dict[str, Tensor | None]) -> list[dict[str, Any]]:
+def histograms(kept: Kept, groups: dict[str, Tensor | None]) -> list[dict[str, Any]]:
     """Histograms of the test split; the groups of one kind and depth share their bins."""
-    logit, probability = test.logits.amax(-1), largest_probability(test.logits)
+    test = kept.answers["test", HEAD.name]
+    logit, probability = test.largest, test.sureness
+    assert logit is not None and probability is not None
     by_outcome = outcomes(test)
     rows = []
-    for layer in range(test.logits.shape[1]):
+    for layer in range(test.classes.shape[1]):
         kinds = {
             "goodness": {name: values[:, layer] for name, values in groups.items() if values is not None},
             "confidence_logit": {name: logit[chosen[:, layer], layer] for name, chosen in by_outcome.items()},

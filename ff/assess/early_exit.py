@@ -23,13 +23,17 @@ import torch
 from torch import Tensor
 
 from ff.assess.exit_rules import KS, RULE_TEXTS, RULES, calibrate, exit_layers, exits_at, tolerated_error
-from ff.assess.readings import Readings, read, split_of
+from ff.assess.readings import readings_of
 from ff.data.images import Part
 from ff.data.prepared import Prepared
 from ff.files import write_csv, write_json
 from ff.learn import checkpoint
+from ff.learn.checkpoint import check_data
 from ff.learn.inference import Exits, Inference
 from ff.learn.network import Network, head_macs, layer_macs
+from ff.learn.products import choose_library
+from ff.learn.readings_file import Kept
+from ff.learn.readouts import HEAD
 from ff.learn.scores import confusion, scores
 from ff.settings import RunConfig
 from ff.stamps import identify
@@ -232,13 +236,16 @@ def run_early_exit(
     Without a validation split nothing can be calibrated or compared: the table is empty and the JSON says why. `clock`
     gives seconds.
     """
+    choose_library()
     folder = Path(run_folder)
     network, meta = checkpoint.load(folder / "model.safetensors", device)
     config = checkpoint.config(meta)
-    if len(split_of(config, prepared)["val"][1]) == 0:
+    check_data(config, prepared)
+    kept = readings_of(folder, prepared, device, batch_size)
+    if ("val", HEAD.name) not in kept.said:
         found = EarlyExit({"available": False, "reason": WHY_NOT, **dict.fromkeys(_CHOSEN)}, [])
     else:
-        found = evaluate_early_exit(network, prepared, config, batch_size, repeats, ks, clock)
+        found = evaluate_early_exit(network, kept, prepared, config, repeats, ks, clock)
     model = meta["model"]
     columns = ["model", *_COLUMNS, *(f"share_exit_{layer + 1}" for layer in range(network.depth)), *_TIME_COLUMNS]
     write_csv(folder / "early_exit.csv", columns, [{"model": model, **row} for row in found.rows])
@@ -251,29 +258,26 @@ _CHOSEN = ("calibration", "reference_cut", "operating_point")
 
 def evaluate_early_exit(
     network: Network,
+    kept: Kept,
     prepared: Prepared,
     config: RunConfig,
-    batch_size: int = 512,
     repeats: int = 5,
     ks: Sequence[float] = KS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> EarlyExit:
-    """Score and time static cuts and exit rules of a network (S = 1) that was trained with `config`, which leaves a
-    validation split. Raises FFError when the data set is not the one `config` names."""
-    splits = split_of(config, prepared)
-    seen = {
-        split: read(network, *splits[split], prepared.facts, batch_size, goodness=False) for split in ("val", "test")
-    }
-    calibration = calibrate(seen["val"].logits, seen["val"].labels)
+    """Score static cuts and exit rules by what a network (S = 1) said, and time them on it; `config` is what it was
+    trained with, and leaves a validation split."""
+    seen = {split: (kept.said[split, HEAD.name], kept.answers[split, HEAD.name].labels) for split in ("val", "test")}
+    calibration = calibrate(*seen["val"])
     paths = static_cuts(network.depth)
     paths += [AnswerPath(rule, k, exits_at(rule, k, calibration, network.classes), None) for rule in RULES for k in ks]
-    rows = {split: [_row(path, split, seen[split], config.layers) for path in paths] for split in seen}
+    rows = {split: [_row(path, split, *seen[split], config.layers) for path in paths] for split in seen}
     count, full = network.depth, network.depth - 1
     cut = reference_cut(rows["val"][:count])
     best = choose(rows["val"][count:], rows["val"][full])
     chosen = full if best is None else count + best
     inference = Inference(network, prepared.facts)
-    batches = timed_batches(inference, splits["test"][0], seen["test"].logits[:, 0], config.seed)
+    batches = timed_batches(inference, prepared.test, seen["test"][0][:, 0], config.seed)
     # The cuts are what all others are held against, and the operating point is what is quoted.
     often = {*range(count), chosen}
     _add_times(rows["test"], paths, often, inference, batches, repeats, config.seed, clock)
@@ -323,13 +327,13 @@ _TIME_COLUMNS = (
 )
 
 
-def _row(path: AnswerPath, split: str, seen: Readings, layers: Sequence[int]) -> dict[str, Any]:
+def _row(path: AnswerPath, split: str, logits: Tensor, labels: Tensor, layers: Sequence[int]) -> dict[str, Any]:
     # The probability rule has one threshold for all layers; those of the other follow from mu, sigma and k.
     threshold = None
     if path.rule == "probability" and path.k is not None:
-        threshold = 1 - tolerated_error(path.k, seen.logits.shape[-1])
+        threshold = 1 - tolerated_error(path.k, logits.shape[-1])
     row = {"rule": path.rule, "k": path.k, "depth": path.depth, "threshold": threshold, "split": split}
-    row |= curve_point(seen.logits, seen.labels, path.exits, layers, path.depth)
+    row |= curve_point(logits, labels, path.exits, layers, path.depth)
     return row | {f"time_ms_batch_{size}": None for size in TIMED_BATCHES}
 
 

@@ -5,7 +5,7 @@ changes a network or chooses anything, so the test split may be read.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 
 from ff.assess import distributions
-from ff.assess.distributions import largest_probability, moments
-from ff.assess.readings import Readings, read, split_of
+from ff.assess.distributions import moments
+from ff.assess.readings import readings_of
 from ff.data.prepared import Prepared
-from ff.files import write_csv, write_json
+from ff.data.registry import DATASETS
+from ff.files import read_about, write_csv, write_json
 from ff.learn import checkpoint
-from ff.learn.network import Network
-from ff.learn.readouts import GOODNESS, HEAD
-from ff.learn.recipes import rule_of
+from ff.learn.readings_file import Answers, Kept
 from ff.learn.scores import confusion, scores
 from ff.settings import RunConfig
 from ff.stamps import identify
@@ -44,38 +43,30 @@ def run_evaluation(
 ) -> None:
     """Write evaluation.json and distributions.csv of the run whose model.safetensors lies in `run_folder`."""
     folder = Path(run_folder)
-    network, meta = checkpoint.load(folder / "model.safetensors", device)
-    found = evaluate_run(network, prepared, checkpoint.config(meta), meta["model"], batch_size)
+    kept = readings_of(folder, prepared, device, batch_size)
+    meta = read_about(folder / "model.safetensors")
+    found = evaluate_run(kept, checkpoint.config(meta), meta["model"])
     write_json(folder / "evaluation.json", found.document)
     write_csv(folder / "distributions.csv", distributions.COLUMNS, found.distributions)
 
 
-def evaluate_run(
-    network: Network, prepared: Prepared, config: RunConfig, model: str, batch_size: int = 512
-) -> Evaluation:
-    """Everything that evaluation.json and distributions.csv say of a network (S = 1) trained with `config`.
+def evaluate_run(kept: Kept, config: RunConfig, model: str) -> Evaluation:
+    """Everything that evaluation.json and distributions.csv say of a network trained with `config`, from what it said.
 
     `model` is its stamp.
 
     Negatives of the goodness distributions are the test images under a wrong label each, drawn evenly from the nine
-    wrong ones with the run's seed. Raises FFError when the data set is not the one `config` names.
+    wrong ones with the run's seed.
     """
-    goodness = GOODNESS in rule_of(config).READOUTS
-    readings = {
-        split: read(network, part, rows, prepared.facts, batch_size, goodness)
-        for split, (part, rows) in split_of(config, prepared).items()
-    }
-    classes = prepared.facts.classes
+    classes = DATASETS[config.dataset].classes
     readouts, confidence = [], []
-    for split, seen in readings.items():
-        if len(seen.labels) == 0:
-            continue
-        readouts += _readouts(split, seen, classes)
-        confidence += distributions.confidence(split, seen)
-    test = readings["test"]
-    groups = distributions.goodness_groups(test, config.seed)
+    for (split, readout), seen in kept.answers.items():
+        readouts += _readouts(split, readout, seen, classes)
+        if seen.largest is not None:
+            confidence += distributions.confidence(split, seen)
+    groups = distributions.goodness_groups(kept, config.seed)
     # The test split decides nothing, not even which units count as dead.
-    alive_split = "val" if len(readings["val"].labels) else "train"
+    alive_split = "val" if "val" in kept.active else "train"
     document = {
         "schema": SCHEMA,
         "run": identify(config, model),
@@ -90,39 +81,34 @@ def evaluate_run(
             "dead_units": f"units that are 0 for every neutral input of the {alive_split} split",
         },
         "readouts": readouts,
-        "layers": _layers(network, test, readings[alive_split], groups),
+        "layers": _layers(kept, alive_split, config.layers[1:], groups),
         "confidence": confidence,
     }
-    rows = [{"model": model, **row} for row in distributions.histograms(test, groups)]
+    rows = [{"model": model, **row} for row in distributions.histograms(kept, groups)]
     return Evaluation(document, rows)
 
 
 # -- scores by split, readout and depth ----
 
 
-def _readouts(split: str, seen: Readings, classes: Sequence[str]) -> list[dict[str, Any]]:
-    probability = largest_probability(seen.logits)
-    says = {HEAD.name: seen.logits.argmax(-1)}
-    if seen.goodness is not None:
-        says[GOODNESS.name] = seen.goodness.cumsum(1).argmax(-1)
+def _readouts(split: str, readout: str, seen: Answers, classes: Sequence[str]) -> list[dict[str, Any]]:
     rows = []
-    for readout, predicted in says.items():
-        for depth in range(1, predicted.shape[1] + 1):
-            chosen = predicted[:, depth - 1]
-            counts = confusion(chosen, seen.labels, len(classes))
-            right = chosen == seen.labels
-            rows.append(
-                {
-                    "split": split,
-                    "readout": readout,
-                    "depth": depth,
-                    **scores(counts),
-                    "per_class": class_scores(counts, classes),
-                    "confusion": counts.tolist(),
-                    # Goodness is no probability, so only heads can be calibrated or not.
-                    "ece": calibration_error(probability[:, depth - 1], right) if readout == HEAD.name else None,
-                }
-            )
+    for layer in range(seen.classes.shape[1]):
+        chosen = seen.classes[:, layer]
+        counts = confusion(chosen, seen.labels, len(classes))
+        # Goodness is no probability, so only heads can be calibrated or not.
+        sureness = None if seen.sureness is None else seen.sureness[:, layer]
+        rows.append(
+            {
+                "split": split,
+                "readout": readout,
+                "depth": layer + 1,
+                **scores(counts),
+                "per_class": class_scores(counts, classes),
+                "confusion": counts.tolist(),
+                "ece": None if sureness is None else calibration_error(sureness, chosen == seen.labels),
+            }
+        )
     return rows
 
 
@@ -159,11 +145,11 @@ def calibration_error(probability: Tensor, right: Tensor, bins: int = ECE_BINS) 
 
 
 def _layers(
-    network: Network, test: Readings, alive: Readings, groups: dict[str, Tensor | None]
+    kept: Kept, alive_split: str, widths: Sequence[int], groups: Mapping[str, Tensor | None]
 ) -> list[dict[str, Any]]:
-    n = len(test.labels)
+    n, alive = len(kept.neutral["test"]), kept.active[alive_split]
     rows = []
-    for layer, width in enumerate(network.widths):
+    for layer, width in enumerate(widths):
         by_group = {name: None if values is None else moments(values[:, layer]) for name, values in groups.items()}
         auc, paired = None, None
         if groups["positive"] is not None and groups["negative"] is not None:
@@ -174,8 +160,8 @@ def _layers(
             {
                 "depth": layer + 1,
                 "width": width,
-                "sparsity": 1 - int(test.active[layer].sum()) / (n * width) if n else None,
-                "dead_units": int((alive.active[layer] == 0).sum()) if len(alive.labels) else None,
+                "sparsity": 1 - int(kept.active["test"][layer].sum()) / (n * width) if n else None,
+                "dead_units": int((alive[layer] == 0).sum()),
                 "goodness": by_group,
                 "separation_auc": auc,
                 "paired_share": paired,

@@ -1,4 +1,4 @@
-"""Images as tensors: as they are stored, and standardised on a device."""
+"""Images as tensors: as they are stored, and standardised, mini-batch by mini-batch, on a device."""
 
 from typing import NamedTuple
 
@@ -8,6 +8,9 @@ from torch import Tensor
 from ff.data.labels import clear_label_pixels
 from ff.data.registry import Facts
 
+# Images that are standardised at once where the sums of squares of all are taken.
+BLOCK = 4096
+
 
 class Part(NamedTuple):
     """One official part as stored: images uint8 [N, C, H, W], labels uint8 [N]."""
@@ -16,37 +19,57 @@ class Part(NamedTuple):
     labels: Tensor
 
 
-class Images(NamedTuple):
-    """Standardised images on a device, label pixels set to 0."""
+class Block(NamedTuple):
+    """Standardised images for S networks, label pixels set to 0."""
 
-    pixels: Tensor  # [N, D], or [1, B, D] as a block for any number of networks
-    square: Tensor  # sum of squares of each image's pixels, [N] or [1, B]
-    labels: Tensor  # int64, [N] or [1, B]
+    pixels: Tensor  # [S, B, D]
+    square: Tensor  # sum of squares of each image's pixels, [S, B]
+    labels: Tensor  # int64 [S, B]
+
+
+class Images(NamedTuple):
+    """Images on a device. They stay bytes, a quarter of their standardised size, until a block of them is asked for."""
+
+    values: Tensor  # uint8 [N, D]
+    factor: Tensor  # [D] standardised = value * factor - shift; both are 0 for label pixels
+    shift: Tensor  # [D]
+    square: Tensor  # sum of squares of each image's standardised pixels, [N]
+    labels: Tensor  # int64 [N]
     channels: int
 
-    def rows(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels [S, B, D], their sums of squares [S, B] and labels [S, B] of images `rows` [S, B]."""
-        flat = rows.flatten()
-        pixels = self.pixels.index_select(0, flat).view(*rows.shape, -1)
-        return pixels, self.square[flat].view(rows.shape), self.labels[flat].view(rows.shape)
+    @property
+    def device(self) -> torch.device:
+        """Where they lie."""
+        return self.values.device
 
-    def block(self, part: slice, seeds: int) -> "Images":
-        """The images of `part` as a block [S, B, ...] for `seeds` networks (a view)."""
-        return Images(
-            self.pixels[part].expand(seeds, -1, -1),
+    def rows(self, rows: Tensor) -> Block:
+        """Images `rows` [S, B], a choice of its own for each network."""
+        flat = rows.flatten()
+        pixels = self.standardised(self.values.index_select(0, flat)).view(*rows.shape, -1)
+        return Block(pixels, self.square[flat].view(rows.shape), self.labels[flat].view(rows.shape))
+
+    def block(self, part: slice, seeds: int) -> Block:
+        """The images of `part`, the same for all `seeds` networks."""
+        return Block(
+            self.standardised(self.values[part]).expand(seeds, -1, -1),
             self.square[part].expand(seeds, -1),
             self.labels[part].expand(seeds, -1),
-            self.channels,
         )
+
+    def standardised(self, values: Tensor) -> Tensor:
+        """Pixels of stored `values` [..., D]."""
+        return values.to(self.factor.dtype).mul_(self.factor).sub_(self.shift)
 
 
 def standardise(part: Part, facts: Facts, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Images:
-    """(value / 255 - mean) / std per channel, on `device`; the images cross to it as bytes."""
+    """Images of `part` on `device`, to be standardised to (value / 255 - mean) / std per channel in `dtype`."""
     channels = facts.shape[0]
-    images = part.images.to(device).to(dtype).flatten(2)
-    mean = torch.tensor(facts.mean, device=device, dtype=dtype)[:, None]
-    std = torch.tensor(facts.std, device=device, dtype=dtype)[:, None]
-    pixels = images.mul_(1 / (255 * std)).sub_(mean / std).flatten(1)
-    clear_label_pixels(pixels, channels, len(facts.classes))
-    square = torch.linalg.vector_norm(pixels, dim=-1).square_()
-    return Images(pixels, square, part.labels.to(device).long(), channels)
+    values = part.images.to(device).flatten(1)
+    mean, std = (torch.tensor(numbers, device=device, dtype=dtype) for numbers in (facts.mean, facts.std))
+    each = values.shape[1] // channels
+    factor, shift = (numbers.repeat_interleave(each).unsqueeze(0) for numbers in (1 / (255 * std), mean / std))
+    for constants in (factor, shift):
+        clear_label_pixels(constants, channels, len(facts.classes))
+    images = Images(values, factor[0], shift[0], values.new_empty(0), part.labels.to(device).long(), channels)
+    squares = [torch.linalg.vector_norm(images.standardised(part), dim=-1).square_() for part in values.split(BLOCK)]
+    return images._replace(square=torch.cat(squares))

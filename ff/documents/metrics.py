@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from typing_extensions import TypedDict
 
 from ff.documents.evaluation import Score
-from ff.documents.values import AtLeast1, Count, Limits, NotNegative, Positive, Run, Text
+from ff.documents.values import AtLeast1, Count, Limits, NotNegative, Positive, ProductsLibrary, Run, Text
 
 _Import = TypedDict("_Import", {"import": NotNegative})
 
@@ -61,7 +61,12 @@ class Provenance(TypedDict):
     machine: dict[str, Any]
     data: DataOrigin
     device: Text
+    cuda_graph: bool
+    """whether training steps were launched as CUDA graphs"""
     threads: AtLeast1
+    float32_products: ProductsLibrary
+    why_precision: Text
+    """why the products are in the number format that config names"""
     started_at: Annotated[str, Limits(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
     group_seeds: Annotated[list[Count], Limits(minItems=1, uniqueItems=True)]
     warnings: list[Text]

@@ -1,6 +1,6 @@
 """Types of single values and their ranges, and the run that a document is about."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from typing_extensions import TypedDict
 
@@ -36,6 +36,9 @@ RecipeName = Annotated[str, Limits(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.]*$")]
 ReadoutName = Annotated[str, Limits(enum="readouts")]
 Stamp = Annotated[str, Limits(pattern="^[0-9a-f]{16}$")]
 """Of a model: a hash of its config and weights (`ff.stamps`)."""
+
+ProductsLibrary = Literal["default", "onednn"]
+"""The library in PyTorch that multiplies large float32 matrices on a CPU (`ff.learn.products`)."""
 
 
 class Run(TypedDict):

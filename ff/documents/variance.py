@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from typing_extensions import TypedDict
 
-from ff.documents.values import AtLeast1, Count, Limits, NotNegative, Positive, Run
+from ff.documents.values import AtLeast1, Count, Limits, NotNegative, Positive, ProductsLibrary, Run
 
 
 class DeviceThere(TypedDict):
@@ -83,6 +83,7 @@ class Conditions(TypedDict):
     cores: AtLeast1
     """cores that the process may use: `all` threads"""
     matmul_precision: str
+    float32_products: ProductsLibrary
     versions: Annotated[Versions, Limits(additionalProperties={"type": ["string", "null"]})]
     before: MachineState
     after: MachineState

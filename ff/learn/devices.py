@@ -7,7 +7,14 @@ from ff.settings import ExecutionConfig
 
 
 def choose_device(execution: ExecutionConfig) -> torch.device:
-    """The device that the settings ask for; FFError when it is not there."""
+    """The device that the settings ask for; FFError when it is not there, or cannot do what they ask of it."""
+    device = _wanted_device(execution)
+    if execution.cuda_graph and device.type != "cuda":
+        raise FFError(f"cuda_graph needs a CUDA device, and this run is on {device}: leave cuda_graph off")
+    return device
+
+
+def _wanted_device(execution: ExecutionConfig) -> torch.device:
     wanted = "cpu" if execution.no_cuda else execution.device
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from ff.data.labels import clear_label_pixels
 from ff.data.registry import Facts
 from ff.errors import FFError
 from ff.learn.network import Network
+from ff.learn.products import linear
 
 
 class Exits(NamedTuple):
@@ -122,12 +122,12 @@ class Inference:
     def head(self, features: list[Tensor]) -> Tensor:
         """Logits [B, C] of the head that sees the normalised outputs of layers 1..k, k x [B, W_l]."""
         parts = self.heads[len(features) - 1]
-        logits = _affine(features[0], parts[0], self.head_biases[len(features) - 1])
+        logits = _affine(features[0], parts[0], self.head_biases[len(features) - 1], self.network.precision)
         for feature, part in zip(features[1:], parts[1:], strict=True):
             if part.dtype == logits.dtype:
                 logits.addmm_(feature, part.t())
             else:
-                logits += linear(feature.to(part.dtype), part)
+                logits += linear(feature.to(part.dtype), part, None, self.network.precision)
         return logits
 
     def layer(self, index: int, x: Tensor) -> Tensor:
@@ -135,15 +135,15 @@ class Inference:
         network = self.network
         if index == 0:
             square = torch.linalg.vector_norm(x, dim=-1).square_()
-            h = _affine(x, self.weights[0], self.neutral)
+            h = _affine(x, self.weights[0], self.neutral, network.precision)
             h = h.mul_(network.neutral_scale(square).unsqueeze(-1)).add_(self.biases[0]).relu_()
         else:
-            h = _affine(x, self.weights[index], self.biases[index]).relu_()
+            h = _affine(x, self.weights[index], self.biases[index], network.precision).relu_()
         return h.mul_(network.scale(network.goodness(h), h.shape[-1]).unsqueeze(-1))
 
 
-def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _affine(x: Tensor, weight: Tensor, bias: Tensor, precision: str) -> Tensor:
     """x W^T + bias in x's type; multiplied in the type of `weight`."""
     if weight.dtype == x.dtype:
-        return linear(x, weight, bias)
-    return linear(x.to(weight.dtype), weight).to(x.dtype).add_(bias)
+        return linear(x, weight, bias, precision)
+    return linear(x.to(weight.dtype), weight, None, precision).to(x.dtype).add_(bias)

@@ -64,7 +64,7 @@ class Hard:
         """The wrong label with the largest hardness x `goodness` + `drawn`, both [..., C]."""
         if goodness is None:
             raise ValueError("hard negatives are chosen by goodness")
-        scores = (goodness * self.hardness + drawn).scatter_(-1, labels.unsqueeze(-1), -torch.inf)
+        scores = torch.add(drawn, goodness, alpha=self.hardness).scatter_(-1, labels.unsqueeze(-1), -torch.inf)
         return scores.argmax(-1)
 
 

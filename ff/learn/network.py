@@ -11,10 +11,11 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ff.data.labels import label_slices
 from ff.learn.lazy import torch
+from ff.learn.products import affine, matmul
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +25,20 @@ if TYPE_CHECKING:
 RMS_EPSILON = 1e-8
 # Of the published EdgeFF code: x / (|x| + 1e-4).
 UNIT_EPSILON = 1e-4
+
+
+class LayerOutputs(NamedTuple):
+    """Of each layer, L x [S, B, ...]: outputs h [S, B, W_l], their goodness [S, B], and norm(h), which the next layer
+    and the heads see."""
+
+    outputs: list[Tensor]
+    goodness: list[Tensor]
+    normalised: list[Tensor]
+
+    @property
+    def features(self) -> Tensor:
+        """What the heads see: the normalised outputs of the layers side by side, [S, B, sum of their widths]."""
+        return torch.cat(self.normalised, -1)
 
 
 @dataclass
@@ -140,44 +155,42 @@ class Network:
         columns = first.clone()
         for part in others:
             columns += part
-        return columns.mT
+        # Sums with broadcast columns are vectorised where these are contiguous.
+        return columns.mT.contiguous()
 
     def label_slices(self) -> list[slice]:
         """Where the label pixels of each channel stand in an input."""
         return label_slices(self.input_size, self.channels, self.classes)
 
-    def all_labels(self, activation: Tensor, strength: Tensor) -> Tensor:
-        """First layer outputs under each of the C labels: [S, B, W_1] -> [S, B, C, W_1].
+    def all_labels(self, activation: Tensor, strength: Tensor, out: Tensor | None = None) -> Tensor:
+        """First layer outputs under each of the C labels: [S, B, W_1] -> [S, B, C, W_1], into `out` where it is given.
 
         `strength` [S, B] is the value of the label pixel after normalisation.
         """
         columns = self.label_columns().unsqueeze(1)
         # Without `out` the result takes over the strides of the broadcast inputs and later views are copies.
-        outputs = activation.new_empty(*activation.shape[:2], self.classes, activation.shape[2])
+        outputs = activation.new_empty(*activation.shape[:2], self.classes, activation.shape[2]) if out is None else out
         return torch.addcmul(activation.unsqueeze(2), strength[..., None, None], columns, out=outputs).relu_()
 
     # -- readouts ----
 
-    def neutral_outputs(self, pixels: Tensor, pixel_square: Tensor) -> list[Tensor]:
-        """Outputs of all layers for neutral inputs; pixels [S, B, D] (label pixels 0), `pixel_square` [S, B]."""
+    def pixel_product(self, pixels: Tensor) -> Tensor:
+        """W_1 x of pixels [S, B, D] (label pixels 0) not yet normalised, [S, B, W_1]: all readouts share it."""
+        return matmul(pixels, self.weights[0].mT, self.precision)
+
+    def neutral_pass(self, product: Tensor, pixel_square: Tensor) -> LayerOutputs:
+        """What all layers say of neutral inputs; `product` [S, B, W_1] of `pixel_product`, `pixel_square` [S, B]."""
         scale = self.neutral_scale(pixel_square).unsqueeze(-1)
         neutral_column = self.label_columns().sum(1, keepdim=True) * self.neutral_value
-        product = matmul(pixels, self.weights[0].mT, self.precision)
-        h = (product.add_(neutral_column).mul_(scale)).add_(self.biases[0].unsqueeze(1)).relu_()
-        outputs = [h]
-        for index in range(1, self.depth):
-            h = self.forward_layer(index, self.normalise(h))
-            outputs.append(h)
-        return outputs
-
-    def features(self, outputs: Sequence[Tensor]) -> Tensor:
-        """What the heads see: the normalised outputs of the layers side by side, [S, B, sum of their widths]."""
-        return torch.cat([self.normalise(h) for h in outputs], -1)
-
-    def head_logits(self, features: Tensor, depth: int) -> Tensor:
-        """Logits [S, B, C] of head `depth` (1..L) for the features of layers 1..depth, [S, B, W_1 + ... + W_depth]."""
-        head = self.heads[:, depth - 1, :, : features.shape[-1]]
-        return affine(features, head, self.head_biases[:, depth - 1], self.precision)
+        h = (product + neutral_column).mul_(scale).add_(self.biases[0].unsqueeze(1)).relu_()
+        said = LayerOutputs([], [], [])
+        for index in range(self.depth):
+            if index > 0:
+                h = self.forward_layer(index, said.normalised[-1])
+            said.outputs.append(h)
+            said.goodness.append(self.goodness(h))
+            said.normalised.append(self.normalise(h, said.goodness[-1]))
+        return said
 
     def all_head_logits(self, features: Tensor) -> Tensor:
         """Logits of all heads from the features of all layers [S, B, sum] -> [S, B, L, C], in one product."""
@@ -186,30 +199,16 @@ class Network:
         logits = affine(features, heads, self.head_biases.reshape(seeds, -1), self.precision)
         return logits.unflatten(-1, (depth, classes))
 
-    def goodness_by_label(self, pixels: Tensor, pixel_square: Tensor) -> Tensor:
-        """Goodness of each layer under each label, [S, B, L, C]; pixels [S, B, D] (label pixels 0)."""
+    def goodness_by_label(self, product: Tensor, pixel_square: Tensor) -> Tensor:
+        """Goodness of each layer under each label, [S, B, L, C]; `product` and `pixel_square` as in `neutral_pass`."""
         scale = self.label_scale(pixel_square)
-        product = matmul(pixels, self.weights[0].mT, self.precision).mul_(scale.unsqueeze(-1))
-        h = self.all_labels(product.add_(self.biases[0].unsqueeze(1)), scale * self.overlay_value).flatten(1, 2)
+        activation = (product * scale.unsqueeze(-1)).add_(self.biases[0].unsqueeze(1))
+        h = self.all_labels(activation, scale * self.overlay_value).flatten(1, 2)
         goodness = [self.goodness(h)]
         for index in range(1, self.depth):
             h = self.forward_layer(index, h.mul_(self.scale(goodness[-1], h.shape[-1]).unsqueeze(-1)))
             goodness.append(self.goodness(h))
         return torch.stack(goodness, 2).unflatten(1, (-1, self.classes)).transpose(2, 3)
-
-
-def matmul(a: Tensor, b: Tensor, precision: str) -> Tensor:
-    """a @ b, multiplied in bfloat16 and added up in float32 where `precision` says so; the result has a's type."""
-    if precision == "bfloat16":
-        return torch.bmm(a.bfloat16(), b.bfloat16()).to(a.dtype)
-    return torch.bmm(a, b)
-
-
-def affine(x: Tensor, weight: Tensor, bias: Tensor, precision: str) -> Tensor:
-    """x W^T + b: [S, B, in], [S, out, in], [S, out] -> [S, B, out]."""
-    if precision == "bfloat16":
-        return matmul(x, weight.mT, precision).add_(bias.unsqueeze(1))
-    return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
 
 
 def initial_network(config: RunConfig, seeds: Sequence[int], channels: int) -> Network:

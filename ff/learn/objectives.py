@@ -1,7 +1,7 @@
 """Goodness losses and their closed-form gradients.
 
-Each loss takes the goodness of positives and negatives [S, B] of one layer and gives the loss [S] (mean over the
-mini-batch) with dL/dg of positives and negatives [S, B]. As g = mean(h^2) over W units and h = ReLU(z), the
+Each loss takes the goodness of positives and negatives [L, S, B] of L layers and gives the loss [L, S] (mean over the
+mini-batch) with dL/dg of positives and negatives [L, S, B]. As g = mean(h^2) over W units and h = ReLU(z), the
 gradient of the pre-activation is dL/dz = (2 dL/dg / W) h: h is 0 where the ReLU is off. No graph is needed.
 """
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class GoodnessLoss(NamedTuple):
-    """Loss [S] and its derivatives by the goodness of positives and negatives, [S, B] each."""
+    """Loss [L, S] and its derivatives by the goodness of positives and negatives, [L, S, B] each."""
 
     loss: Tensor
     by_positive: Tensor
@@ -40,8 +40,8 @@ def threshold(positive: Tensor, negative: Tensor, theta: float) -> GoodnessLoss:
 
 
 def activation_gradient(h: Tensor, by_goodness: Tensor) -> Tensor:
-    """dL/dz [S, B, W] of a layer with outputs h [S, B, W], from dL/dg [S, B]."""
-    return h * (by_goodness * (2 / h.shape[-1])).unsqueeze(-1)
+    """dL/dz [S, B, W] of a layer with outputs h [S, B, W], from dL/dg [S, B]; in the place of h."""
+    return h.mul_((by_goodness * (2 / h.shape[-1])).unsqueeze(-1))
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,4 +65,4 @@ def normalisation_gradient(y: Tensor, scale: Tensor, by_y: Tensor, normalisation
         along = (y * by_y).mean(-1, keepdim=True)
     else:
         along = (y * by_y).sum(-1, keepdim=True) / torch.linalg.vector_norm(y, dim=-1, keepdim=True).clamp_min(1e-30)
-    return (by_y - y * along) * scale.unsqueeze(-1)
+    return torch.addcmul(by_y, y, along, value=-1).mul_(scale.unsqueeze(-1))

@@ -1,14 +1,16 @@
 """Adam, and the flat parameters of layers and heads that it works on.
 
-Written out instead of torch.optim.Adam because a group of S seeds must train as each seed alone: all parameters of a
-kind are one [S, P] tensor, so that a step is a handful of operations whatever the number of layers and seeds, its state
-is three tensors to save and restore, and the learning rate of each step is given by the schedule. torch.optim.Adam is
-the oracle in the tests.
+All parameters of a kind are one [S, P] tensor, so that a step is one pass over memory whatever the number of layers and
+seeds, its state is three tensors to save and restore, and the schedule gives the learning rate of each step. The step
+is the kernel beneath torch.optim.Adam(fused=True), which itself imports a compiler, at half a second, to take its
+first step; it is the oracle in the tests.
+
+What changes from step to step, its number and the learning rate, lies on the device: an update takes no number from the
+host, so that a CUDA graph of it (`ff.learn.step`) serves all steps.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -32,15 +34,30 @@ class Adam:
         self.mean = torch.zeros_like(parameters)
         self.square = torch.zeros_like(parameters)
         self.steps = 0
+        self._step = torch.zeros((), device=parameters.device)
+        # The CUDA kernel reads a float32. The CPU's takes float64 too, and with it gives the bytes of a plain number.
+        kind = torch.float32 if parameters.is_cuda else torch.float64
+        self._rate = torch.zeros((), device=parameters.device, dtype=kind)
 
-    def step(self, learning_rate: float) -> None:
-        """One update by `gradient`."""
+    def begin_step(self, learning_rate: float) -> None:
+        """Count the step whose update comes next, and hand its learning rate to the device, which nobody waits for."""
         self.steps += 1
-        self.mean.lerp_(self.gradient, 1 - BETA1)
-        self.square.mul_(BETA2).addcmul_(self.gradient, self.gradient, value=1 - BETA2)
-        correction = math.sqrt(1 - BETA2**self.steps)
-        denominator = self.square.sqrt().add_(EPSILON * correction)
-        self.parameters.addcdiv_(self.mean, denominator, value=-learning_rate * correction / (1 - BETA1**self.steps))
+        self._step.fill_(self.steps)
+        self._rate.fill_(learning_rate)
+
+    def update(self) -> None:
+        """Update the parameters by `gradient`, in the step that was begun."""
+        torch._fused_adam_(
+            *([self.parameters], [self.gradient], [self.mean], [self.square], []),
+            [self._step],
+            lr=self._rate,
+            beta1=BETA1,
+            beta2=BETA2,
+            eps=EPSILON,
+            weight_decay=0,
+            amsgrad=False,
+            maximize=False,
+        )
 
 
 class Flat:

@@ -3,34 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ff.learn.network import Network, head_macs, layer_macs
+from ff.learn.network import LayerOutputs, Network, head_macs, layer_macs
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ff.data.images import Block
+
+
+class Seen:
+    """What S networks make of a block of images: computed when a readout asks, and once for all of them."""
+
+    def __init__(self, network: Network, block: Block):
+        self.network, self.block = network, block
+
+    @cached_property
+    def product(self) -> Tensor:
+        """`Network.pixel_product` [S, B, W_1]."""
+        return self.network.pixel_product(self.block.pixels)
+
+    @cached_property
+    def neutral(self) -> LayerOutputs:
+        """What the layers say of the neutral inputs."""
+        return self.network.neutral_pass(self.product, self.block.square)
 
 
 class Readout(NamedTuple):
     """A way to answer, at depth k by what layers 1..k say."""
 
     name: str
-    scores: Callable[[Network, Tensor, Tensor], Tensor]
-    """Network, pixels [S, B, D] (label pixels 0) and their sums of squares [S, B] -> scores [S, B, L, C]."""
+    said: Callable[[Seen], Tensor]
+    """What each layer, or its head, says of each class: [S, B, L, C]."""
+    scores: Callable[[Tensor], Tensor]
+    """From what was said [..., L, C] to the scores at each depth, of the same shape."""
+    logits: bool
+    """Whether the softmax of the scores is a probability."""
+    sampled: bool
+    """Whether it takes so many passes that of the training split only a sample is scored."""
     macs: Callable[[Sequence[int], int], int]
     """Layers (D, W_1, ..., W_L) and number of classes -> multiply-accumulates of one sample at full depth."""
 
-
-def _head_scores(network: Network, pixels: Tensor, square: Tensor) -> Tensor:
-    return network.all_head_logits(network.features(network.neutral_outputs(pixels, square)))
+    def answers(self, said: Tensor) -> Tensor:
+        """The class with the largest score at each depth: [..., L, C] -> [..., L]."""
+        return self.scores(said).argmax(-1)
 
 
 def _head_macs(layers: Sequence[int], classes: int) -> int:
     return sum(layer_macs(layers)) + head_macs(layers, classes)[-1]
-
-
-def _goodness_scores(network: Network, pixels: Tensor, square: Tensor) -> Tensor:
-    return network.goodness_by_label(pixels, square).cumsum(2)
 
 
 def _goodness_macs(layers: Sequence[int], classes: int) -> int:
@@ -39,9 +61,23 @@ def _goodness_macs(layers: Sequence[int], classes: int) -> int:
     return first + classes * (sum(rest) + layers[1])
 
 
-HEAD = Readout("head", _head_scores, _head_macs)
+HEAD = Readout(
+    name="head",
+    said=lambda seen: seen.network.all_head_logits(seen.neutral.features),
+    scores=lambda said: said,
+    logits=True,
+    sampled=False,
+    macs=_head_macs,
+)
 """One pass on the neutral input: the class with the largest logit of head k."""
-GOODNESS = Readout("goodness", _goodness_scores, _goodness_macs)
+GOODNESS = Readout(
+    name="goodness",
+    said=lambda seen: seen.network.goodness_by_label(seen.product, seen.block.square),
+    scores=lambda said: said.cumsum(-2),
+    logits=False,
+    sampled=True,
+    macs=_goodness_macs,
+)
 """One pass for each label: the label with the largest goodness, summed over layers 1..k (Hinton 2022, section 3.3)."""
 
 

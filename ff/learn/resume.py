@@ -1,5 +1,7 @@
 """The state between two epochs on disk, and the lock that lets one process at a time train a run.
 
+The state is written every few seconds, not after each epoch of a tenth of one: a run that is killed loses that much.
+
 The state lies in the run's folder but is none of its results: a workflow engine that removes the results of a
 failed job leaves it. It is keyed by a hash of config, code and data; another key is ignored.
 """
@@ -7,6 +9,7 @@ failed job leaves it. It is keyed by a hash of config, code and data; another ke
 import fcntl
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +22,8 @@ from ff.learn.trainer import Epoch, TrainingState
 from ff.phases import Phase
 
 STATE_NAME, LOCK_NAME = ".resume.safetensors", ".lock"
+# At most this share of the time is spent on writing: the state of a wide network takes a second.
+SAVE_SHARE = 0.05
 
 
 @contextmanager
@@ -46,6 +51,30 @@ def run_lock(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
         yield waited
     finally:
         os.close(handle)
+
+
+class Saver:
+    """Writes the state of a run after those epochs that end when it is time again; `every_s` 0: after each."""
+
+    def __init__(
+        self,
+        folder: Path,
+        key: str,
+        state: TrainingState,
+        every_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.folder, self.key, self.state, self.every_s, self.clock = folder, key, state, every_s, clock
+        self.due_s = clock() + every_s
+
+    def after_epoch(self, phases: Sequence[Phase]) -> None:
+        """Write the state, with the phase marks up to it, if it is due."""
+        start_s = self.clock()
+        if start_s < self.due_s:
+            return
+        save_state(self.folder, self.key, self.state, phases)
+        end_s = self.clock()
+        self.due_s = end_s + (max(self.every_s, (end_s - start_s) / SAVE_SHARE) if self.every_s else 0.0)
 
 
 def save_state(folder: Path, key: str, state: TrainingState, phases: Sequence[Phase]) -> None:

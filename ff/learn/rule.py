@@ -32,13 +32,17 @@ class LearningPhase(NamedTuple):
     optimisers: Mapping[str, Adam]
     """What takes a step after each mini-batch, by the setting that holds its learning rate."""
     readout: Readout
-    """What the phase trains; validation accuracy is that of this readout."""
-    scores: Callable[[Tensor], Tensor]
-    """Training-set images `rows` [S, B] -> scores [S, B, C] of that readout at full depth."""
+    """What the phase trains; validation accuracy is that of this readout. What it says does not change in later phases
+    that train another one."""
     draw: Callable[[Generator, int], Tensor] | None = None
     """Random numbers [n, ...] for the n training images of an epoch."""
-    begin: Callable[[], None] = lambda: None
-    """Called before the first epoch of the phase in this process."""
+    begin: Callable[[Tensor], None] = lambda rows: None
+    """Called before the first epoch of the phase in this process, with all image `rows` [S, n] that it goes through."""
+    said: Callable[[Tensor], Tensor] | None = None
+    """What the readout says of training images `rows` [S, B] that the phase went through, [S, B, L, C], where the phase
+    has kept something that makes it cheaper than from the images."""
+    end: Callable[[], None] = lambda: None
+    """Called when nothing is asked of the phase any more: what it has kept may go."""
 
 
 class Learner(Protocol):

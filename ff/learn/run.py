@@ -6,7 +6,7 @@ metrics.json: where that stands, the run is complete.
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -20,14 +20,17 @@ from ff.data.prepared import Prepared, open_or_prepare, prepared_path, why_outda
 from ff.errors import FFError, is_out_of_memory
 from ff.files import read_about, read_json, remove, write_csv, write_json
 from ff.hardware.idle import idle_window
-from ff.learn import checkpoint
+from ff.learn import checkpoint, precision, readings_file
 from ff.learn.devices import choose_device
 from ff.learn.draws import effective_val_size
+from ff.learn.products import choose_library, library
+from ff.learn.readings import Readings, read_splits
+from ff.learn.readings_file import keep
 from ff.learn.readouts import at_full_depth, score_name
 from ff.learn.recipes import rule_of
-from ff.learn.resume import discard_state, has_state, load_state, run_lock, save_state
+from ff.learn.resume import Saver, discard_state, has_state, load_state, run_lock
 from ff.learn.rules import READOUTS
-from ff.learn.scores import confusion, predict, scores
+from ff.learn.scores import confusion, scores
 from ff.learn.staging import begin, carry_on, publish
 from ff.learn.trainer import Epoch, Trainer, history_columns, history_rows
 from ff.memory import peak_host_mb
@@ -65,13 +68,13 @@ def train(
 ) -> list[Path]:
     """Train the run of `config`, or one run for each of `seeds` as a group, and write the folders; returns them.
 
-    A run that was interrupted goes on from its last epoch. A finished result of the same settings is left as it is; one
-    of other settings, or any with `overwrite`, is replaced once the new one is complete, which needs `overwrite`.
-    `hardware_log` is where the hardware samples are, or, with `sidecar` inline, are written by this process, which then
-    makes hardware.csv and hardware.json of them unless `summarise` is off (the DAG has a rule for that). `started_s`:
-    when the work began on the monotonic clock, for a process that was started for this training alone; the time until
-    now counts as `import`. Raises FFError when the folder holds a finished result of other settings, the data cannot be
-    had, the loss stops being finite, or a file cannot be written.
+    A run that was interrupted goes on from its last saved state. A finished result of the same settings is left as it
+    is; one of other settings, or any with `overwrite`, is replaced once the new one is complete, which needs
+    `overwrite`. `hardware_log` is where the hardware samples are, or, with `sidecar` inline, are written by this
+    process, which then makes hardware.csv and hardware.json of them unless `summarise` is off (the DAG has a rule for
+    that). `started_s`: when the work began on the monotonic clock, for a process that was started for this training
+    alone; the time until now counts as `import`. Raises FFError when the folder holds a finished result of other
+    settings, the data cannot be had, the loss stops being finite, or a file cannot be written.
     """
     configs = [replace(config, seed=seed) for seed in (seeds or [config.seed])]
     folders = [run_folder(one, execution.out) for one in configs]
@@ -80,6 +83,9 @@ def train(
     if execution.threads:
         torch.set_num_threads(execution.threads)
     device = choose_device(execution)
+    choose_library()
+    choice = precision.choose(config, device)
+    configs = [replace(one, precision=choice.precision) for one in configs]
     with ExitStack() as stack:
         waited = [stack.enter_context(run_lock(folder, say)) for folder in folders]
         for folder in folders:
@@ -112,7 +118,8 @@ def train(
         try:
             # Idle power is of use only where somebody records power.
             idle_s = 0.0 if execution.sidecar == "off" else execution.idle_s
-            _train_locked(configs, folders, execution, device, list(warnings), say, on_epoch, started_s, idle_s)
+            why = choice.why
+            _train_locked(configs, folders, execution, device, why, list(warnings), say, on_epoch, started_s, idle_s)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -128,6 +135,7 @@ def _train_locked(
     folders: list[Path],
     execution: ExecutionConfig,
     device: torch.device,
+    why_precision: str,
     warnings: list[str],
     say: Say,
     on_epoch: OnEpoch,
@@ -143,12 +151,12 @@ def _train_locked(
             config.dataset, execution.data_dir, execution.prepared_dir, execution.verify, execution.download
         )
         images = standardise(prepared.train, prepared.facts, device, dtype)
-        trainer = Trainer(config, [one.seed for one in configs], images, phases.phase)
+        trainer = Trainer(config, [one.seed for one in configs], images, phases.phase, execution.cuda_graph)
     warnings = [*warnings, *prepared.warnings, *_reduced_validation(config, len(images.labels))]
     for warning in warnings:
         say(f"warning: {warning}")
     code = provenance.training_hash(rule_of(config).__name__)
-    key = "-".join([*(one.identity() for one in configs), code, prepared.content[:12], device.type])
+    key = "-".join([*(one.identity() for one in configs), code, prepared.content[:12], device.type, library()])
     earlier = load_state(folders[0], key, trainer.state, say)
     phases.continue_after(earlier or [])
     total = sum(epochs for _, epochs in trainer.schedule)
@@ -157,12 +165,13 @@ def _train_locked(
         say(f"resuming after epoch {resumed_from} of {total}")
     if idle_s > 0:
         idle_window(phases, IDLE_BEFORE, idle_s)
+    saver = Saver(folders[0], key, trainer.state, execution.save_every_s)
     for phase, _ in trainer.schedule:
         for epoch in trainer.epochs(phase):
-            save_state(folders[0], key, trainer.state, phases.rows)
+            saver.after_epoch(phases.rows)
             on_epoch(epoch, total)
     with phases.phase("evaluation"):
-        results = score(trainer, prepared)
+        readings = read_all(trainer, prepared)
     if idle_s > 0:
         idle_window(phases, IDLE_AFTER, idle_s)
     common = {
@@ -175,7 +184,10 @@ def _train_locked(
             "code_hash": code,
             "data": {"content": prepared.content, "verified": prepared.verified},
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "cuda_graph": execution.cuda_graph,
             "threads": torch.get_num_threads(),
+            "float32_products": library(),
+            "why_precision": why_precision,
             "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
             "group_seeds": [one.seed for one in configs],
             "warnings": warnings,
@@ -190,10 +202,12 @@ def _train_locked(
             models.append(checkpoint.save(folder / "model.safetensors", network, index, one))
             rows = [{COLUMN: models[-1], **row} for row in history_rows(trainer.state.history, index)]
             write_csv(folder / "history.csv", [COLUMN, *history_columns(network.depth)], rows)
+            kept = keep(readings, rule_of(config).READOUTS, index)
+            readings_file.save(folder, kept, models[-1], prepared.content)
     common["seconds"] = _seconds(trainer, phases)
     for index, (one, folder, model) in enumerate(zip(configs, staged, models, strict=True)):
         phases.write(folder / "phases.csv", model)
-        write_json(folder / "metrics.json", metrics(one, model, results[index], trainer, common))
+        write_json(folder / "metrics.json", metrics(one, model, results(one, readings, index), trainer, common))
     for folder in folders:
         publish(folder)
     _tidy(folders)
@@ -216,22 +230,31 @@ def _reduced_validation(config: RunConfig, count: int) -> list[str]:
     ]
 
 
-def score(trainer: Trainer, prepared: Prepared) -> list[list[dict[str, Any]]]:
-    """Accuracy, macro-F1 and error of each seed: a row for each split, readout and depth. Reads the test data."""
-    config, network, split = trainer.config, trainer.state.network, trainer.split
-    readouts = rule_of(config).READOUTS
-    test = standardise(prepared.test, prepared.facts, trainer.device, trainer.images.pixels.dtype)
-    parts = [("train", trainer.images, split.train), ("val", trainer.images, split.val), ("test", test, None)]
-    rows: list[list[dict[str, Any]]] = [[] for _ in trainer.seeds]
-    for name, images, chosen in parts:
-        if chosen is not None and chosen.shape[1] == 0:
-            continue
-        predicted = predict(network, images, readouts, chosen, config.test_batch_size)
-        for readout, answers in predicted.classes.items():
-            for seed in range(len(trainer.seeds)):
-                for depth in range(network.depth):
-                    counts = confusion(answers[seed, :, depth], predicted.labels[seed], network.classes)
-                    rows[seed].append({"split": name, "readout": readout, "depth": depth + 1, **scores(counts)})
+def read_all(trainer: Trainer, prepared: Prepared) -> dict[tuple[str, str], Readings]:
+    """What the networks say of all splits at the end, {(split, readout): readings}. Reads the test data.
+
+    Not asked again are the validation images that the last epochs asked about, nor training images whose features a
+    phase has kept.
+    """
+    network, split = trainer.state.network, trainer.split
+    test = standardise(prepared.test, prepared.facts, trainer.device, trainer.images.factor.dtype)
+    every = torch.arange(len(prepared.test.labels)).expand(len(trainer.seeds), -1)
+    splits = {"train": (trainer.images, split.train), "val": (trainer.images, split.val), "test": (test, every)}
+    known = {("val", name): seen for name, seen in trainer.validated.items()}
+    if split.val.shape[1]:
+        known |= {("train", name): seen for name, seen in trainer.kept_readings().items()}
+    return read_splits(network, splits, rule_of(trainer.config).READOUTS, trainer.config.test_batch_size, known)
+
+
+def results(config: RunConfig, readings: Mapping[tuple[str, str], Readings], seed_index: int) -> list[dict[str, Any]]:
+    """Accuracy, macro-F1 and error of one seed: a row for each split, readout and depth."""
+    readouts = {readout.name: readout for readout in rule_of(config).READOUTS}
+    rows = []
+    for (split, name), seen in readings.items():
+        answers = readouts[name].answers(seen.said[name][seed_index])
+        for layer in range(answers.shape[1]):
+            counts = confusion(answers[:, layer], seen.labels[seed_index], config.classes)
+            rows.append({"split": split, "readout": name, "depth": layer + 1, **scores(counts)})
     return rows
 
 

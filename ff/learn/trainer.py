@@ -22,9 +22,14 @@ from ff.errors import FFError
 from ff.learn.draws import draw_generator, shuffled, split_rows
 from ff.learn.network import Network, initial_network
 from ff.learn.optimiser import Adam
+from ff.learn.readings import Readings, read, spread
 from ff.learn.recipes import rule_of
 from ff.learn.rule import LearningPhase
+from ff.learn.step import GraphedStep, Step, eager
 from ff.settings import RunConfig
+
+# An epoch is validated on this many images; the last of a phase, whose accuracy is reported, on all.
+VALIDATION_SAMPLE = 500
 
 
 class Epoch(NamedTuple):
@@ -37,6 +42,7 @@ class Epoch(NamedTuple):
     goodness_negative: list[list[float]]
     validation_accuracy: list[float | None]
     validation_readout: str
+    validation_n: int  # images that the accuracy is of
     learning_rate: float
     seconds: float  # of training alone
     validation_seconds: float
@@ -56,6 +62,7 @@ class Trainer:
 
     `images` is the official training set on the device; `config` holds the settings (its own seed is not used).
     `mark(name)` is entered around each part of an epoch: the training, called as its phase is, and `validation`.
+    `cuda_graph`: whether steps are launched as CUDA graphs.
     """
 
     def __init__(
@@ -64,14 +71,18 @@ class Trainer:
         seeds: Sequence[int],
         images: Images,
         mark: Callable[[str], AbstractContextManager] = lambda name: nullcontext(),
+        cuda_graph: bool = False,
     ):
         self.config, self.seeds, self.images, self._mark = config, list(seeds), images, mark
-        self.device = images.pixels.device
+        self._step_of: Callable[[LearningPhase], Step] = GraphedStep if cuda_graph else eager
+        self.device = images.device
         self.split = split_rows(len(images.labels), config.val_size, seeds)
         network = initial_network(config, seeds, images.channels).to(self.device)
         self.learner = rule_of(config).Learner(network, images, config)
         self.phases = {phase.name: phase for phase in self.learner.phases}
         self.state = TrainingState(network, self.learner.optimisers)
+        self.validated: dict[str, Readings] = {}
+        """What readouts say of the whole validation split at the end of the last phase that trains them."""
 
     @property
     def schedule(self) -> list[tuple[str, int]]:
@@ -81,17 +92,19 @@ class Trainer:
     def epochs(self, name: str) -> Iterator[Epoch]:
         """Train the epochs of phase `name` that are still to do, and yield each as it ends."""
         phase = self.phases[name]
+        step = self._step_of(phase)
         done = sum(epoch.phase == name for epoch in self.state.history)
-        phase.begin()
         for epoch in range(done + 1, phase.epochs + 1):
             start = time.perf_counter()
             with self._mark(name):
-                losses, goodness, learning_rate = self._train(phase, epoch)
+                if epoch == done + 1:
+                    phase.begin(self.split.train.to(self.device))
+                losses, goodness, learning_rate = self._train(phase, step, epoch)
                 # Reads the losses, so the device has finished when it returns.
                 self._check_finite(losses, phase, epoch)
             trained = time.perf_counter()
             with self._mark("validation"):
-                accuracy = self._validate(phase)
+                accuracy, validation_n = self._validate(phase, whole=epoch == phase.epochs)
             positive, negative = goodness.tolist() or [[[] for _ in self.seeds]] * 2
             row = Epoch(
                 name,
@@ -101,6 +114,7 @@ class Trainer:
                 negative,
                 accuracy,
                 phase.readout.name,
+                validation_n,
                 learning_rate,
                 trained - start,
                 time.perf_counter() - trained,
@@ -110,25 +124,29 @@ class Trainer:
 
     def batches(self, phase: LearningPhase, epoch: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Row numbers [S, B] of each mini-batch of an epoch, with what the phase drew for them [S, B, ...]."""
-        rows = shuffled(self.split.train, phase.name, epoch, self.seeds).to(self.device)
+        rows = _sent(shuffled(self.split.train, phase.name, epoch, self.seeds), self.device)
         drawn = None
         if phase.draw is not None:
             generators = [draw_generator(seed, "negatives", epoch) for seed in self.seeds]
-            drawn = torch.stack([phase.draw(generator, rows.shape[1]) for generator in generators]).to(self.device)
+            drawn = _sent(torch.stack([phase.draw(generator, rows.shape[1]) for generator in generators]), self.device)
         size = self.config.train_batch_size
         for start in range(0, rows.shape[1], size):
             batch = slice(start, start + size)
             yield rows[:, batch], None if drawn is None else drawn[:, batch]
 
-    def _train(self, phase: LearningPhase, epoch: int) -> tuple[Tensor, Tensor, float]:
-        """One epoch: losses [S, L], goodness of positives and negatives [2, S, L] or [0, S, L], learning rate."""
+    def _train(self, phase: LearningPhase, step: Step, epoch: int) -> tuple[Tensor, Tensor, float]:
+        """One epoch: losses [S, L], goodness of positives and negatives [2, S, L] or [0, S, L], learning rate.
+
+        Nothing in it waits for the device, which may be many steps behind.
+        """
         sums, batches, first_rate = None, 0, 0.0
         for rows, drawn in self.batches(phase, epoch):
-            measured = phase.gradients(rows, drawn)
-            sums = measured if sums is None else sums + measured
             rates = [self._learning_rate(phase, setting) for setting in phase.optimisers]
             for optimiser, rate in zip(phase.optimisers.values(), rates, strict=True):
-                optimiser.step(rate)
+                optimiser.begin_step(rate)
+            measured = step(rows, drawn)
+            # A graph fills the same tensor in each step.
+            sums = measured.clone() if sums is None else sums.add_(measured)
             batches, first_rate = batches + 1, rates[0]
         assert sums is not None
         means = sums / batches
@@ -142,14 +160,36 @@ class Trainer:
         steps = phase.epochs * math.ceil(self.split.train.shape[1] / self.config.train_batch_size)
         return base * (1 - phase.optimisers[setting].steps / steps)
 
-    def _validate(self, phase: LearningPhase) -> list[float | None]:
-        """Validation accuracy [S] at full depth by the readout that the phase trains."""
-        if self.split.val.shape[1] == 0:
-            return [None] * len(self.seeds)
-        right = torch.zeros(len(self.seeds), device=self.device)
-        for rows in self.split.val.to(self.device).split(self.config.test_batch_size, 1):
-            right += (phase.scores(rows).argmax(-1) == self.images.labels[rows]).sum(1)
-        return (right / self.split.val.shape[1]).tolist()
+    def _validate(self, phase: LearningPhase, whole: bool) -> tuple[list[float | None], int]:
+        """Accuracy [S] at full depth by the readout that the phase trains, and of how many validation images."""
+        readout, rows = phase.readout, self.split.val if whole else spread(self.split.val, VALIDATION_SAMPLE)
+        if rows.shape[1] == 0:
+            return [None] * len(self.seeds), 0
+        seen = read(
+            self.state.network,
+            self.images,
+            rows,
+            (readout,),
+            self.config.test_batch_size,
+            layers=whole and not readout.sampled,
+        )
+        if whole:
+            self.validated[readout.name] = seen
+        right = readout.answers(seen.said[readout.name])[:, :, -1] == seen.labels
+        return right.double().mean(1).tolist(), rows.shape[1]
+
+    def kept_readings(self) -> dict[str, Readings]:
+        """What readouts say of the training split, {readout: readings}, of those whose phase has kept features; these
+        are dropped."""
+        rows = self.split.train.to(self.device)
+        found = {}
+        for phase in self.phases.values():
+            if phase.said is not None and phase.epochs:
+                said = [phase.said(batch) for batch in rows.split(self.config.test_batch_size, 1)]
+                name = phase.readout.name
+                found[name] = Readings({name: torch.cat(said, 1).cpu()}, self.images.labels[rows].cpu())
+                phase.end()
+        return found
 
     def _check_finite(self, losses: Tensor, phase: LearningPhase, epoch: int) -> None:
         """Raise FFError when a loss or a parameter is not finite any more."""
@@ -166,6 +206,11 @@ class Trainer:
         )
 
 
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on the device. Memory that the system may page out would make a GPU wait for the copy."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 def history_rows(history: Sequence[Epoch], seed_index: int) -> list[dict[str, Any]]:
     """Rows of history.csv for one seed of a group."""
     rows = []
@@ -177,6 +222,7 @@ def history_rows(history: Sequence[Epoch], seed_index: int) -> list[dict[str, An
         row |= {
             "validation_accuracy": epoch.validation_accuracy[seed_index],
             "validation_readout": epoch.validation_readout,
+            "validation_n": epoch.validation_n,
             "learning_rate": epoch.learning_rate,
             "seconds": epoch.seconds,
             "validation_seconds": epoch.validation_seconds,
@@ -188,5 +234,12 @@ def history_rows(history: Sequence[Epoch], seed_index: int) -> list[dict[str, An
 def history_columns(depth: int) -> list[str]:
     """Columns of history.csv for a network of `depth` layers."""
     goodness = [f"goodness_{sign}_{layer}" for sign in ("positive", "negative") for layer in range(1, depth + 1)]
-    after = ["validation_accuracy", "validation_readout", "learning_rate", "seconds", "validation_seconds"]
+    after = [
+        "validation_accuracy",
+        "validation_readout",
+        "validation_n",
+        "learning_rate",
+        "seconds",
+        "validation_seconds",
+    ]
     return ["phase", "epoch", "loss", *goodness, *after]

@@ -15,6 +15,7 @@ from ff.errors import FFError
 from ff.files import write_csv, write_json
 from ff.layout import MEASURE_FOLDER, file_stem
 from ff.learn import checkpoint
+from ff.learn.products import choose_library, library
 from ff.measure.devices import (
     MEMORY_SOURCE,
     available_cores,
@@ -76,6 +77,7 @@ def run_measurement(
     facts = {name: device_facts(name) for name in devices}
     bundle, exported = _exported(folder, devices, runtimes)
     present = [name for name in devices if facts[name]["available"]]
+    choose_library()
     before, threads_before = machine_state(), torch.get_num_threads()
     source, why_no_power = power_source() if energy_windows else (None, "not asked for")
     try:
@@ -97,6 +99,7 @@ def run_measurement(
     conditions = {
         "cores": available_cores(),
         "matmul_precision": torch.get_float32_matmul_precision(),
+        "float32_products": library(),
         "versions": versions(),
         "before": before,
         "after": machine_state(),

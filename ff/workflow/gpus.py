@@ -43,15 +43,17 @@ def torch_has_cuda() -> bool:
 def _nvml_uuids() -> list[str]:
     try:
         import pynvml
-
+    except ImportError:
+        return []
+    try:
         pynvml.nvmlInit()
         try:
             handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
             uuids = [pynvml.nvmlDeviceGetUUID(handle) for handle in handles]
         finally:
             pynvml.nvmlShutdown()
-    except Exception:
-        # Not installed, no driver, no permission: no GPU that a job could use.
+    except pynvml.NVMLError:
+        # No driver, no permission: no GPU that a job could use.
         return []
     return [uuid.decode() if isinstance(uuid, bytes) else uuid for uuid in uuids]
 

@@ -5,6 +5,7 @@ functions. Collections of runs are named by the folder of their tables and figur
 place, "demo/" the demo.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from ff.files import read_yaml
 from ff.hardware.sources import is_board
 from ff.job_log import cause
 from ff.layout import WILDCARDS, RunKey
+from ff.learn.recipes import RECIPES
 from ff.settings import RunConfig
 from ff.summary.figures import FIGURES
 from ff.workflow import resources
@@ -59,6 +61,12 @@ class Plan:
     def run_files(self) -> list[str]:
         """Every file of a run."""
         return layout.run_files(self.devices, self.runtimes)
+
+    @property
+    def recipe_pattern(self) -> str:
+        """Regular expression of the recipes' names, longer ones first, as one may begin like another."""
+        names = sorted({*RECIPES, *self.grid.recipes}, key=len, reverse=True)
+        return "|".join(map(re.escape, names))
 
     def check_targets(self, words: Iterable[str]) -> None:
         """Raise FFError for a path among the words of a command line that cannot be made."""

@@ -3,22 +3,57 @@
 from itertools import pairwise
 
 from ff.data.registry import DATASETS
+from ff.learn.heads import FEATURE_CACHE_BYTES
+from ff.learn.recipes import rule_of
 from ff.settings import RunConfig
 
-# Of outputs kept for the heads in one pass: ff.learn works on parts of this many numbers.
-_KEPT = 2**29
-_BASE_MB = 600  # torch itself
+_BASE_MB = 300  # torch itself
 _MACS_PER_SECOND = 20e9  # a tenth of one desktop core in float32
 _SHORT_MACS = 1_000_000_000_000
 
 
 def train_memory_mb(run: RunConfig, seeds: int = 1, attempt: int = 1) -> int:
-    """MB for the images in float32 and their gathered copies, the layers' outputs kept for the heads, and the weights;
-    twice as much for every retry."""
-    images = DATASETS[run.dataset].train_images
-    numbers = images * (2 * run.layers[0] + min(seeds * sum(run.layers[1:]), _KEPT // images))
-    weights = 4 * seeds * _weights(run)
-    return (_BASE_MB + int((numbers + weights) * 4 / 2**20)) * 2 ** (attempt - 1)
+    """MB of a training on the CPU: torch and all tensors; twice as much for every retry."""
+    return (_BASE_MB + tensor_bytes(run, seeds) // 2**20) * 2 ** (attempt - 1)
+
+
+def device_memory_mb(run: RunConfig, seeds: int = 1) -> int:
+    """MB of a training on a GPU, as `peak_memory_mb` of metrics.json counts them: all tensors, and neither the CUDA
+    context nor what the allocator holds in reserve."""
+    return tensor_bytes(run, seeds) // 2**20
+
+
+def tensor_bytes(run: RunConfig, seeds: int = 1) -> int:
+    """Peak of the bytes of all tensors of a training of S seeds: images, networks, and the largest of what a step, a
+    readout, and the phase that keeps the layers' outputs for the heads need beside them.
+
+    Of D inputs, L layers (together `width` units), C classes, mini-batches of B and evaluation batches of T images.
+    """
+    facts, rule, widths = DATASETS[run.dataset], rule_of(run), run.layers[1:]
+    inputs, first, depth, width = run.layers[0], widths[0], len(widths), sum(widths)
+    train, test, classes = run.train_batch_size, run.test_batch_size, run.classes
+    count, number = max(0, facts.train_images - run.val_size), 8 if run.precision == "float64" else 4
+    # Bytes of an image, its label, its sum of squares and the two factors that follow from that.
+    images = (facts.train_images + facts.test_images) * (inputs + 8 + 3 * number)
+    # Weights, their gradients and both moments; all heads are one matrix.
+    networks = 4 * number * (_weights(run) + width + depth * classes * (width + 1))
+    passes = classes if any(readout.sampled for readout in rule.READOUTS) else 1
+    # The first layer's outputs under each label, which stay for the next mini-batch.
+    by_label = number * train * classes * first if passes > 1 else 0
+    # Outputs, what follows from them, and gradients.
+    step = number * train * (inputs + 6 * width)
+    # Of each pass the outputs of a layer and of the one above it, beside the pixels' product.
+    pair = max((sum(both) for both in pairwise(widths)), default=first)
+    readout = number * test * (inputs + 2 * first + passes * pair)
+    said = 2 * number * count * depth * classes
+    kept = count * width * (2 if run.precision == "bfloat16" else number)
+    block = 3 * number * test * width
+    if run.softmax_epochs == 0 or "softmax" not in rule.PHASES or seeds * kept > FEATURE_CACHE_BYTES:
+        kept = 0
+    else:
+        # With the place of each image among them.
+        kept += 8 * facts.train_images
+    return images + seeds * (networks + by_label + max(step, readout, said, kept + max(block, said)))
 
 
 def train_minutes(run: RunConfig, seeds: int = 1, attempt: int = 1) -> int:

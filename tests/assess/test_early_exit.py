@@ -29,7 +29,7 @@ from ff.assess.early_exit import (
 from ff.assess.early_exit_text import verdict
 from ff.assess.evaluation import run_evaluation
 from ff.assess.exit_rules import KS, RULES, calibrate, exit_layers, exits_at, temperatures, tolerated_error
-from ff.assess.readings import read, split_of
+from ff.assess.readings import ask, splits_of
 from ff.cli import main
 from ff.data.images import Part
 from ff.files import read_csv, read_json
@@ -335,10 +335,19 @@ def path_of(row: dict, calibration) -> tuple[Exits | None, int | None]:
 
 def validation(trained) -> SimpleNamespace:
     """Calibration of a trained network on its validation split, and the logits of its test split."""
-    splits = split_of(trained.config, trained.prepared)
-    seen = {split: read(trained.network, *splits[split], trained.prepared.facts) for split in ("val", "test")}
+    kept = ask(trained.network, trained.prepared, trained.config)
+    seen = {
+        split: SimpleNamespace(logits=kept.said[split, "head"], labels=kept.answers[split, "head"].labels)
+        for split in ("val", "test")
+    }
     calibration = calibrate(seen["val"].logits, seen["val"].labels)
-    return SimpleNamespace(calibration=calibration, test=seen["test"], splits=splits)
+    parts = {"val": trained.prepared.train, "test": trained.prepared.test}
+    splits = splits_of(trained.config, trained.prepared)
+    return SimpleNamespace(
+        calibration=calibration,
+        test=seen["test"],
+        splits={split: (part, splits[split][1][0]) for split, part in parts.items()},
+    )
 
 
 def test_files_of_a_trained_run(trained):

@@ -1,6 +1,7 @@
 """Evaluation against scikit-learn, against slow and plain code, and against made cases of known truth."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -19,22 +20,41 @@ from made_networks import (
 )
 from sklearn import metrics
 
-from ff.assess.distributions import goodness_groups, largest_probability, moments
+from ff.assess.distributions import goodness_groups, moments
 from ff.assess.early_exit import run_early_exit
-from ff.assess.evaluation import calibration_error, class_scores, evaluate_run, run_evaluation, separation
-from ff.assess.readings import read, split_of
+from ff.assess.evaluation import (
+    Evaluation,
+    calibration_error,
+    class_scores,
+    evaluate_run,
+    run_evaluation,
+    separation,
+)
+from ff.assess.readings import ask, splits_of
 from ff.data.images import standardise
+from ff.data.prepared import Prepared
 from ff.errors import FFError
 from ff.files import read_csv, read_json
+from ff.learn.network import Network
+from ff.learn.readings import read
+from ff.learn.readings_file import NAME, largest_probability
 from ff.learn.readouts import GOODNESS, HEAD
-from ff.learn.scores import confusion, predict, scores
+from ff.learn.recipes import make_run_config
+from ff.learn.run import train
+from ff.learn.scores import confusion, scores
 from ff.learn.trainer import Trainer
 from ff.measure.agreement import run_agreement
 from ff.measure.run import run_measurement
+from ff.settings import ExecutionConfig, RunConfig
 
 NAMES = [str(c) for c in range(10)]
 
 STAMP = "0123456789abcdef"
+
+
+def evaluated(network: Network, prepared: Prepared, config: RunConfig) -> Evaluation:
+    """The evaluation of a network that is asked now."""
+    return evaluate_run(ask(network, prepared, config), config, STAMP)
 
 
 @settings(max_examples=30, deadline=None)
@@ -122,67 +142,71 @@ def test_moments_are_numpys_and_missing_without_values():
 
 def test_reading_does_not_depend_on_the_batch_size():
     prepared, config = made_prepared(), made_config(precision="float64")
-    network, rows = made_network(config), torch.arange(0, 60, 2)
-    whole = read(network, prepared.test, rows, prepared.facts, 512)
-    parts = read(network, prepared.test, rows, prepared.facts, 7)
-    assert torch.equal(whole.labels, parts.labels)
-    assert torch.allclose(whole.logits, parts.logits) and torch.allclose(whole.goodness, parts.goodness)
-    assert all(torch.equal(a, b) for a, b in zip(whole.active, parts.active, strict=True))
-    assert whole.labels.tolist() == prepared.test.labels[rows].tolist()
+    whole, parts = (ask(made_network(config), prepared, config, size) for size in (512, 7))
+    for key, seen in whole.answers.items():
+        assert torch.equal(seen.labels, parts.answers[key].labels)
+        assert torch.equal(seen.classes, parts.answers[key].classes)
+    for key, said in whole.said.items():
+        assert torch.allclose(said, parts.said[key])
+    for split in ("val", "test"):
+        assert torch.allclose(whole.neutral[split], parts.neutral[split])
+        assert all(map(torch.equal, whole.active[split], parts.active[split]))
+    assert whole.answers["test", "head"].labels.tolist() == prepared.test.labels.tolist()
 
 
 def test_readings_are_those_of_plain_forward_passes():
     """Logits, goodness under each label, neutral goodness and activity, from overlaid images one at a time."""
     prepared, config = made_prepared(test=12), made_config(precision="float64")
     network = made_network(config)
-    seen = read(network, prepared.test, torch.arange(12), prepared.facts)
-    pixels = standardise(prepared.test, prepared.facts, "cpu", torch.float64).pixels
+    kept = ask(network, prepared, config)
+    pixels = textbook.standardised(prepared.test, "MNIST")
     neutral = textbook.outputs_of(network, textbook.neutral(pixels, 1, config.settings.neutral_value))
     for layer, h in enumerate(neutral):
-        assert torch.allclose(seen.neutral[:, layer], h[0].square().mean(-1))
-        assert seen.active[layer].tolist() == (h[0] > 0).sum(0).tolist()
+        assert torch.allclose(kept.neutral["test"][:, layer], h[0].square().mean(-1))
+        assert kept.active["test"][layer].tolist() == (h[0] > 0).sum(0).tolist()
     for label in range(10):
         labels = torch.full((12,), label)
         outputs = textbook.outputs_of(network, textbook.with_label(pixels, labels, 1, config.settings.overlay_value))
         for layer, h in enumerate(outputs):
-            assert torch.allclose(seen.goodness[:, layer, label], h[0].square().mean(-1))
-    groups = goodness_groups(seen, seed=3)
-    assert torch.equal(groups["positive"][5], seen.goodness[5, :, seen.labels[5]])
+            assert torch.allclose(kept.said["test", "goodness"][:, layer, label], h[0].square().mean(-1))
+    groups = goodness_groups(kept, seed=3)
+    own = kept.said["test", "goodness"][5, :, prepared.test.labels[5].item()]
+    assert torch.equal(groups["positive"][5], own)
 
 
 def test_negatives_are_wrong_labels_drawn_evenly_and_the_same_for_a_seed():
     prepared, config = made_prepared(test=900), made_config()
-    seen = read(made_network(config), prepared.test, torch.arange(900), prepared.facts)
+    kept = ask(made_network(config), prepared, config)
     # Goodness that names its label, so that the label of each negative can be read off.
-    coded = torch.arange(10.0).expand(900, 3, 10)
-    seen = seen._replace(goodness=coded)
-    negative = goodness_groups(seen, seed=4)["negative"][:, 0].long()
-    assert not (negative == seen.labels).any()
-    shift = (negative - seen.labels) % 10
+    kept.said["test", "goodness"] = torch.arange(10.0).expand(900, 3, 10)
+    negative, labels = goodness_groups(kept, seed=4)["negative"][:, 0].long(), prepared.test.labels.long()
+    assert not (negative == labels).any()
+    shift = (negative - labels) % 10
     assert torch.bincount(shift, minlength=10)[1:].min() > 60
-    assert torch.equal(goodness_groups(seen, seed=4)["negative"][:, 0].long(), negative)
-    assert not torch.equal(goodness_groups(seen, seed=5)["negative"][:, 0].long(), negative)
+    assert torch.equal(goodness_groups(kept, seed=4)["negative"][:, 0].long(), negative)
+    assert not torch.equal(goodness_groups(kept, seed=5)["negative"][:, 0].long(), negative)
 
 
 def test_splits_are_those_of_training():
     prepared, config = made_prepared(), made_config(seed=7)
-    splits = split_of(config, prepared)
+    splits = splits_of(config, prepared)
     trainer = Trainer(config, [7], standardise(prepared.train, prepared.facts, "cpu"))
-    assert torch.equal(splits["train"][1], trainer.split.train[0])
-    assert torch.equal(splits["val"][1], trainer.split.val[0])
-    assert splits["test"][1].tolist() == list(range(60))
+    assert torch.equal(splits["train"][1], trainer.split.train)
+    assert torch.equal(splits["val"][1], trainer.split.val)
+    assert splits["test"][1].tolist() == [list(range(60))]
 
 
-def test_accuracies_are_those_of_the_training_jobs_predictions():
+def test_accuracies_are_those_of_what_the_network_answers():
     prepared, config = made_prepared(), made_config(precision="float64")
     network = made_network(config)
-    document = evaluate_run(network, prepared, config, STAMP).document
-    said = predict(network, standardise(prepared.test, prepared.facts, "cpu", torch.float64), (HEAD, GOODNESS))
+    document = evaluated(network, prepared, config).document
+    seen = read(network, *splits_of(config, prepared, dtype=torch.float64)["test"], (HEAD, GOODNESS))
+    labels, answers = seen.labels[0], {r.name: r.answers(seen.said[r.name])[0] for r in (HEAD, GOODNESS)}
     for row in document["readouts"]:
         if row["split"] == "test":
-            classes = said.classes[row["readout"]][0, :, row["depth"] - 1]
-            assert row["accuracy"] == pytest.approx(float((classes == said.labels[0]).double().mean()))
-            assert row["confusion"] == confusion(classes, said.labels[0], 10).tolist()
+            classes = answers[row["readout"]][:, row["depth"] - 1]
+            assert row["accuracy"] == pytest.approx(float((classes == labels).double().mean()))
+            assert row["confusion"] == confusion(classes, labels, 10).tolist()
 
 
 CASES = {
@@ -246,7 +270,7 @@ def test_equal_values_get_a_bin_of_their_own(tmp_path):
     prepared = made_prepared()
     network, config = made_run(tmp_path, prepared)
     network.heads.zero_()
-    rows = evaluate_run(network, prepared, config, STAMP).distributions
+    rows = evaluated(network, prepared, config).distributions
     same = [row for row in rows if row["kind"] == "confidence_logit" and row["count"]]
     assert all(row["bin_low"] <= 0 <= row["bin_high"] for row in same)
 
@@ -259,7 +283,7 @@ def test_dead_units_and_sparsity_of_a_network_with_known_ones():
         weight.abs_().mul_(1e-6)
         bias.fill_(1)
         bias[0, :3] = -1
-    layers = evaluate_run(network, prepared, config, STAMP).document["layers"]
+    layers = evaluated(network, prepared, config).document["layers"]
     assert [layer["dead_units"] for layer in layers] == [3, 3, 3]
     assert [layer["sparsity"] for layer in layers] == [pytest.approx(3 / width) for width in (30, 20, 10)]
 
@@ -268,7 +292,7 @@ def test_a_layer_that_never_fires_separates_nothing():
     prepared, config = made_prepared(), made_config()
     network = made_network(config)
     network.biases[2].fill_(-1e3)
-    silent = evaluate_run(network, prepared, config, STAMP).document["layers"][2]
+    silent = evaluated(network, prepared, config).document["layers"][2]
     assert (silent["sparsity"], silent["dead_units"]) == (1, 10)
     # Equal goodness is no success of the true label; as chance goes, half of the pairs.
     assert (silent["separation_auc"], silent["paired_share"]) == (0.5, 0)
@@ -278,7 +302,7 @@ def test_dead_units_are_counted_without_the_test_split():
     prepared, config = made_prepared(), made_config()
     network = made_network(config)
     other = prepared._replace(test=made_prepared(seed=9).test)
-    first, second = (evaluate_run(network, one, config, STAMP).document["layers"] for one in (prepared, other))
+    first, second = (evaluated(network, one, config).document["layers"] for one in (prepared, other))
     assert [layer["dead_units"] for layer in first] == [layer["dead_units"] for layer in second]
     assert [layer["sparsity"] for layer in first] != [layer["sparsity"] for layer in second]
 
@@ -296,17 +320,18 @@ def test_a_trained_network_separates_the_labels_of_an_image(digits, tmp_path):
 
 def test_images_and_labels_stay_together():
     prepared, config = made_prepared(), made_config()
-    for part, rows in split_of(config, prepared).values():
-        images = standardise(type(part)(part.images[rows], part.labels[rows]), prepared.facts, "cpu")
-        assert torch.equal(labels_of_pixels(prepared, images.pixels), images.labels)
-        seen = read(made_network(config), part, rows, prepared.facts, 13, goodness=False)
-        assert torch.equal(seen.labels, images.labels)
+    kept = ask(made_network(config), prepared, config, 13)
+    for split, (images, rows) in splits_of(config, prepared).items():
+        block = images.rows(rows)
+        assert torch.equal(labels_of_pixels(prepared, block.pixels[0]), block.labels[0])
+        for readout in ("head", "goodness"):
+            assert torch.equal(kept.answers[split, readout].labels, block.labels[0])
 
 
 def test_another_data_set_than_the_runs_is_refused(tmp_path):
     config = made_config()
     with pytest.raises(FFError, match="trained on MNIST, not on FMNIST"):
-        evaluate_run(made_network(config), made_prepared("FMNIST"), config, STAMP)
+        evaluated(made_network(config), made_prepared("FMNIST"), config)
     folder = tmp_path / "run"
     made_run(folder, made_prepared())
     for job in (run_evaluation, run_early_exit, run_measurement, run_agreement):
@@ -317,7 +342,39 @@ def test_another_data_set_than_the_runs_is_refused(tmp_path):
 def test_an_evaluation_is_the_same_each_time():
     prepared, config = made_prepared(), made_config()
     network = made_network(config)
-    first, second = evaluate_run(network, prepared, config, STAMP), evaluate_run(network, prepared, config, STAMP)
+    first, second = evaluated(network, prepared, config), evaluated(network, prepared, config)
     assert first == second
-    other = evaluate_run(network, prepared, dataclasses.replace(config, seed=1), STAMP)
+    other = evaluated(network, prepared, dataclasses.replace(config, seed=1))
     assert other.document["layers"] != first.document["layers"]
+
+
+def test_an_evaluation_of_what_training_kept_is_that_of_asking_anew(digits, prepared_dir, tmp_path):
+    """Byte by byte, whether the readings are those of the training or were made again."""
+    settings = {"dataset": "DIGITS", "layers": "784,20,16", "rep_epochs": 2, "softmax_epochs": 2, "val_size": 200}
+    execution = ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path), sidecar="off")
+    [folder] = train(make_run_config(settings)[0], execution)
+    written = []
+    for kept in (True, False, True):
+        if not kept:
+            (folder / NAME).unlink()
+        run_evaluation(folder, digits)
+        run_early_exit(folder, digits, repeats=1)
+        curve = [{k: v for k, v in row.items() if "time" not in k} for row in read_csv(folder / "early_exit.csv")]
+        written.append([(folder / name).read_bytes() for name in ("evaluation.json", "distributions.csv")] + [curve])
+    assert written[0] == written[1] == written[2]
+    # Both say what metrics.json says.
+    rows = {(row["split"], row["readout"], row["depth"]): row for row in read_json(folder / "metrics.json")["results"]}
+    for row in read_json(folder / "evaluation.json")["readouts"]:
+        reported = rows.pop((row["split"], row["readout"], row["depth"]))
+        assert {name: row[name] for name in reported} == reported
+    assert rows == {}
+
+
+def test_readouts_are_listed_by_split_readout_and_depth(tmp_path):
+    prepared = made_prepared()
+    made_run(tmp_path, prepared)
+    for _ in range(2):
+        run_evaluation(tmp_path, prepared)
+        rows = read_json(tmp_path / "evaluation.json")["readouts"]
+        expected = itertools.product(("train", "val", "test"), ("head", "goodness"), (1, 2, 3))
+        assert [(row["split"], row["readout"], row["depth"]) for row in rows] == list(expected)

@@ -13,9 +13,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ff import stamps
+from ff.data.images import Block
 from ff.errors import FFError
 from ff.learn import checkpoint
 from ff.learn.network import initial_network
+from ff.learn.readouts import GOODNESS, HEAD, Seen
 from ff.learn.recipes import make_run_config
 
 
@@ -64,7 +66,9 @@ def test_a_network_comes_back_as_it_was(tmp_path, values):
     for name in ("channels", "normalisation", "overlay_value", "neutral_value", "precision"):
         assert getattr(found, name) == getattr(network, name)
     x = torch.rand(1, 4, config.layers[0], dtype=network.weights[0].dtype)
-    assert torch.equal(found.goodness_by_label(x, x.square().sum(-1)), network.goodness_by_label(x, x.square().sum(-1)))
+    one, other = (Seen(n, Block(x, x.square().sum(-1), torch.zeros(1, 4))) for n in (found, network))
+    for readout in (GOODNESS, HEAD):
+        assert torch.equal(readout.said(one), readout.said(other))
 
 
 def test_the_network_of_one_seed_of_a_group_is_saved(tmp_path):

@@ -9,6 +9,7 @@ from ff.data.images import standardise
 from ff.errors import FFError
 from ff.learn.inference import Exits, Inference
 from ff.learn.network import initial_network
+from ff.learn.readouts import HEAD, Seen
 
 CASES = [
     {},
@@ -30,9 +31,7 @@ def test_logits_are_those_of_the_network(values):
     network.biases = [bias + torch.rand_like(bias) for bias in network.biases]
     inference = Inference(network, prepared.facts)
     images = standardise(prepared.test, prepared.facts, "cpu", network.heads.dtype).block(slice(None), 1)
-    expected = network.head_logits(
-        network.features(network.neutral_outputs(images.pixels, images.square)), network.depth
-    )[0]
+    expected = HEAD.said(Seen(network, images))[0, :, -1]
     logits = inference.logits(inference.pixels(prepared.test.images))
     assert torch.allclose(logits, expected, rtol=0, atol=TOLERANCE[config.precision])
     answers = inference.answer(inference.pixels(prepared.test.images))
@@ -45,7 +44,7 @@ def test_pixels_are_standardised_as_for_training(dataset):
     prepared = made_prepared(dataset)
     config = made_config("784,20,10", dataset=dataset)
     inference = Inference(made_network(config, prepared.facts.shape[0]), prepared.facts)
-    expected = standardise(prepared.test, prepared.facts, "cpu").pixels
+    expected = standardise(prepared.test, prepared.facts, "cpu").block(slice(None), 1).pixels[0]
     assert torch.allclose(inference.pixels(prepared.test.images), expected, atol=1e-6)
 
 
@@ -77,7 +76,7 @@ def made_inference() -> tuple[Inference, torch.Tensor]:
 
 def test_samples_that_left_are_dropped_from_the_batch(monkeypatch):
     inference, pixels = made_inference()
-    first = inference.network.head_logits(inference.network.features([inference.layer(0, pixels)[None]]), 1)[0].amax(1)
+    first = head_logits(inference, pixels)[:, 0].amax(1)
     sizes, heads = layer_batches(inference, monkeypatch), head_calls(inference, monkeypatch)
     answers = inference.answer(pixels, Exits((float(first.median()), 1e9)))
     stayed = int((answers.layers > 1).sum())
@@ -89,13 +88,12 @@ def test_samples_that_left_are_dropped_from_the_batch(monkeypatch):
 @pytest.mark.parametrize("depth", [1, 2, 3, None])
 def test_a_cut_network_computes_its_layers_and_its_own_head_only(depth, monkeypatch):
     inference, pixels = made_inference()
-    network = inference.network
-    features = network.features(neutral_outputs(inference, pixels))
+    expected = head_logits(inference, pixels)
     sizes, heads = layer_batches(inference, monkeypatch), head_calls(inference, monkeypatch)
     answers = inference.answer(pixels, None, depth)
     reached = depth or 3
     assert sizes == [60] * reached and heads == [(reached, 60)]
-    assert torch.equal(answers.classes, network.all_head_logits(features)[0, :, reached - 1].argmax(-1))
+    assert torch.equal(answers.classes, expected[:, reached - 1].argmax(-1))
     assert answers.layers.tolist() == [reached] * 60
 
 
@@ -120,14 +118,20 @@ def test_when_all_have_left_nothing_more_runs(monkeypatch):
     assert sizes == [60] and (answers.layers == 1).all()
 
 
-def neutral_outputs(inference: Inference, pixels: torch.Tensor) -> list[torch.Tensor]:
+def head_logits(inference: Inference, pixels: torch.Tensor) -> torch.Tensor:
+    """Logits [n, L, C] of all heads for pixels [n, D], by the textbook."""
     network = inference.network
-    return textbook.outputs_of(network, textbook.neutral(pixels, network.channels, network.neutral_value))
+    weights, biases, heads, head_biases = textbook.parameters_of(network, 0)
+    neutral = textbook.neutral(pixels, network.channels, network.neutral_value)
+    outputs = textbook.forward(neutral, weights, biases, network.normalisation)
+    depths = range(1, network.depth + 1)
+    logits = [textbook.head_logits(outputs, heads, head_biases, k, network.normalisation) for k in depths]
+    return torch.stack(logits, 1).detach()
 
 
 def test_each_sample_is_answered_as_if_it_were_alone():
     inference, pixels = made_inference()
-    logits = inference.network.all_head_logits(inference.network.features(neutral_outputs(inference, pixels)))[0]
+    logits = head_logits(inference, pixels)
     sure, soft = logits.amax(-1).quantile(0.6, dim=0), (logits / 9).softmax(-1).amax(-1).quantile(0.6, dim=0)
     for exits in (None, Exits(tuple(sure[:2].tolist())), Exits(tuple(soft[:2].tolist()), (9.0, 9.0))):
         whole = inference.answer(pixels, exits)

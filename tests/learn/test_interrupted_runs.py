@@ -12,10 +12,11 @@ from safetensors import safe_open
 
 import ff.learn.run
 from ff.files import read_json
-from ff.learn import checkpoint
+from ff.learn import checkpoint, products, resume
 from ff.learn.recipes import make_run_config
 from ff.learn.resume import LOCK_NAME, STATE_NAME
 from ff.learn.run import run_folder, train
+from ff.learn.trainer import TrainingState
 from ff.settings import ExecutionConfig, RunConfig
 
 
@@ -26,7 +27,7 @@ def small(**values) -> RunConfig:
 
 @pytest.fixture
 def execution(prepared_dir, tmp_path) -> ExecutionConfig:
-    return ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path / "out"), sidecar="off")
+    return ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path / "out"), sidecar="off", save_every_s=0)
 
 
 def interrupted(*_: object) -> None:
@@ -39,7 +40,7 @@ def interrupt(execution: ExecutionConfig, **options) -> None:
         train(small(), execution, on_epoch=interrupted, **options)
 
 
-def test_an_epoch_that_is_reported_has_been_saved(execution):
+def test_where_each_epoch_is_saved_it_is_before_it_is_reported(execution):
     """Whoever kills a run because an epoch was reported does not lose it."""
     saved, reported = [], []
 
@@ -76,6 +77,75 @@ def test_the_state_of_another_device_is_another_run_to_the_resume(execution, mon
     assert any("belongs to another config" in text for text in said)
 
 
+def test_the_state_of_products_by_another_library_is_another_run_to_the_resume(execution, monkeypatch):
+    monkeypatch.setattr(products, "onednn_error", lambda: 0.0)
+    monkeypatch.setattr(products, "onednn_gain", lambda: 2.0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(Path(execution.out).parent / "cache"))
+    [folder] = train(small(seed=1), execution)
+    assert read_json(folder / "metrics.json")["provenance"]["float32_products"] == "onednn"
+    interrupt(execution)
+    said = []
+    # As on a machine of the same cluster whose processor rounds.
+    monkeypatch.setattr(products, "onednn_error", lambda: 3e-3)
+    [folder] = train(small(), execution, say=said.append)
+    assert any("belongs to another config" in text for text in said)
+    assert read_json(folder / "metrics.json")["provenance"]["float32_products"] == "default"
+
+
+# -- when the state is written ----
+
+
+class Machine:
+    """A clock, a disk that takes `writing_s` for a state, and a training that notes which epochs were written."""
+
+    def __init__(self, monkeypatch, writing_s: float, every_s: float):
+        self.now, self.writing_s, self.epoch, self.written = 1000.0, writing_s, 0, []
+        monkeypatch.setattr(resume, "write_tensors", self.write)
+        state = TrainingState(None, {})
+        self.saver = resume.Saver(Path(), "key", state, every_s, clock=lambda: self.now)
+
+    def write(self, path: Path, tensors: dict, meta: dict) -> None:
+        assert (path.name, meta["key"], meta["phases"]) == (STATE_NAME, "key", [self.epoch])
+        self.now += self.writing_s
+        self.written.append(self.epoch)
+
+    def train(self, seconds: float, epoch_s: float) -> "Machine":
+        for _ in range(round(seconds / epoch_s)):
+            self.epoch += 1
+            self.now += epoch_s
+            self.saver.after_epoch([self.epoch])
+        return self
+
+
+def test_the_state_is_written_when_its_time_has_come_and_not_before(monkeypatch):
+    machine = Machine(monkeypatch, writing_s=0, every_s=2).train(10, epoch_s=0.25)
+    assert machine.written == [8, 16, 24, 32, 40]
+    # An epoch that is longer than the time is written as it ends.
+    assert Machine(monkeypatch, writing_s=0, every_s=2).train(15, epoch_s=3).written == [1, 2, 3, 4, 5]
+
+
+def test_with_no_seconds_between_each_epoch_is_written(monkeypatch):
+    assert Machine(monkeypatch, writing_s=0.5, every_s=0).train(5, epoch_s=0.5).written == list(range(1, 11))
+
+
+def test_writing_takes_at_most_a_twentieth_of_the_time(monkeypatch):
+    machine = Machine(monkeypatch, writing_s=1, every_s=2).train(400, epoch_s=0.5)
+    # The first after 2 s, and then 20 s of training to each second of writing.
+    assert machine.written[:3] == [4, 44, 84]
+    assert len(machine.written) / 400 == pytest.approx(0.05, abs=0.003)
+    # A disk that is fast enough changes nothing.
+    assert Machine(monkeypatch, writing_s=0.05, every_s=2).train(8, epoch_s=0.5).written == [4, 8, 12, 16]
+
+
+def test_a_run_saves_by_the_setting(execution, monkeypatch):
+    asked = []
+    monkeypatch.setattr(ff.learn.run, "Saver", lambda *arguments: asked.append(arguments) or resume.Saver(*arguments))
+    interrupt(ExecutionConfig(**vars(execution) | {"save_every_s": 3600.0}))
+    assert asked[0][-1] == 3600
+    assert not (run_folder(small(), execution.out) / STATE_NAME).exists()
+    assert ExecutionConfig().save_every_s == 2
+
+
 # -- the hardware log ----
 
 
@@ -86,7 +156,7 @@ def samples(path: Path) -> list[dict]:
 @pytest.fixture
 def watched(prepared_dir, tmp_path) -> ExecutionConfig:
     """As `execution`, with the hardware recorded."""
-    return ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path / "out"), hw_interval_ms=10)
+    return ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path / "out"), hw_interval_ms=10, save_every_s=0)
 
 
 def test_a_resumed_run_keeps_the_samples_of_its_first_stretch(watched):

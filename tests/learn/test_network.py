@@ -4,7 +4,7 @@ import pytest
 import textbook
 import torch
 
-from ff.data.images import Images, Part, standardise
+from ff.data.images import Block, Images, Part, standardise
 from ff.data.registry import DATASETS
 from ff.learn.network import (
     Network,
@@ -12,7 +12,7 @@ from ff.learn.network import (
     initial_network,
     layer_macs,
 )
-from ff.learn.readouts import GOODNESS, HEAD
+from ff.learn.readouts import GOODNESS, HEAD, Seen
 from ff.learn.recipes import make_run_config
 from ff.learn.rules import backprop, forward_forward
 
@@ -45,7 +45,7 @@ def made(dataset: str, layers: str, recipe: str, seeds: list[int], **values) -> 
 def test_the_goodness_readout_equals_ten_plain_passes_over_labelled_images(dataset, layers, recipe):
     network, part, images = made(dataset, layers, recipe, [0, 1, 2], overlay_value=7.0)
     block = images.block(slice(0, 10), 3)
-    found = network.goodness_by_label(block.pixels, block.square)
+    found = GOODNESS.said(Seen(network, block))
     plain, channels = textbook.standardised(part, dataset), DATASETS[dataset].shape[0]
     for seed in range(3):
         weights, biases, _, _ = textbook.parameters_of(network, seed)
@@ -61,19 +61,20 @@ def test_the_goodness_readout_equals_ten_plain_passes_over_labelled_images(datas
 def test_the_head_readout_equals_a_plain_pass_over_neutral_images(dataset, layers, recipe):
     network, part, images = made(dataset, layers, recipe, [0, 1], neutral_value=0.3)
     block = images.block(slice(0, 10), 2)
-    features = network.features(network.neutral_outputs(block.pixels, block.square))
-    found = network.all_head_logits(features)
+    seen = Seen(network, block)
+    found = HEAD.said(seen)
     plain = textbook.neutral(textbook.standardised(part, dataset), DATASETS[dataset].shape[0], 0.3)
     for seed in range(2):
         weights, biases, heads, head_biases = textbook.parameters_of(network, seed)
         outputs = textbook.forward(plain, weights, biases, network.normalisation)
-        seen = 0
+        for layer, h in enumerate(outputs):
+            assert torch.allclose(seen.neutral.outputs[layer][seed], h, rtol=1e-9, atol=1e-12)
+            assert torch.allclose(seen.neutral.goodness[layer][seed], textbook.goodness(h), rtol=1e-9)
+            normalised = textbook.normalised(h, network.normalisation)
+            assert torch.allclose(seen.neutral.normalised[layer][seed], normalised, rtol=1e-9, atol=1e-12)
         for depth in range(1, network.depth + 1):
-            seen += network.widths[depth - 1]
             expected = textbook.head_logits(outputs, heads, head_biases, depth, network.normalisation)
             assert torch.allclose(found[seed, :, depth - 1], expected, rtol=1e-9, atol=1e-12)
-            alone = network.head_logits(features[..., :seen], depth)
-            assert torch.allclose(alone[seed], expected, rtol=1e-9, atol=1e-12)
 
 
 def test_bfloat16_products_stay_close_to_float32():
@@ -83,8 +84,8 @@ def test_bfloat16_products_stay_close_to_float32():
     single.precision = "float32"
     half = network.with_tensors(lambda t: t.float())
     half.precision = "bfloat16"
-    pixels, square = block.pixels.float(), block.square.float()
-    exact, rough = (n.goodness_by_label(pixels, square) for n in (single, half))
+    block = Block(block.pixels.float(), block.square.float(), block.labels)
+    exact, rough = (GOODNESS.said(Seen(n, block)) for n in (single, half))
     assert rough.dtype == torch.float32
     assert textbook.relative_difference(rough, exact) < 0.02
     assert not torch.equal(rough, exact)

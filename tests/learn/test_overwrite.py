@@ -23,7 +23,7 @@ from ff.summary.tables.run_files import RunFiles, files_of
 
 SETTINGS = ("--dataset", "DIGITS", "--layers", "784,24,16", "--val-size", 200, "--train-batch-size", 64, "--no-wandb")
 OLD = (*SETTINGS, "--rep-epochs", 1, "--softmax-epochs", 1)
-NEW = (*OLD, "--alpha", 4, "--overwrite")
+NEW = (*OLD, "--alpha", 4, "--overwrite", "--save-every-s", 0)
 FOLDER = Path("results/DIGITS/784-24-16/ff/seed0")
 RUN = RunKey("DIGITS", "784-24-16", "ff", 0)
 

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from ff.data.prepared import prepare
+from ff.learn.products import choose_library, matmul
 from ff.learn.recipes import make_run_config
 from ff.learn.run import train
 from ff.settings import ExecutionConfig
@@ -55,14 +56,18 @@ def digest(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def arithmetic() -> str:
-    """A hash of what this machine's libraries make of some products: other processors round in another order."""
+    """A hash of what this machine's libraries make of some products: other processors round in another order, and on
+    some another library multiplies."""
+    choose_library()
     generator = torch.Generator().manual_seed(0)
     found = {}
-    for rows, inner, columns in ((64, 784, 30), (64, 30, 20), (200, 784, 16), (1000, 50, 10)):
+    for rows, inner, columns in ((64, 784, 30), (64, 30, 20), (200, 784, 16), (1000, 50, 10), (1000, 784, 30)):
         for kind in (torch.float32, torch.float64, torch.bfloat16):
             sizes = ((2, rows, inner), (2, inner, columns))
             left, right = (torch.rand(size, generator=generator).to(kind) for size in sizes)
-            found[f"{rows}x{inner}x{columns} {kind}"] = torch.bmm(left, right)
+            for seeds in (1, 2):
+                name = f"{seeds}x{rows}x{inner}x{columns} {kind}"
+                found[name] = matmul(left[:seeds], right[:seeds], str(kind).removeprefix("torch."))
     values = torch.rand(10_000, generator=generator)
     found |= {name: getattr(values, name)() for name in ("exp", "log", "sigmoid", "rsqrt")}
     return digest(found)

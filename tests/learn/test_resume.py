@@ -26,6 +26,8 @@ from ff.phases import Phase, read_phases
 KILLS = 20
 SETTINGS = ("--dataset", "DIGITS", "--layers", "784,24,16", "--val-size", 200, "--train-batch-size", 64)
 EPOCHS = ("--rep-epochs", 12, "--softmax-epochs", 12)
+# The state is written after every epoch. It makes no difference to a result, so both kinds are compared.
+EACH = ("--save-every-s", 0)
 UNTIMED = {"seconds": "", "validation_seconds": ""}
 RUN = Path("results/DIGITS/784-24-16/ff/seed0")
 
@@ -36,7 +38,8 @@ def train(warm, prepared_dir):
 
     def start(folder: Path, *more: object, **options) -> int:
         folder.mkdir(exist_ok=True)
-        return warm.start(folder, "train", *SETTINGS, *EPOCHS, "--prepared-dir", prepared_dir, *more, **options)
+        settings = (*SETTINGS, *EPOCHS, *EACH, "--prepared-dir", prepared_dir)
+        return warm.start(folder, "train", *settings, *more, **options)
 
     return start
 
@@ -66,7 +69,8 @@ def state_of(run: Path) -> str:
 
 def same_run(found: Path, expected: Path) -> None:
     """The same weights, byte for byte, and the same numbers everywhere but in times."""
-    assert (found / "model.safetensors").read_bytes() == (expected / "model.safetensors").read_bytes()
+    for name in ("model.safetensors", "readings.safetensors"):
+        assert (found / name).read_bytes() == (expected / name).read_bytes(), name
     one, other = (read_json(run / "metrics.json") for run in (found, expected))
     assert one["results"] == other["results"]
     assert one["config"] == other["config"]
@@ -98,6 +102,33 @@ def test_twenty_kills_at_random_moments_give_twenty_times_the_same_bytes(train, 
     assert {"load", "representation", "softmax", "evaluation"} <= set(stages)
 
 
+@pytest.mark.parametrize(("every_s", "kills"), [(0.1, 6), (2, 3)])
+def test_kills_of_a_run_that_saves_by_time_lose_what_came_after_and_no_byte(
+    train, warm, uninterrupted, tmp_path, every_s, kills
+):
+    """With 2 s, the default, this run usually ends before its state is written."""
+    train(tmp_path / "counted", "--save-every-s", every_s, die_at_call=0)
+    assert warm.wait().code == 0
+    same_run(tmp_path / "counted" / RUN, uninterrupted / RUN)
+    calls = int((tmp_path / "counted/.calls.txt").read_text())
+    moments, resumed_from = random.Random(every_s), []
+    for kill in range(kills):
+        folder = tmp_path / str(kill)
+        train(folder, "--save-every-s", every_s, die_at_call=1 + int(0.98 * calls * (kill + moments.random()) / kills))
+        assert warm.wait().code == -signal.SIGKILL
+        reported = (folder / ".stderr.txt").read_text().count("epoch ")
+        saved = state_of(folder / RUN) in ("representation", "softmax", "evaluation")
+        train(folder, "--save-every-s", every_s)
+        done = warm.wait()
+        assert done.code == 0, done.stderr
+        assert ("resuming after epoch" in done.stderr) == saved
+        same_run(folder / RUN, uninterrupted / RUN)
+        resumed_from.append((read_json(folder / RUN / "metrics.json")["resumed_from_epoch"], reported))
+    print(f"resumed from epoch, of so many reported: {resumed_from}")
+    # How many epochs fit into the time is the machine's affair.
+    assert every_s >= 2 or any(epoch for epoch, _ in resumed_from)
+
+
 def test_a_kill_before_any_change_of_a_file_name_gives_the_same_bytes(train, warm, tmp_path):
     """Every state that a run folder can be in, one after the other."""
     few = ("--rep-epochs", 1, "--softmax-epochs", 1)
@@ -124,7 +155,8 @@ def test_a_kill_before_any_change_of_a_file_name_gives_the_same_bytes(train, war
 
 def is_whole(run: Path) -> bool:
     """Where metrics.json stands, all that belongs to it does."""
-    return all((run / name).stat().st_size for name in ("model.safetensors", "history.csv", "phases.csv"))
+    names = ("model.safetensors", "history.csv", "phases.csv", "readings.safetensors")
+    return all((run / name).stat().st_size for name in names)
 
 
 def test_killed_again_and_again_it_still_ends_with_the_same_bytes(train, warm, uninterrupted, tmp_path):
@@ -153,7 +185,7 @@ def test_killed_again_and_again_it_still_ends_with_the_same_bytes(train, warm, u
 
 
 def test_the_same_through_the_real_command_and_an_interrupt_from_the_keyboard(uninterrupted, prepared_dir, tmp_path):
-    command = ff_command("train", *SETTINGS, *EPOCHS, "--prepared-dir", prepared_dir)
+    command = ff_command("train", *SETTINGS, *EPOCHS, *EACH, "--prepared-dir", prepared_dir)
     process = subprocess.Popen(command, cwd=tmp_path, env=ff_environment(), stderr=subprocess.PIPE, text=True)
     for line in process.stderr:
         if "epoch 3" in line:
@@ -162,7 +194,7 @@ def test_the_same_through_the_real_command_and_an_interrupt_from_the_keyboard(un
     rest = process.stderr.read()
     code = process.wait(60)
     assert (code, "Traceback" in rest) == (130, False), rest
-    assert rest.strip().splitlines()[-1].startswith("ff: interrupted; a training goes on from its last epoch")
+    assert rest.strip().splitlines()[-1].startswith("ff: interrupted; a training goes on from its last saved state")
     assert not (tmp_path / RUN / "metrics.json").exists()
     done = subprocess.run(command, cwd=tmp_path, env=ff_environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -298,7 +330,7 @@ def test_a_second_process_waits_for_the_first_and_then_finds_the_work_done(
         time.sleep(0.5)
         # This test holds the run in the first one's place, and gives it what that would have written.
         assert [file.name for file in (tmp_path / RUN).iterdir()] == [LOCK_NAME]
-        for name in ("model.safetensors", "history.csv", "phases.csv", "metrics.json"):
+        for name in ("model.safetensors", "history.csv", "phases.csv", "readings.safetensors", "metrics.json"):
             (tmp_path / RUN / name).write_bytes((uninterrupted / RUN / name).read_bytes())
         before = (tmp_path / RUN / "model.safetensors").stat().st_mtime_ns
     rest = second.stderr.read()

@@ -160,7 +160,8 @@ def test_adam_is_torchs_adam():
         theirs.grad = gradient.clone()
         for group in reference.param_groups:
             group["lr"] = 0.05 * (1 - step / 25)
-        ours.step(0.05 * (1 - step / 25))
+        ours.begin_step(0.05 * (1 - step / 25))
+        ours.update()
         reference.step()
     assert textbook.relative_difference(ours.parameters, theirs.detach()) < 1e-13
 
@@ -236,7 +237,7 @@ def test_the_batch_size_is_the_batch_that_is_trained(digits, size, monkeypatch):
         forward_forward.Learner, "gradients", lambda self, rows, draw: seen.append(rows) or original(self, rows, draw)
     )
     steps = []
-    monkeypatch.setattr(Adam, "step", lambda self, rate: steps.append(self.gradient.shape[1]))
+    monkeypatch.setattr(Adam, "update", lambda self: steps.append(self.gradient.shape[1]))
     trainer = trained(
         prepared, [0], train_batch_size=size, rep_epochs=1, softmax_epochs=2, val_size=20 if size == 1 else 200
     )
@@ -338,15 +339,15 @@ def test_the_seed_of_a_group_that_diverges_is_named(digits):
 
 
 def test_a_broken_parameter_is_found_even_where_the_loss_does_not_show_it(digits, monkeypatch):
-    original = Adam.step
+    original = Adam.update
 
-    def breaking(self, rate):
-        original(self, rate)
+    def breaking(self):
+        original(self)
         if self.steps == 5:
             # The last step of the first epoch: no loss is computed with it.
             self.parameters[0, 7] = math.nan
 
-    monkeypatch.setattr(Adam, "step", breaking)
+    monkeypatch.setattr(Adam, "update", breaking)
     trainer = Trainer(small_config(), [0], standardise(digits.train, digits.facts, "cpu"))
     with pytest.raises(FFError, match="the representation loss of its layers is not finite in epoch 1"):
         list(trainer.epochs("representation"))

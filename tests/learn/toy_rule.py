@@ -43,13 +43,11 @@ class Learner:
         self.network, self.strength = network, config.settings.strength
         self.layers, self.heads = Layers(network), Heads(network, images, config.test_batch_size)
         self.optimisers = {"layers": self.layers.optimiser, "heads": self.heads.optimiser}
-        heads = self.heads.phase(config.softmax_epochs)
         optimisers = {"learning_rate": self.layers.optimiser}
-        shrinking = LearningPhase("shrinking", config.rep_epochs, self.gradients, optimisers, HEAD, heads.scores)
-        self.phases = [shrinking, heads]
+        shrinking = LearningPhase("shrinking", config.rep_epochs, self.gradients, optimisers, HEAD)
+        self.phases = [shrinking, self.heads.phase(config.softmax_epochs)]
 
     def gradients(self, rows, drawn):
         for weight, gradient in zip(self.network.weights, self.layers.weight_gradients, strict=True):
             torch.mul(weight, self.strength, out=gradient)
-        self.heads.forget()
         return torch.stack([weight.square().mean((1, 2)) for weight in self.network.weights], 1).unsqueeze(0)

@@ -13,6 +13,7 @@ from made_networks import made_prepared, made_run, schema_errors
 from ff.data import prepared as prepared_sets
 from ff.errors import FFError
 from ff.files import read_csv, read_json
+from ff.learn import products
 from ff.measure import agreement, apart, power, protocol, run
 from ff.measure.agreement import run_agreement
 from ff.measure.devices import DeployedNetwork
@@ -35,6 +36,17 @@ def made(tmp_path, no_cuda, monkeypatch):
     prepared = made_prepared()
     _, config = made_run(tmp_path, prepared, seed=5)
     return tmp_path, prepared, config
+
+
+@pytest.mark.parametrize(("error", "library"), [(0.0, "onednn"), (1.0, "default")])
+def test_the_library_that_multiplies_is_a_condition(made, monkeypatch, tmp_path, error, library):
+    folder, prepared, _ = made
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(products, "_library", "default")
+    monkeypatch.setattr(products, "onednn_error", lambda: error)
+    monkeypatch.setattr(products, "onednn_gain", lambda: 2.0)
+    run_measurement(folder, prepared, threads=[1], batch_sizes=(1,), times=QUICK, energy_windows=0)
+    assert read_json(folder / "variance" / "cpu.json")["conditions"]["float32_products"] == library
 
 
 def test_a_run_gets_files_for_each_device_there_or_not(made, monkeypatch):

@@ -22,7 +22,7 @@ from made_networks import (
 from ff import statistics
 from ff.assess import early_exit
 from ff.assess.evaluation import evaluate_run
-from ff.assess.readings import read, split_of
+from ff.assess.readings import ask, splits_of
 from ff.data.images import Part, standardise
 from ff.files import read_csv, read_json, write_csv, write_json
 from ff.layout import RunKey
@@ -330,7 +330,7 @@ def test_rule_07_what_was_not_measured_is_missing_and_never_0(tmp_path, monkeypa
     assert conditions["power"]["idle_mw"] is conditions["power"]["period_s"] is None
     assert read_json(tmp_path / "variance" / "cuda.json")["batches"] == []
     assert read_json(tmp_path / "early_exit.json")["calibration"] is None
-    document = evaluate_run(network, prepared, config, "0" * 16).document
+    document = evaluate_run(ask(network, prepared, config), config, "0" * 16).document
     absent = document["readouts"][0]["per_class"][7]
     assert absent["n"] == 0 and absent["recall"] is None
     # In the tables: empty, not 0.
@@ -477,20 +477,21 @@ def test_rule_12_early_exit_from_validation_without_labels_skips_work_and_gives_
     folder, prepared, network, config = trained
     document, rows = read_json(folder / "early_exit.json"), read_csv(folder / "early_exit.csv")
     # Thresholds are those of the validation samples, of all of them and nothing else.
-    part, chosen = split_of(config, prepared)["val"]
-    seen = read(network, part, chosen, prepared.facts, goodness=False)
-    expected = early_exit.calibrate(seen.logits, seen.labels)
-    assert document["calibration"]["n"] == len(chosen) == 300
+    kept = ask(network, prepared, config)
+    labels = kept.answers["val", "head"].labels
+    assert torch.equal(labels, prepared.train.labels[splits_of(config, prepared)["val"][1][0]].long())
+    expected = early_exit.calibrate(kept.said["val", "head"], labels)
+    assert document["calibration"]["n"] == len(labels) == 300
     assert document["calibration"]["mu"] == pytest.approx(expected.mu)
     assert document["calibration"]["sigma"] == pytest.approx(expected.sigma)
     # The rule knows no label: the same images leave at the same layers whatever they are called.
     relabelled = prepared._replace(test=Part(prepared.test.images, (prepared.test.labels + 1) % 10))
-    original = read(network, prepared.test, torch.arange(360), prepared.facts, goodness=False)
-    renamed = read(network, relabelled.test, torch.arange(360), prepared.facts, goodness=False)
+    original = kept.said["test", "head"]
+    renamed = ask(network, relabelled, config).said["test", "head"]
     for rule in early_exit.RULES:
         exits = early_exit.exits_at(rule, 1.0, expected, 10)
-        layers = early_exit.exit_layers(original.logits, exits)
-        assert torch.equal(layers, early_exit.exit_layers(renamed.logits, exits))
+        layers = early_exit.exit_layers(original, exits)
+        assert torch.equal(layers, early_exit.exit_layers(renamed, exits))
         # Work is skipped: a layer sees only the samples that are still there.
         inference = Inference(network, prepared.facts)
         sizes: list[int] = []
@@ -540,7 +541,8 @@ def test_rule_13_nothing_is_chosen_on_the_test_set(trained, tmp_path):
     rows = torch.cat([trainer.split.train[0], trainer.split.val[0]])
     assert sorted(rows.tolist()) == list(range(len(prepared.train.labels)))
     # Which units count as dead is no matter of the test set either.
-    layers = [evaluate_run(network, one, config, "0" * 16).document["layers"] for one in (prepared, other)]
+    evaluations = [evaluate_run(ask(network, one, config), config, "0" * 16) for one in (prepared, other)]
+    layers = [evaluation.document["layers"] for evaluation in evaluations]
     assert [layer["dead_units"] for layer in layers[0]] == [layer["dead_units"] for layer in layers[1]]
 
 
@@ -551,16 +553,17 @@ def test_rule_14_inputs_and_labels_come_from_one_index(monkeypatch):
     network = made_network(config)
     # Evaluation: every batch that enters the network.
     batches = []
-    original = type(network).neutral_outputs
+    original = type(network).pixel_product
     monkeypatch.setattr(
         type(network),
-        "neutral_outputs",
-        lambda self, pixels, square: batches.append(pixels[0].clone()) or original(self, pixels, square),
+        "pixel_product",
+        lambda self, pixels: batches.append(pixels[0].clone()) or original(self, pixels),
     )
-    for part, rows in split_of(config, prepared).values():
-        batches.clear()
-        seen = read(network, part, rows, prepared.facts, 17, goodness=False)
-        assert torch.equal(labels_of_pixels(prepared, torch.cat(batches)), seen.labels)
+    kept = ask(network, prepared, config, 17)
+    labels = [kept.answers[split, "head"].labels for split in ("train", "val", "test")]
+    # In the training split goodness has a pass of its own, over a sample, here all of it.
+    labels.insert(1, kept.answers["train", "goodness"].labels)
+    assert torch.equal(labels_of_pixels(prepared, torch.cat(batches)), torch.cat(labels))
     # Training: mini-batches in any order.
     images = standardise(prepared.train, prepared.facts, "cpu")
     trainer = Trainer(config, [3, 4], images)
@@ -573,7 +576,7 @@ def test_rule_14_inputs_and_labels_come_from_one_index(monkeypatch):
     # Early exit: answers come back in the order of the images, whoever left first.
     inference = Inference(network, prepared.facts)
     pixels = inference.pixels(prepared.test.images)
-    logits = read(network, prepared.test, torch.arange(90), prepared.facts, goodness=False).logits
+    logits = kept.said["test", "head"]
     sure = logits[:, :2].amax(-1).quantile(0.5, dim=0)
     answers = inference.answer(pixels, Exits(tuple(sure.tolist())))
     expected = logits.argmax(-1).gather(1, answers.layers[:, None] - 1).squeeze(1)

@@ -99,6 +99,7 @@ def make_run(results, accuracy=0.9, model=MODEL):
             "loss": 0.4,
             "validation_accuracy": 0.8,
             "validation_readout": "head",
+            "validation_n": 360,
         },
     ]
     for row in history:
@@ -106,7 +107,7 @@ def make_run(results, accuracy=0.9, model=MODEL):
     columns = ["model", "phase", "epoch", "loss", "goodness_positive_1", "goodness_negative_1", "validation_accuracy"]
     write_csv(
         folder / "history.csv",
-        [*columns, "validation_readout", "learning_rate", "seconds", "validation_seconds"],
+        [*columns, "validation_readout", "validation_n", "learning_rate", "seconds", "validation_seconds"],
         history,
     )
     marks = [

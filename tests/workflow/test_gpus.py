@@ -13,17 +13,22 @@ from ff.workflow import gpus
 UUIDS = ["GPU-aaaa1111", "GPU-bbbb2222", "GPU-cccc3333"]
 
 
+def no_driver() -> None:
+    raise RuntimeError("NVML: driver not loaded")
+
+
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
     """A machine with three GPUs and a torch for CUDA; changes by its keyword arguments."""
 
-    def set_up(uuids=UUIDS, cuda="'12.4'", jetson=False, visible=None, nvml=True):
+    def set_up(uuids=UUIDS, cuda="'12.4'", jetson=False, visible=None, nvml=True, driver=True):
         (tmp_path / "version.py").write_text(f"__version__ = '2'\ncuda: Optional[str] = {cuda}\nhip = None\n")
         spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
         monkeypatch.setattr(gpus.importlib.util, "find_spec", lambda name: spec if cuda else None)
         monkeypatch.setattr(gpus, "is_jetson", lambda: jetson)
         pynvml = SimpleNamespace(
-            nvmlInit=lambda: None,
+            NVMLError=RuntimeError,
+            nvmlInit=lambda: None if driver else no_driver(),
             nvmlShutdown=lambda: None,
             nvmlDeviceGetCount=lambda: len(uuids),
             nvmlDeviceGetHandleByIndex=lambda index: index,
@@ -44,6 +49,7 @@ def machine(monkeypatch, tmp_path):
         ({}, UUIDS),
         ({"uuids": []}, []),
         ({"nvml": False}, []),
+        ({"driver": False}, []),
         ({"cuda": "None"}, []),
         ({"cuda": None}, UUIDS),
         ({"jetson": True, "nvml": False}, ["0"]),

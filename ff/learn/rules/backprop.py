@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 
 from ff.learn.heads import Heads
 from ff.learn.lazy import torch
-from ff.learn.network import Network, layer_macs, matmul
+from ff.learn.network import Network, layer_macs
 from ff.learn.objectives import normalisation_gradient
 from ff.learn.optimiser import Layers
+from ff.learn.products import cast, matmul
 from ff.learn.readouts import HEAD
 from ff.learn.rule import LearningPhase
 from ff.settings import LARGEST, setting
@@ -81,7 +82,6 @@ class Learner:
             gradients=lambda rows, drawn: self.gradients(rows).unsqueeze(0),
             optimisers={"learning_rate": self.layers.optimiser, "head_learning_rate": self.heads.optimiser},
             readout=HEAD,
-            scores=self._last_logits,
         )
         self.phases = [phase]
 
@@ -92,30 +92,26 @@ class Learner:
         """
         network = self.network
         pixels, square, labels = self.images.rows(rows)
-        outputs = network.neutral_outputs(pixels, square)
-        scales = [network.scale(network.goodness(h), h.shape[-1]) for h in outputs]
-        inputs = [h * scale.unsqueeze(-1) for h, scale in zip(outputs, scales, strict=True)]
-        loss, by_logits = self.heads.gradients(torch.cat(inputs, -1), labels)
+        pixels = cast(pixels, network.precision)
+        said = network.neutral_pass(network.pixel_product(pixels), square)
+        loss, by_logits = self.heads.gradients(said.features, labels)
         by_features = matmul(by_logits[:, :, -1], network.heads[:, -1], network.precision).split(network.widths, -1)
         from_above: Tensor | None = None
         for index in reversed(range(network.depth)):
             by_input = by_features[index] if from_above is None else by_features[index] + from_above
-            by_output = normalisation_gradient(inputs[index], scales[index], by_input, network.normalisation)
-            by_activation = by_output * (outputs[index] > 0)
+            scale = network.scale(said.goodness[index], network.widths[index])
+            by_output = normalisation_gradient(said.normalised[index], scale, by_input, network.normalisation)
+            # What autograd itself calls for a ReLU: one pass, where a mask would take two.
+            by_activation = torch.ops.aten.threshold_backward(by_output, said.outputs[index], 0)
             torch.sum(by_activation, 1, out=self.layers.bias_gradients[index])
+            target = self.layers.weight_gradients[index]
             if index > 0:
-                product = matmul(by_activation.mT, inputs[index - 1], network.precision)
+                by_activation = cast(by_activation, network.precision)
+                matmul(by_activation.mT, said.normalised[index - 1], network.precision, out=target)
                 from_above = matmul(by_activation, network.weights[index], network.precision)
             else:
-                scaled = by_activation * network.neutral_scale(square).unsqueeze(-1)
-                product = matmul(scaled.mT, pixels, network.precision)
+                scaled = by_activation.mul_(network.neutral_scale(square).unsqueeze(-1))
+                matmul(scaled.mT, pixels, network.precision, out=target)
                 for part in network.label_slices():
-                    product[:, :, part] = scaled.sum(1).mul_(network.neutral_value).unsqueeze(-1)
-            self.layers.weight_gradients[index].copy_(product)
+                    target[:, :, part] = scaled.sum(1).mul_(network.neutral_value).unsqueeze(-1)
         return loss
-
-    def _last_logits(self, rows: Tensor) -> Tensor:
-        """Logits of the last head for training images `rows` [S, B]: [S, B, C]."""
-        network = self.network
-        pixels, square, _ = self.images.rows(rows)
-        return network.head_logits(network.features(network.neutral_outputs(pixels, square)), network.depth)

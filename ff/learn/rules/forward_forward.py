@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 from ff.learn import negatives, objectives
 from ff.learn.heads import Heads
 from ff.learn.lazy import torch
-from ff.learn.network import Network, layer_macs, matmul
+from ff.learn.network import Network, layer_macs
 from ff.learn.optimiser import Layers
+from ff.learn.products import affine, cast, matmul
 from ff.learn.readouts import GOODNESS, HEAD
 from ff.learn.rule import LearningPhase
 from ff.settings import LARGEST, setting
@@ -111,50 +112,51 @@ def remarks(config: RunConfig, given: Collection[str]) -> list[str]:
 
 
 class Learner:
-    """Forward-Forward on S networks; `images` is the training set."""
+    """Forward-Forward on S networks; `images` is the training set of N images."""
 
     def __init__(self, network: Network, images: Images, config: RunConfig):
         self.network, self.images, self.settings = network, images, config.settings
         self.layers, self.heads = Layers(network), Heads(network, images, config.test_batch_size)
         self.optimisers = {"layers": self.layers.optimiser, "heads": self.heads.optimiser}
         self.negatives = negatives.choice(self.settings.negatives, network.classes, self.settings.hardness)
+        # Of inputs with a label, whichever it is: the factor of norm(x) and the label's pixel after it, [N].
+        self.scales = network.label_scale(images.square)
+        self.strengths = self.scales * self.settings.overlay_value
+        self.by_label: Tensor | None = None  # [S, B, C, W_1], the largest tensor, used again in each mini-batch
         representation = LearningPhase(
             name="representation",
             epochs=config.rep_epochs,
             gradients=self.gradients,
             optimisers={"learning_rate": self.layers.optimiser},
             readout=GOODNESS,
-            scores=self._goodness,
             draw=self.negatives.draw,
         )
         self.phases = [representation, self.heads.phase(config.softmax_epochs)]
 
     def gradients(self, rows: Tensor, drawn: Tensor | None) -> Tensor:
         """Fill the layers' gradients for training images `rows` [S, B]; returns loss, g+ and g- as [3, S, L]."""
-        network, settings = self.network, self.settings
-        pixels, square, labels = self.images.rows(rows)
-        batch = rows.shape[1]
-        scale = network.label_scale(square).unsqueeze(-1)
-        strength = scale * settings.overlay_value
-        activation = matmul(pixels, network.weights[0].mT, network.precision).mul_(scale)
-        activation += network.biases[0].unsqueeze(1)
-        positive, negative, wrong = self._first_layer(activation, strength, labels, drawn)
-        inputs, outputs = pixels, torch.cat([positive, negative], 1)
-        measured = []
-        for index in range(network.depth):
-            if index > 0:
-                outputs = network.forward_layer(index, inputs)
-            goodness = network.goodness(outputs)
-            loss = self._loss(goodness[:, :batch], goodness[:, batch:])
-            gradient = objectives.activation_gradient(outputs, torch.cat([loss.by_positive, loss.by_negative], 1))
-            if index == 0:
-                self._first_layer_gradient(gradient, pixels, scale, strength, labels, wrong)
-            else:
-                self.layers.weight_gradients[index].copy_(matmul(gradient.mT, inputs, network.precision))
+        network, precision = self.network, self.network.precision
+        pixels, _, labels = self.images.rows(rows)
+        pixels = cast(pixels.mul_(self.scales[rows].unsqueeze(-1)), precision)
+        strength = self.strengths[rows]
+        h, goodness, shown = self._first_layer(pixels, strength, labels, drawn)
+        inputs, outputs, good = [pixels], [h], [goodness]
+        for index in range(1, network.depth):
+            inputs.append(cast(network.normalise(outputs[-1], good[-1]), precision))
+            outputs.append(network.forward_layer(index, inputs[-1]))
+            good.append(network.goodness(outputs[-1]))
+        # Positives come first, then the negatives of the same images: [L, S, 2, B].
+        positive, negative = torch.stack(good).unflatten(-1, (2, -1)).unbind(2)
+        loss = self._loss(positive, negative)
+        by_goodness = torch.cat([loss.by_positive, loss.by_negative], -1)
+        for index, (x, h) in enumerate(zip(inputs, outputs, strict=True)):
+            gradient = objectives.activation_gradient(h, by_goodness[index])
             torch.sum(gradient, 1, out=self.layers.bias_gradients[index])
-            inputs = network.normalise(outputs, goodness)
-            measured += [loss.loss, goodness[:, :batch].mean(1), goodness[:, batch:].mean(1)]
-        return torch.stack(measured, 1).unflatten(1, (network.depth, 3)).permute(2, 0, 1)
+            if index == 0:
+                self._first_layer_gradient(gradient, x, strength, shown)
+            else:
+                matmul(gradient.mT, x, precision, out=self.layers.weight_gradients[index])
+        return torch.stack([loss.loss, positive.mean(-1), negative.mean(-1)]).transpose(1, 2)
 
     def _loss(self, positive: Tensor, negative: Tensor) -> objectives.GoodnessLoss:
         if self.settings.loss == "symba":
@@ -162,45 +164,43 @@ class Learner:
         return objectives.threshold(positive, negative, self.settings.threshold)
 
     def _first_layer(
-        self, activation: Tensor, strength: Tensor, labels: Tensor, drawn: Tensor | None
+        self, pixels: Tensor, strength: Tensor, labels: Tensor, drawn: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Outputs [S, B, W_1] of the first layer for positives and negatives, and the wrong labels [S, B]."""
+        """For positives and then negatives: outputs [S, 2B, W_1] of the first layer, their goodness [S, 2B], and the
+        labels [S, 2B] that they show. `pixels` [S, B, D] are normalised, `strength` [S, B] is the label's pixel."""
         network = self.network
         assert drawn is not None
+        activation = affine(pixels, network.weights[0], network.biases[0], network.precision)
+        seeds, batch, width = activation.shape
         if self.negatives.by_goodness:
-            outputs = network.all_labels(activation, strength.squeeze(-1))
-            wrong = self.negatives.choose(labels, drawn, network.goodness(outputs))
-            return _pick(outputs, labels), _pick(outputs, wrong), wrong
-        wrong = self.negatives.choose(labels, drawn)
-        columns = network.label_columns()
-        positive, negative = (
-            torch.addcmul(activation, strength, torch.gather(columns, 1, chosen.unsqueeze(-1).expand_as(activation)))
-            for chosen in (labels, wrong)
-        )
-        return positive.relu_(), negative.relu_(), wrong
+            if self.by_label is None:
+                self.by_label = activation.new_empty(seeds, batch, network.classes, width)
+            # The last mini-batch may be smaller.
+            out = self.by_label.view(-1, network.classes, width)[: seeds * batch]
+            outputs = network.all_labels(activation, strength, out.view(seeds, batch, network.classes, width))
+            goodness = network.goodness(outputs)
+            shown = torch.cat([labels, self.negatives.choose(labels, drawn, goodness)], 1)
+            places = self._places(seeds, batch, network.classes) + shown
+            picked = outputs.view(-1, width).index_select(0, places.flatten())
+            return picked.view(seeds, -1, width), goodness.flatten()[places], shown
+        shown = torch.cat([labels, self.negatives.choose(labels, drawn)], 1)
+        places = torch.arange(seeds, device=shown.device).unsqueeze(1) * network.classes + shown
+        columns = network.label_columns().flatten(0, 1).index_select(0, places.flatten()).view(seeds, 2, batch, width)
+        outputs = torch.addcmul(activation.unsqueeze(1), strength[:, None, :, None], columns).flatten(1, 2).relu_()
+        return outputs, network.goodness(outputs), shown
 
-    def _first_layer_gradient(
-        self, gradient: Tensor, pixels: Tensor, scale: Tensor, strength: Tensor, labels: Tensor, wrong: Tensor
-    ) -> None:
+    def _places(self, seeds: int, batch: int, classes: int) -> Tensor:
+        """Where the rows of positives and of negatives [S, 2B] begin in a table of a row for each image and label."""
+        images = torch.arange(seeds * batch, device=self.scales.device).view(seeds, batch) * classes
+        return torch.cat([images, images], 1)
+
+    def _first_layer_gradient(self, gradient: Tensor, pixels: Tensor, strength: Tensor, shown: Tensor) -> None:
         """Positive and negative share their pixels, so one product serves both; label columns get their own share."""
-        network, batch = self.network, labels.shape[1]
-        shared = (gradient[:, :batch] + gradient[:, batch:]).mul_(scale)
-        target = self.layers.weight_gradients[0]
-        target.copy_(matmul(shared.mT, pixels, network.precision))
-        carried = gradient.new_zeros(len(labels), 2 * batch, network.classes)
-        carried.scatter_(2, torch.cat([labels, wrong], 1).unsqueeze(-1), torch.cat([strength, strength], 1))
-        columns = torch.bmm(gradient.mT, carried)
+        network, batch = self.network, strength.shape[1]
+        shared = gradient[:, :batch] + gradient[:, batch:]
+        target = matmul(shared.mT, pixels, network.precision, out=self.layers.weight_gradients[0])
+        carried = gradient.new_zeros(*shown.shape, network.classes)
+        carried.scatter_(2, shown.unsqueeze(-1), torch.cat([strength, strength], 1).unsqueeze(-1))
+        columns = matmul(carried.mT, gradient, "float32").mT
         for part in network.label_slices():
             target[:, :, part] = columns
-
-    def _goodness(self, rows: Tensor) -> Tensor:
-        """Goodness of each label, summed over the layers, for training images `rows` [S, B]: [S, B, C]."""
-        pixels, square, _ = self.images.rows(rows)
-        return self.network.goodness_by_label(pixels, square).sum(2)
-
-
-def _pick(outputs: Tensor, labels: Tensor) -> Tensor:
-    """The rows [S, B, W] of outputs [S, B, C, W] that stand under labels [S, B]."""
-    seeds, batch, classes, width = outputs.shape
-    rows = torch.arange(seeds * batch, device=labels.device) * classes + labels.flatten()
-    return outputs.view(-1, width).index_select(0, rows).view(seeds, batch, width)

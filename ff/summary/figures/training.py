@@ -113,7 +113,8 @@ def validation_accuracy(frame: pd.DataFrame) -> Figure:
     ]
     note = (
         "Left of the dotted line the layers learn and the goodness readout is scored; right of it the heads "
-        "learn and are scored; backprop has one phase. Lines: mean over seeds "
+        "learn and are scored; backprop has one phase. An epoch is scored on a part of the validation split, the last "
+        "one of a phase on all of it. Lines: mean over seeds "
         f"({style.seeds_text(counts)}); bands: smallest to largest seed."
         + style.left_out(nets.order, chosen, "history")
     )

@@ -82,7 +82,8 @@ def _run_energy(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 HISTORY = KEYS + columns(
-    "shared_by_seeds phase epoch loss validation_accuracy validation_readout learning_rate seconds validation_seconds"
+    "shared_by_seeds phase epoch loss validation_accuracy validation_readout validation_n learning_rate "
+    "seconds validation_seconds"
 )
 
 
