@@ -26,7 +26,7 @@ import numpy as np
 from ff import stamps
 from ff.assess.early_exit import cut_macs
 from ff.assess.exit_rules import chosen_exits
-from ff.assess.readings import split_of
+from ff.assess.readings import drawn_rows
 from ff.data.prepared import Prepared
 from ff.errors import FFError
 from ff.export import calibration, graphs, packages, parity, run
@@ -71,13 +71,12 @@ def export_run(run_folder: str | os.PathLike, prepared: Prepared, int8: bool = T
     run_folder = Path(run_folder)
     network, meta = checkpoint.load(run_folder / "model.safetensors", "cpu")
     config, model = checkpoint.config(meta), meta["model"]
-    splits, [readout, *_] = split_of(config, prepared), rule_of(config).READOUTS
+    [rows], [readout, *_] = drawn_rows(config, prepared).val, rule_of(config).READOUTS
     point = _operating_point(run_folder, model)
     exits, folder = point["exits"], run_folder / EXPORT_FOLDER
     _clear(folder)
     source = graphs.Source(network, prepared.facts, readout.name, {"model": model, "run": config.name})
-    part, rows = splits["val"]
-    seen = part.images[rows[: calibration.IMAGES]].numpy()
+    seen = prepared.train.images[rows[: calibration.IMAGES]].numpy()
     why_no_int8 = NO_INT8 if not int8 else NO_VALIDATION if len(rows) == 0 else None
     largest = None if why_no_int8 else calibration.largest_inputs(source, seen)
     listed = _write_graphs(folder, source, FLOAT32, exits)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ff.data.images import Part, standardise
+from ff.data.images import standardise
 from ff.data.prepared import Prepared
 from ff.errors import FFError
 from ff.export.files import ANSWERS, FLOAT32
@@ -22,10 +22,11 @@ from ff.export.sessions import Answers, OnnxNetwork
 from ff.files import read_csv, write_csv
 from ff.learn.inference import Exits, Inference
 from ff.learn.network import Network
+from ff.learn.readings import read
 from ff.learn.readouts import Readout
 from ff.statistics import paired_share_difference
 
-TOLERANCE = {"float32": 1e-4, "float64": 1e-4, "bfloat16": 0.05}
+TOLERANCE = {"float32": 1e-4, "float64": 1e-4, "tf32": 1e-4, "bfloat16": 0.05}
 """By the precision of the training: the size of rounding, as a share of the largest score. The graphs compute in
 float32, so a network that torch multiplies in bfloat16 differs by that format's rounding."""
 BATCH_SIZE = 512
@@ -47,14 +48,13 @@ def reference(
     """What the network (S = 1) answers to the test images, and its scores [n, L, C]."""
     inference, part = Inference(network, prepared.facts), prepared.test
     answers: list[list[np.ndarray]] = []
-    scores = []
-    for images, labels in zip(part.images.split(BATCH_SIZE), part.labels.split(BATCH_SIZE), strict=True):
+    for images in part.images.split(BATCH_SIZE):
         pixels = inference.pixels(images)
         given = [inference.answer(pixels)] + ([inference.answer(pixels, exits)] if exits else [])
         answers.append([tensor.numpy() for one in given for tensor in one])
-        block = standardise(Part(images, labels), prepared.facts, "cpu", network.heads.dtype).block(slice(None), 1)
-        scores.append(readout.scores(network, block.pixels, block.square)[0].float())
-    whole = torch.cat(scores)
+    test = standardise(part, prepared.facts, "cpu", network.heads.dtype)
+    rows = torch.arange(len(part.labels)).unsqueeze(0)
+    whole = readout.scores(read(network, test, rows, [readout], BATCH_SIZE).said[readout.name])[0].float()
     columns = [np.concatenate(parts) for parts in zip(*answers, strict=True)]
     full, left = Answers(*columns[:2]), Answers(*columns[2:]) if exits else None
     margins = torch.stack(list(distances(whole, Exits((None,) * (network.depth - 1)), full.layers)))

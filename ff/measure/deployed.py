@@ -19,13 +19,14 @@ import torch
 
 from ff import statistics
 from ff.assess.early_exit import OFTEN, TIMED_BATCHES, reference_cut, timed_rows
-from ff.assess.readings import read, split_of
+from ff.assess.readings import drawn_rows, readings_of
 from ff.data.images import Part
 from ff.data.prepared import Prepared
 from ff.files import write_csv, write_json
 from ff.layout import EXPORT_FOLDER
 from ff.learn import checkpoint
-from ff.learn.network import Network
+from ff.learn.products import choose_library
+from ff.learn.recipes import rule_of
 from ff.measure.devices import machine_state, thread_counts, versions
 from ff.measure.ways import Way, runtime_facts, ways_on
 from ff.settings import MeasureConfig
@@ -55,7 +56,14 @@ def run_deployed(
     bundle, file = open_bundle(folder), folder / EXPORT_FOLDER / "bundle.json"
     network, meta = checkpoint.load(folder / "model.safetensors", "cpu")
     config, count = checkpoint.config(meta), thread_counts(threads)[0]
-    splits = split_of(config, prepared)
+    splits = {
+        "val": (prepared.train, drawn_rows(config, prepared).val[0]),
+        "test": (prepared.test, torch.arange(len(prepared.test.labels))),
+    }
+    [readout, *_] = rule_of(config).READOUTS
+    said = readings_of(folder, prepared).said["test", readout.name]
+    batches = _batches(prepared.test, readout.scores(said)[:, 0], config.seed)
+    choose_library()
     facts = [runtime_facts(device, runtime, bundle) for device in devices for runtime in runtimes]
     before, threads_before = machine_state(), torch.get_num_threads()
     ways: list[Way] = []
@@ -64,7 +72,6 @@ def run_deployed(
         for one in facts:
             ways += ways_on(one, folder, network, prepared.facts, bundle, count)
         scored = _scored(ways, splits, bundle["macs"]["cuts"])
-        batches = _batches(network, prepared, splits["test"][1], config.seed)
         times = time_ways(ways, batches, OFTEN * repeats, config.seed, clock)
     finally:
         torch.set_num_threads(threads_before)
@@ -144,11 +151,11 @@ def _score(way: Way, part: Part, rows: torch.Tensor, size: int) -> tuple[float |
 # -- time ----
 
 
-def _batches(network: Network, prepared: Prepared, rows: torch.Tensor, seed: int) -> dict[int, list[np.ndarray]]:
-    """Images of the batches of a timed pass by batch size, spread over the test split as ordered by the first head."""
-    first = read(network, prepared.test, rows, prepared.facts, goodness=False).logits[:, 0]
+def _batches(part: Part, first: torch.Tensor, seed: int) -> dict[int, list[np.ndarray]]:
+    """Images of the batches of a timed pass by batch size, spread over the test split as ordered by the scores [n, C]
+    after the first layer."""
     return {
-        size: [batch.numpy() for batch in prepared.test.images[timed_rows(first, size * count, seed)].split(size)]
+        size: [batch.numpy() for batch in part.images[timed_rows(first, size * count, seed)].split(size)]
         for size, count in TIMED_BATCHES.items()
     }
 

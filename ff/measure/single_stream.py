@@ -27,6 +27,7 @@ from ff.errors import FFError
 from ff.files import write_json
 from ff.layout import SINGLE_STREAM_FILE
 from ff.learn import checkpoint
+from ff.learn.products import choose_library
 from ff.measure.devices import machine_state, thread_counts, versions
 from ff.measure.power import Clock, Idle, PowerMeter, Window, energy_of
 from ff.measure.protocol import idle_window
@@ -77,6 +78,7 @@ def run_single_stream(
     checkpoint.check_data(config, prepared)
     bundle = _bundle(folder, runtimes)
     places = [runtime_facts(device, runtime, bundle) for device in devices for runtime in runtimes]
+    choose_library()
     threads_before = torch.get_num_threads()
     source, why_no_power = power_source() if stream.conforms else (None, "a trial is too short for a sensor")
     results = []

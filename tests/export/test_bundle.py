@@ -227,6 +227,15 @@ def test_a_margin_is_how_far_an_answer_was_from_another():
 # -- what may be missing ----
 
 
+# Of a checkpoint `auto` is never the precision: a training decides it first.
+@pytest.mark.parametrize("precision", ["bfloat16", "float64", "tf32"])
+def test_networks_of_every_precision_are_exported(tmp_path, precision):
+    prepared = made_prepared()
+    made_run(tmp_path, prepared, precision=precision)
+    export_run(tmp_path, prepared, int8=False)
+    assert (open_bundle(tmp_path)["tolerance"] > 0.01) == (precision == "bfloat16")
+
+
 def test_without_validation_there_is_neither_int8_nor_an_exit(tmp_path):
     prepared = made_prepared()
     made_run(tmp_path, prepared, val_size=0, recipe="bp")
@@ -251,9 +260,9 @@ def test_int8_is_calibrated_on_validation_images(tmp_path):
     before = open_bundle(tmp_path)["int8"]
     assert before["images"] == 1000
 
-    from ff.assess.readings import split_of
+    from ff.assess.readings import drawn_rows
 
-    seen = split_of(config, prepared)["val"][1][:1000]
+    seen = drawn_rows(config, prepared).val[0, :1000]
     others = torch.ones(1400, dtype=torch.bool).index_fill(0, seen, False)
     prepared.train.images[others], prepared.test.images[:] = 0, 0
     prepared.train.images[others, :, 20] = 255

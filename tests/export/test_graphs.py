@@ -19,7 +19,7 @@ from ff.export import graphs
 from ff.export.calibration import largest_inputs
 from ff.export.sessions import open_session
 from ff.learn.inference import Exits, Inference
-from ff.learn.readouts import HEAD
+from ff.learn.readouts import HEAD, Seen
 
 
 def source_of(dataset="MNIST", **values):
@@ -35,8 +35,8 @@ def opened(model):
 
 def torch_scores(source, prepared):
     """Logits [n, L, C] of the test images."""
-    block = standardise(prepared.test, prepared.facts, "cpu", source.network.heads.dtype).block(slice(None), 1)
-    return HEAD.scores(source.network, block.pixels, block.square)[0].float().numpy()
+    images = standardise(prepared.test, prepared.facts, "cpu", source.network.heads.dtype)
+    return HEAD.scores(HEAD.said(Seen(source.network, images.block(slice(None), 1))))[0].float().numpy()
 
 
 def all_scores(source, images):

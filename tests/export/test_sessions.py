@@ -13,12 +13,12 @@ from ff.export import graphs
 from ff.export.sessions import OnnxNetwork
 from ff.files import write_bytes
 from ff.learn.inference import Exits, Inference
-from ff.learn.readouts import HEAD
+from ff.learn.readouts import HEAD, Seen
 
 
 def exits_of(network, prepared, shares, temperatures):
     images = standardise(prepared.test, prepared.facts, "cpu").block(slice(None), 1)
-    scores = HEAD.scores(network, images.pixels, images.square)[0]
+    scores = HEAD.scores(HEAD.said(Seen(network, images)))[0]
     if temperatures is not None:
         scores = (scores / torch.tensor([*temperatures, 1.0])[:, None]).softmax(-1)
     thresholds = []
