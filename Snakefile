@@ -56,7 +56,7 @@ rule evaluate_all:
 
 rule variance_all:
     input:
-        PLAN.of_runs(layout.measure_files(PLAN.devices, PLAN.runtimes)),
+        PLAN.of_runs(PLAN.stages["measure"]),
         PLAN.of_runs(layout.MEASURE_HARDWARE_FILES),
     message:
         "{rule}"

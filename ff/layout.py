@@ -34,6 +34,7 @@ DEPLOYED_FILES = tuple(EXPORT_FOLDER + name for name in ("deployed.json", "deplo
 """Early exit of the exported network, measured."""
 SINGLE_STREAM_FILE = "single_stream.json"
 MEASURE_FOLDER = "variance/"
+POWER_MODES_FOLDER = MEASURE_FOLDER + "power_modes/"
 MEASURE_HARDWARE_FILES = tuple(MEASURE_FOLDER + name for name in HARDWARE_FILES)
 # Jobs with a hardware log, and the folder within the run's that has their phases.csv and HARDWARE_FILES.
 WATCHED = {"train": "", "measure": MEASURE_FOLDER}
@@ -41,7 +42,7 @@ WATCHED = {"train": "", "measure": MEASURE_FOLDER}
 TABLES = (
     *("runs", "accuracy", "accuracy_summary", "recipes", "training", "history", "layers", "early_exit"),
     *("operating_points", "latency", "devices", "speedup", "gpu_wins", "agreement", "energy", "inference_energy"),
-    *("deployed", "runtimes", "missing"),
+    *("deployed", "runtimes", "power_modes", "missing"),
 )
 """Names of the summary tables."""
 
@@ -148,12 +149,22 @@ def sample_files(devices: Iterable[str]) -> list[str]:
     return [f"{MEASURE_FOLDER}{file_stem(device)}.csv" for device in devices]
 
 
-def measure_files(devices: Sequence[str], runtimes: Sequence[str] = ()) -> list[str]:
-    """What a run's measurement on `devices` leaves in its folder; `runtimes`: other ones than torch."""
-    names = [*(f"{file_stem(device)}.json" for device in devices), "phases.csv", "agreement.json"]
-    stems = [runtime_stem(device, runtime) for device in devices for runtime in runtimes]
-    names += [f"{stem}.{kind}" for stem in stems for kind in ("csv", "json")]
-    return [*sample_files(devices), *(MEASURE_FOLDER + name for name in names)]
+def measure_files(devices: Sequence[str], runtimes: Sequence[str] = (), power_modes: Sequence[int] = ()) -> list[str]:
+    """What a run's measurement on `devices` leaves in its folder; `runtimes`: other ones than torch; `power_modes`:
+    beside the one that is on."""
+    stems = [file_stem(device) for device in devices]
+    names = [*(f"{stem}.json" for stem in stems), "phases.csv", "agreement.json"]
+    others = [runtime_stem(device, runtime) for device in devices for runtime in runtimes]
+    names += [f"{stem}.{kind}" for stem in others for kind in ("csv", "json")]
+    found = [*sample_files(devices), *(MEASURE_FOLDER + name for name in names)]
+    for mode in power_modes:
+        found += [f"{measure_folder(mode)}{stem}.{kind}" for stem in [*stems, *others] for kind in ("csv", "json")]
+    return found
+
+
+def measure_folder(power_mode: int | None = None) -> str:
+    """Where a measurement in a power mode is, below a run's folder; None: in the one that is on."""
+    return MEASURE_FOLDER if power_mode is None else f"{POWER_MODES_FOLDER}{power_mode}/"
 
 
 def runtime_stem(device: str, runtime: str) -> str:
@@ -161,9 +172,9 @@ def runtime_stem(device: str, runtime: str) -> str:
     return f"runtimes/{file_stem(device)}_{runtime}"
 
 
-def run_files(devices: Sequence[str], runtimes: Sequence[str] = ()) -> list[str]:
+def run_files(devices: Sequence[str], runtimes: Sequence[str] = (), power_modes: Sequence[int] = ()) -> list[str]:
     """Every file of a run that is measured on `devices`; with other `runtimes` than torch it is exported, too."""
-    measured = [*measure_files(devices, runtimes), *MEASURE_HARDWARE_FILES]
+    measured = [*measure_files(devices, runtimes, power_modes), *MEASURE_HARDWARE_FILES]
     exported = [*EXPORT_FILES, *DEPLOYED_FILES] if runtimes else []
     return [*TRAIN_FILES, *HARDWARE_FILES, *EVALUATE_FILES, *EARLY_EXIT_FILES, *measured, *exported]
 

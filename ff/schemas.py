@@ -167,7 +167,7 @@ def _value(kinds: Sequence[Any], about: Mapping[str, Any]) -> dict[str, Any]:
     choices = list(about.get("choices", ()))
     if get_origin(kind) is tuple:
         items = _value(_kinds(get_args(kind)[0]), about)
-        return {"type": "array", "minItems": 1, "uniqueItems": True, "items": items}
+        return {"type": "array", "minItems": about.get("fewest", 1), "uniqueItems": True, "items": items}
     if kind is str and choices:
         # YAML reads a bare off as false.
         return {"enum": choices + ([False] if "off" in choices else [])}

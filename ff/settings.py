@@ -24,7 +24,7 @@ LARGEST = 1e6
 
 def setting(default: Any, help: str, **limits: Any) -> Any:
     """A dataclass field; limits are `choices`, `minimum`, `maximum` (both inclusive) and `above` (exclusive), of texts
-    `pattern` and `shortest`; those of a tuple are its items'."""
+    `pattern` and `shortest`; those of a tuple are its items', but for `fewest` of them (by default 1)."""
     return field(default=default, metadata={"help": help, **limits})
 
 
@@ -149,6 +149,9 @@ class MeasureConfig:
         ("torch",),
         "what computes; others than torch take exported networks, and one that is not there leaves its reason",
         choices=("torch", "onnxruntime", "onnxruntime-int8", "tensorrt"),
+    )
+    power_modes: tuple[int, ...] = setting(
+        (), "of a Jetson, by nvpmodel's numbers: measured in each of them too", minimum=0, fewest=0
     )
     early_exit_repeats: int = setting(5, "repeats of the times of early exit", minimum=1)
 

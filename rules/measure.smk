@@ -12,7 +12,7 @@ for jobs in jobs_of("measure"):
             # Other runtimes than torch take the exported network.
             bundle=jobs.paths(RESULTS, PLAN.bundle),
         output:
-            jobs.paths(RESULTS, layout.measure_files(PLAN.devices, PLAN.runtimes)),
+            jobs.paths(RESULTS, PLAN.stages["measure"]),
         log:
             jobs.logs(RESULTS),
         benchmark:

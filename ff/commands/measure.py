@@ -32,6 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"what computes: {', '.join(RUNTIMES)}; others than torch take exported runs (ff export) [torch]",
     )
     parser.add_argument(
+        "--power-modes",
+        nargs="+",
+        type=int,
+        default=MeasureConfig.power_modes,
+        metavar="N",
+        help="of a Jetson, by nvpmodel's numbers: measure in each of them too, and put back the one that is on; takes "
+        "root, or sudo that asks for no password",
+    )
+    parser.add_argument(
         "--deployed",
         action="store_true",
         help="instead: early exit of exported runs as it is deployed, in each runtime, beside network cuts",
@@ -55,13 +64,13 @@ def run(args: argparse.Namespace) -> None:
     del args.threads  # a setting of training by that name is a single number
     folders, execution = named_runs(args), execution_of(args)
     from ff.files import read_json
-    from ff.layout import EXPORT_FOLDER, MEASURE_FOLDER, SINGLE_STREAM_FILE, file_stem, runtime_stem
+    from ff.layout import EXPORT_FOLDER, SINGLE_STREAM_FILE, file_stem, measure_folder, runtime_stem
 
     with heavy_imports():
         from ff.measure.agreement import run_agreement
         from ff.measure.devices import choose_devices
         from ff.measure.protocol import Times
-        from ff.measure.run import run_measurement
+        from ff.measure.run import run_measurement, run_power_modes
 
     devices = choose_devices(args.devices, execution.device, execution.no_cuda)
     if args.protocol:
@@ -86,18 +95,23 @@ def run(args: argparse.Namespace) -> None:
     for folder, config, prepared in opened_runs(folders, execution):
         times = Times(args.repeats)
         runtimes = args.runtimes or MeasureConfig.runtimes
-        run_measurement(folder, prepared, devices, threads, batch_sizes, times, args.energy_windows, runtimes=runtimes)
+        how = {"devices": devices, "threads": threads, "batch_sizes": batch_sizes, "times": times}
+        how |= {"energy_windows": args.energy_windows, "runtimes": runtimes}
+        run_measurement(folder, prepared, **how)
+        run_power_modes(folder, prepared, args.power_modes, **how)
         if len(devices) > 1:
             run_agreement(folder, prepared, devices)
         others = [runtime for runtime in runtimes if runtime != MeasureConfig.runtimes[0]]
         stems = {device: file_stem(device) for device in devices}
         stems |= {f"{name} on {device}": runtime_stem(device, name) for device in devices for name in others}
-        for name, stem in stems.items():
-            content = read_json(folder / MEASURE_FOLDER / f"{stem}.json")
-            if not content["device"]["available"]:
-                print(f"{config.name}: {name}: not measured: {content['device']['reason']}")
-            for row in content["batches"]:
-                print(f"{config.name}: {name} {_measured(row)}")
+        for mode in (None, *args.power_modes):
+            title = config.name if mode is None else f"{config.name}: power mode {mode}"
+            for name, stem in stems.items():
+                content = read_json(folder / measure_folder(mode) / f"{stem}.json")
+                if not content["device"]["available"]:
+                    print(f"{title}: {name}: not measured: {content['device']['reason']}")
+                for row in content["batches"]:
+                    print(f"{title}: {name} {_measured(row)}")
 
 
 def stream_lines(content: dict[str, Any]) -> Iterator[str]:

@@ -23,6 +23,7 @@ from ff.assess.readings import drawn_rows, readings_of
 from ff.data.images import Part
 from ff.data.prepared import Prepared
 from ff.files import write_csv, write_json
+from ff.hardware.power_modes import put_back
 from ff.layout import EXPORT_FOLDER
 from ff.learn import checkpoint
 from ff.learn.products import choose_library
@@ -63,6 +64,7 @@ def run_deployed(
     [readout, *_] = rule_of(config).READOUTS
     said = readings_of(folder, prepared).said["test", readout.name]
     batches = _batches(prepared.test, readout.scores(said)[:, 0], config.seed)
+    put_back()
     choose_library()
     facts = [runtime_facts(device, runtime, bundle) for device in devices for runtime in runtimes]
     before, threads_before = machine_state(), torch.get_num_threads()

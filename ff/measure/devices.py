@@ -157,9 +157,10 @@ def why_missing(name: str) -> str | None:
     return None
 
 
-def device_facts(name: str) -> dict[str, Any]:
-    """The `device` block of variance/{device}.json; a missing device says why."""
-    reason, kind = why_missing(name), kind_of(name)
+def device_facts(name: str, why_not: str | None = None) -> dict[str, Any]:
+    """The `device` block of variance/{device}.json; a missing device says why, and one that there is another reason for
+    not to measure, that."""
+    reason, kind = why_not or why_missing(name), kind_of(name)
     if reason is not None:
         return {"name": None, "kind": kind, "available": False, "reason": reason}
     if kind == "cuda":

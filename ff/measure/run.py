@@ -1,5 +1,5 @@
 """The measurement of a run: variance/{device}.csv and .json, the same of other runtimes than torch in
-variance/runtimes/, and variance/phases.csv."""
+variance/runtimes/, and variance/phases.csv; and in each power mode of a board the same below variance/power_modes/."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,8 @@ import torch
 from ff.data.prepared import Prepared
 from ff.errors import FFError
 from ff.files import write_csv, write_json
-from ff.layout import MEASURE_FOLDER, file_stem
+from ff.hardware.power_modes import put_back, switched
+from ff.layout import MEASURE_FOLDER, file_stem, measure_folder
 from ff.learn import checkpoint
 from ff.learn.products import choose_library, library
 from ff.measure.devices import (
@@ -48,15 +49,18 @@ def run_measurement(
     energy_windows: int = MeasureConfig.energy_windows,
     seed: int | None = None,
     runtimes: Sequence[str] = MeasureConfig.runtimes,
+    into: str = MEASURE_FOLDER,
+    why_not: str | None = None,
 ) -> None:
-    """Measure the run in `run_folder` on `devices`, the CPU with each of `threads`, and write its files: in torch, and
-    with its bundle in each other of `runtimes`, all in the same rounds.
+    """Measure the run in `run_folder` on `devices`, the CPU with each of `threads`, and write its files to its folder
+    `into`: in torch, and with its bundle in each other of `runtimes`, all in the same rounds. First of all a power mode
+    is put back that a measurement has left which was killed.
 
-    A device or runtime that is not there gets its files too: no rows, and the reason. `seed` (None: the run's) draws
-    the order and the images. `energy_windows`: windows of each batch size where there is a power sensor, 0 for no
-    energy. The number of CPU threads is afterwards what it was before. Raises FFError when a count is below 1, when a
-    batch would not fit into memory, when the bundle is refused, or when the data set is not the one the run was trained
-    on.
+    A device or runtime that is not there gets its files too: no rows, and the reason; `why_not`: that of all of them.
+    `seed` (None: the run's) draws the order and the images. `energy_windows`: windows of each batch size where there is
+    a power sensor, 0 for no energy. The number of CPU threads is afterwards what it was before. Raises FFError when a
+    count is below 1, when a batch would not fit into memory, when the bundle is refused, or when the data set is not
+    the one the run was trained on.
     """
     counts = times._asdict() | {"batch size": min(batch_sizes, default=0)}
     for name in ("repeats", "single_samples", "rounds", "queued_windows", "batch size"):
@@ -72,14 +76,15 @@ def run_measurement(
     checkpoint.check_data(config, prepared)
     check_memory(config.layers, batch_sizes)
     seed = config.seed if seed is None else seed
-    variance = folder / MEASURE_FOLDER
+    variance = folder / into
     (variance / "phases.csv").unlink(missing_ok=True)
-    facts = {name: device_facts(name) for name in devices}
-    bundle, exported = _exported(folder, devices, runtimes)
+    put_back()
+    facts = {name: device_facts(name, why_not) for name in devices}
+    bundle, exported = _exported(folder, devices, runtimes, why_not)
     present = [name for name in devices if facts[name]["available"]]
     choose_library()
     before, threads_before = machine_state(), torch.get_num_threads()
-    source, why_no_power = power_source() if energy_windows else (None, "not asked for")
+    source, why_no_power = power_source() if energy_windows and why_not is None else (None, why_not or "not asked for")
     try:
         with source or nullcontext():
             measured = measure(
@@ -127,8 +132,16 @@ def run_measurement(
         _write(variance, place.stem, head, measured, conditions)
 
 
+def run_power_modes(run_folder: str | os.PathLike, prepared: Prepared, power_modes: Sequence[int], **how: Any) -> None:
+    """Measure the run in each of `power_modes` of a board, by its numbers, as `how` says (`run_measurement`), and put
+    back afterwards the one that is on now. A mode that cannot be switched on gets its files too, with the reason."""
+    for mode in power_modes:
+        with switched(mode) as why_not:
+            run_measurement(run_folder, prepared, **how, into=measure_folder(mode), why_not=why_not)
+
+
 def _exported(
-    folder: Path, devices: Sequence[str], runtimes: Sequence[str]
+    folder: Path, devices: Sequence[str], runtimes: Sequence[str], why_not: str | None
 ) -> tuple[Mapping[str, Any], Sequence[Place]]:
     """The bundle, and each device with each runtime but torch; nothing is looked at where there is none of those."""
     if set(runtimes) <= {TORCH}:
@@ -136,7 +149,10 @@ def _exported(
     from ff.export.files import open_bundle
 
     bundle = open_bundle(folder)
-    return bundle, places(folder, bundle, devices, runtimes)
+    return bundle, [
+        place if why_not is None else place._replace(reason=why_not)
+        for place in places(folder, bundle, devices, runtimes)
+    ]
 
 
 def _write(

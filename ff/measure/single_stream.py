@@ -25,6 +25,7 @@ from ff.data.images import Part
 from ff.data.prepared import Prepared
 from ff.errors import FFError
 from ff.files import write_json
+from ff.hardware.power_modes import put_back
 from ff.layout import SINGLE_STREAM_FILE
 from ff.learn import checkpoint
 from ff.learn.products import choose_library
@@ -78,6 +79,7 @@ def run_single_stream(
     checkpoint.check_data(config, prepared)
     bundle = _bundle(folder, runtimes)
     places = [runtime_facts(device, runtime, bundle) for device in devices for runtime in runtimes]
+    put_back()
     choose_library()
     threads_before = torch.get_num_threads()
     source, why_no_power = power_source() if stream.conforms else (None, "a trial is too short for a sensor")

@@ -53,6 +53,11 @@ class Plan:
         return [name for name in self.configuration["measure"]["runtimes"] if name != "torch"]
 
     @property
+    def power_modes(self) -> list[int]:
+        """The power modes of a board that runs are measured in, beside the one that is on."""
+        return self.configuration["measure"]["power_modes"]
+
+    @property
     def bundle(self) -> list[str]:
         """The file of a run that a measurement needs in other runtimes than torch, if it is to be in any."""
         return list(layout.EXPORT_FILES[:1]) if self.runtimes else []
@@ -60,7 +65,7 @@ class Plan:
     @cached_property
     def run_files(self) -> list[str]:
         """Every file of a run."""
-        return layout.run_files(self.devices, self.runtimes)
+        return layout.run_files(self.devices, self.runtimes, self.power_modes)
 
     @property
     def recipe_pattern(self) -> str:
@@ -112,7 +117,7 @@ class Plan:
             "hardware_of_training": list(layout.HARDWARE_FILES),
             "evaluate": list(layout.EVALUATE_FILES),
             "early_exit": list(layout.EARLY_EXIT_FILES),
-            "measure": layout.measure_files(self.devices, self.runtimes),
+            "measure": layout.measure_files(self.devices, self.runtimes, self.power_modes),
             "hardware_of_measurement": list(layout.MEASURE_HARDWARE_FILES),
             "export": list(layout.EXPORT_FILES),
             "deployed": list(layout.DEPLOYED_FILES),

@@ -26,6 +26,7 @@ from ff.summary.tables.early_exit import early_exit, operating_points
 from ff.summary.tables.energy import energy, inference_energy
 from ff.summary.tables.measuring import agreement, devices, gpu_wins, latency, speedup
 from ff.summary.tables.missing import missing
+from ff.summary.tables.power_modes import power_modes
 from ff.summary.tables.rows import stacked
 from ff.summary.tables.run_files import RunFiles, files_of
 from ff.summary.tables.runs import runs
@@ -34,7 +35,7 @@ from ff.summary.tables.training import history, layers, training
 
 _OF_RUN_FOLDERS: tuple[Callable[[list[RunFiles]], pd.DataFrame], ...] = (
     *(runs, accuracy, training, history, layers, early_exit, operating_points),
-    *(latency, devices, agreement, energy, inference_energy, deployed, runtimes),
+    *(latency, devices, agreement, energy, inference_energy, deployed, runtimes, power_modes),
 )
 RUNS_AT_ONCE = 100
 

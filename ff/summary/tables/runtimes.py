@@ -39,7 +39,7 @@ def runtimes(runs: Iterable[RunFiles]) -> pd.DataFrame:
             base |= {"available": 1, "test_accuracy": _accuracy(parity, content["runtime"])}
             for batch in content["batches"]:
                 if batch["path"] == "end_to_end":
-                    rows.add(run, base | _cells(batch) | _energy(content["batches"], batch))
+                    rows.add(run, base | cells_of(batch) | energy_of(content["batches"], batch))
     return rows.frame()
 
 
@@ -56,7 +56,8 @@ def _accuracy(parity: Mapping[str, Any], runtime: str) -> float | None:
     return None
 
 
-def _cells(batch: Mapping[str, Any]) -> dict[str, Any]:
+def cells_of(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a batch of a measurement: its place, latency, throughput and memory."""
     time = batch["latency_ms"]
     return {
         **{key: batch[key] for key in ("threads", "batch_size", "peak_memory_mb")},
@@ -66,7 +67,7 @@ def _cells(batch: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _energy(batches: Iterable[Mapping[str, Any]], batch: Mapping[str, Any]) -> dict[str, Any]:
+def energy_of(batches: Iterable[Mapping[str, Any]], batch: Mapping[str, Any]) -> dict[str, Any]:
     """Energy of a sample at the same batch size and threads: torch's is measured on its deploy path."""
     place = batch["threads"], batch["batch_size"]
     for one in batches:
