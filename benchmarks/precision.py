@@ -21,7 +21,7 @@ from ff.learn.run import train
 from ff.settings import ExecutionConfig, RunConfig
 from ff.statistics import mean_interval
 
-COLUMNS = ("dataset", "layers", "recipe", "seeds", "difference_points", "low_points", "high_points")
+COLUMNS = ("dataset", "layers", "recipe", "epochs", "seeds", "difference_points", "low_points", "high_points")
 
 
 def accuracy(config: RunConfig, execution: ExecutionConfig) -> float:
@@ -65,8 +65,9 @@ def main() -> int:
             differences.append(100 * (found[1] - found[0]))
             print(f"seed {seed}: float32 {found[0]:.2%}, bfloat16 {found[1]:.2%}", flush=True)
     interval = mean_interval(differences)
-    row = {"dataset": config.dataset, "layers": config.layers_name, "recipe": config.recipe, "seeds": args.seeds}
-    for name, value in zip(COLUMNS[4:], (interval.estimate, interval.low, interval.high), strict=True):
+    row = {"dataset": config.dataset, "layers": config.layers_name, "recipe": config.recipe}
+    row |= {"epochs": f"{config.rep_epochs} + {config.softmax_epochs}", "seeds": args.seeds}
+    for name, value in zip(COLUMNS[5:], (interval.estimate, interval.low, interval.high), strict=True):
         row[name] = f"{value:.3f}"
     with open(EVIDENCE, newline="") as file:
         rows = [old for old in csv.DictReader(file) if [old[name] for name in COLUMNS[:3]] != list(row.values())[:3]]

@@ -1,8 +1,8 @@
 """`precision: auto`: bfloat16 products where they are faster and were shown to cost no accuracy, else float32.
 
 What was shown is in precision.csv beside this file, a row for each network that was trained with five or more seeds in
-both formats (`benchmarks/precision.py` writes it): the mean difference in validation accuracy, bfloat16 minus float32,
-in points, and its 95 % interval over seeds, paired.
+both formats by a built-in recipe (`benchmarks/precision.py` writes it): the mean difference in validation accuracy,
+bfloat16 minus float32, in points, and its 95 % interval over seeds, paired.
 """
 
 import csv
@@ -14,6 +14,7 @@ import torch
 
 from ff.errors import FFError
 from ff.learn.products import bfloat16_gain
+from ff.learn.recipes import RECIPES
 from ff.settings import RunConfig
 
 EVIDENCE = Path(__file__).with_name("precision.csv")
@@ -42,10 +43,11 @@ def choose(config: RunConfig, device: torch.device) -> Choice:
     if config.precision != "auto":
         return Choice(config.precision, "asked for")
     row = _shown().get((config.dataset, config.layers_name, config.recipe))
-    if row is None:
-        return Choice("float32", "auto: bfloat16 was not tried on this network")
+    if row is None or config.settings != RECIPES[config.recipe]:
+        return Choice("float32", "auto: bfloat16 was not tried on this network with these settings")
     seeds, low, high = int(row["seeds"]), float(row["low_points"]), float(row["high_points"])
-    found = f"bfloat16 changes validation accuracy by [{low:+.2f}, {high:+.2f}] points ({seeds} seeds, paired)"
+    how = f"{seeds} seeds, paired, {row['epochs']} epochs"
+    found = f"bfloat16 changes validation accuracy by [{low:+.2f}, {high:+.2f}] points ({how})"
     if seeds < LEAST_SEEDS or max(-low, high) > EQUAL_WITHIN_POINTS:
         return Choice("float32", f"auto: {found}, which is not shown equal")
     if device.type == "cpu" and bfloat16_gain() < LEAST_GAIN:

@@ -15,7 +15,7 @@ from ff.layout import SEED, WILDCARDS, RunKey, job_log
 
 SEVERAL = 4
 """Seeds of a job at most, unless the configuration says all of them: more gain nothing on a CPU
-(benchmarks/group_seeds.py), and what a job loses when it fails, or holds back from another core, grows."""
+(benchmarks/seeds.py), and what a job loses when it fails, or holds back from another core, grows."""
 LONGEST_NAME = 200
 """Of a rule, in characters: files are named after it."""
 _GROUP = re.compile(rf"([a-z_]+?)_seeds((?:_(?:{SEED}))+)")

@@ -65,9 +65,10 @@ def train_minutes(run: RunConfig, seeds: int = 1, attempt: int = 1) -> int:
 def gains_together(run: RunConfig, gpu: bool = False) -> bool:
     """Whether seeds of this run are trained sooner by one process, as one batched problem, than each by its own.
 
-    On a GPU, which one small network leaves idle, they are. On a CPU (benchmarks/group_seeds.py) groups of 3 and 4 take
-    0.7 to 1.1 times the time for each seed; so what is gained is the start of Python and torch, a second for each, and
-    worth it where the training itself is of a few seconds: at most `_SHORT_MACS` by the count of `train_minutes`.
+    On a GPU, which one small network leaves idle, they are. On a CPU (benchmarks/seeds.py) groups of 3 and 4 take
+    0.7 to 1.0 times the time for each seed up to width 200, and 1.0 to 1.15 times at 500 and 1000. So wide networks
+    gain only the start of Python and torch, a second for each, which is more than a group loses where the training
+    itself is of a few seconds: at most `_SHORT_MACS` by the count of `train_minutes`.
     """
     return gpu or _training_macs(run) <= _SHORT_MACS
 
