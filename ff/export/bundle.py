@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def export_run(run_folder: str | os.PathLike, prepared: Prepared, int8: bool = T
     why_no_int8 = NO_INT8 if not int8 else NO_VALIDATION if len(rows) == 0 else None
     largest = None if why_no_int8 else calibration.largest_inputs(source, seen)
     listed = _write_graphs(folder, source, FLOAT32, exits)
-    listed += _write_graphs(folder, source._replace(largest=largest), INT8, exits) if largest else []
+    listed += _write_graphs(folder, replace(source, largest=largest), INT8, exits) if largest else []
     expected, scores = parity.reference(network, readout, prepared, exits)
     parity.write_reference(folder, expected, model)
     images = prepared.test.images.numpy()

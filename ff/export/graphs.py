@@ -16,6 +16,8 @@ stay in float32: they are less than a hundredth of the products.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +27,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ff import __version__
 from ff.data.registry import Facts
 from ff.errors import FFError
-from ff.learn.inference import Exits
+from ff.learn.inference import Exits, Inference
 from ff.learn.network import RMS_EPSILON, UNIT_EPSILON, Network
 from ff.learn.readouts import HEAD
 
@@ -36,7 +38,8 @@ INT8_LIMIT = 127
 _TINY = float(np.finfo(np.float32).tiny)
 
 
-class Source(NamedTuple):
+@dataclass(frozen=True)
+class Source:
     """What graphs are made of."""
 
     network: Network
@@ -48,6 +51,15 @@ class Source(NamedTuple):
     """What the file says of itself: metadata of the graph."""
     largest: tuple[float, ...] | None = None
     """Largest size of a value that enters layer 1..L, for int8; None: float32."""
+
+    @cached_property
+    def deployed(self) -> Inference:
+        """The network as it is deployed, multiplied in the format of its own tensors."""
+        return Inference(replace(self.network, precision="float32"), self.facts)
+
+    def heads_layers(self, layer: int) -> list[int]:
+        """Which layers' activities the head after layer `layer` sees (all from 0)."""
+        return list(range(layer + 1 - len(self.deployed.heads[layer]), layer + 1))
 
 
 class Sheet:
@@ -127,13 +139,16 @@ def _standardised(sheet: Sheet, image: str) -> str:
 
 def _normalised(sheet: Sheet, x: str, width: int, output: str) -> str:
     """norm(x) of x [N, width]: by its root mean square, or by its length (`Network.scale`)."""
-    if sheet.source.network.normalisation == "rms":
+    normalisation = sheet.source.network.normalisation
+    if normalisation == "rms":
         square = sheet.node("ReduceSumSquare", x, axes=[1], keepdims=1)
         mean = sheet.node("Mul", square, sheet.constant(f"one_over_{width}", 1 / width))
         size = sheet.node("Sqrt", sheet.node("Add", mean, sheet.constant("epsilon", RMS_EPSILON)))
-    else:
+    elif normalisation == "unit":
         length = sheet.node("ReduceL2", x, axes=[1], keepdims=1)
         size = sheet.node("Add", length, sheet.constant("epsilon", UNIT_EPSILON))
+    else:
+        raise FFError(f"the norm {normalisation!r} has no graph; add it to ff/export/graphs.py")
     return sheet.node("Div", x, size, output=output)
 
 
@@ -157,30 +172,32 @@ def _layer(sheet: Sheet, layer: int) -> None:
     network = sheet.source.network
     if layer == 0:
         _normalised(sheet, _standardised(sheet, "image"), network.input_size, output=input_name(0))
-    weight, bias = _numbers(network.weights[layer][0]), _numbers(network.biases[layer][0])
+    weight, bias = _numbers(sheet.source.deployed.weights[layer]), _numbers(sheet.source.deployed.biases[layer])
     h = sheet.node("Relu", sheet.product(layer, input_name(layer), weight, bias))
     _normalised(sheet, h, network.widths[layer], output=activity_name(layer))
 
 
 def _head_scores(sheet: Sheet, layer: int) -> None:
-    """Logits of the head that sees the activities of the layers up to `layer` (from 0)."""
-    network, name = sheet.source.network, f"head{layer + 1}"
-    count = network.feature_counts()[layer]
-    below = [activity_name(index) for index in range(layer + 1)]
-    features = sheet.node("Concat", *below, axis=1) if layer else below[0]
-    weight = sheet.constant(f"{name}.weight", _numbers(network.heads[0, layer, :, :count]))
-    bias = sheet.constant(f"{name}.bias", _numbers(network.head_biases[0, layer]))
+    """Logits of the head after layer `layer` (from 0)."""
+    deployed, name = sheet.source.deployed, f"head{layer + 1}"
+    seen = [activity_name(index) for index in sheet.source.heads_layers(layer)]
+    features = sheet.node("Concat", *seen, axis=1) if len(seen) > 1 else seen[0]
+    parts = [_numbers(part) for part in deployed.heads[layer]]
+    weight = sheet.constant(f"{name}.weight", np.concatenate(parts, 1))
+    bias = sheet.constant(f"{name}.bias", _numbers(deployed.head_biases[layer]))
     sheet.node("Gemm", features, weight, bias, output=scores_name(layer), transB=1)
 
 
 class _Scores(NamedTuple):
-    """How a readout scores in a graph: `add` names scores of a layer (from 0), which need the activities `seen`."""
+    """How a readout scores in a graph: `add` names scores of a layer (from 0), which need the activities that the
+    source says (`seen`)."""
 
     add: Callable[[Sheet, int], None]
-    seen: Callable[[int], list[int]]
+    seen: Callable[[Source, int], list[int]]
 
 
-_READOUTS = {HEAD.name: _Scores(_head_scores, lambda layer: list(range(layer + 1)))}
+_READOUTS = {HEAD.name: _Scores(_head_scores, Source.heads_layers)}
+"""A rule whose networks answer otherwise has a line here."""
 
 
 def _scores(source: Source) -> _Scores:
@@ -223,7 +240,7 @@ def stage(source: Source, layer: int) -> onnx.ModelProto:
     network, scores, sheet = source.network, _scores(source), Sheet(source)
     _layer(sheet, layer)
     scores.add(sheet, layer)
-    needed = sorted({*scores.seen(layer), layer - 1} - {layer, -1})
+    needed = sorted({*scores.seen(source, layer), layer - 1} - {layer, -1})
     inputs = [_value(activity_name(index), "batch", network.widths[index]) for index in needed]
     outputs = [
         _value(activity_name(layer), "batch", network.widths[layer]),

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -177,7 +178,7 @@ def test_a_graph_that_answers_otherwise_leaves_no_bundle(exported, digits, monke
     def wrong(source, **options):
         network = source.network.with_tensors(torch.clone)
         network.weights[1][0, 0] += 3
-        return right(source._replace(network=network), **options)
+        return right(replace(source, network=network), **options)
 
     monkeypatch.setattr(graphs, "full", wrong)
     with pytest.raises(FFError, match=r"\(full\) answers \d+ of 360 test images otherwise than the trained one, image"):

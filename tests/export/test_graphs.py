@@ -1,6 +1,7 @@
 """ONNX graphs in ONNX Runtime against the torch network that they were made of."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -168,7 +169,7 @@ def test_int8_products_are_those_of_rounded_numbers():
         count = sum(network.widths[: layer + 1])
         head, bias = network.heads[0, layer, :, :count].double().numpy(), network.head_biases[0, layer].double().numpy()
         expected = np.concatenate(outputs, 1) @ head.T + bias
-        given = opened(graphs.full(source._replace(largest=largest))).run([f"scores_{layer + 1}"], {"image": images})[0]
+        given = opened(graphs.full(replace(source, largest=largest))).run([f"scores_{layer + 1}"], {"image": images})[0]
         # A value near the middle of two steps may be rounded to either.
         assert np.median(np.abs(given - expected)) < 1e-4
         assert np.abs(given - expected).max() < 0.05 * np.abs(expected).max()
@@ -177,7 +178,7 @@ def test_int8_products_are_those_of_rounded_numbers():
 def test_int8_products_run_as_int8_in_every_graph(tmp_path):
     """A graph in Q/DQ form may also be computed in float32, where a runtime does not recognise it."""
     source, _ = source_of(layers="784,12,14,10")
-    source = source._replace(largest=(3.0, 4.0, 5.0))
+    source = replace(source, largest=(3.0, 4.0, 5.0))
     made = [graphs.full(source), graphs.early_exit(source, Exits((1.0, 1.0))), graphs.stage(source, 1)]
     for model, layers in zip(made, (3, 3, 1), strict=True):
         options = onnxruntime.SessionOptions()
@@ -198,7 +199,7 @@ def kinds_of(graph):
 def test_int8_is_what_tensorrt_reads():
     """Zero points 0, int8 and no int32 among what is dequantised."""
     source, _ = source_of()
-    model = graphs.full(source._replace(largest=(3.0, 4.0, 5.0)))
+    model = graphs.full(replace(source, largest=(3.0, 4.0, 5.0)))
     constants = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
     seen = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
     assert len(seen) == 9
@@ -212,7 +213,7 @@ def test_a_unit_that_is_dead_in_its_weights_is_no_reason_to_fail():
     source, prepared = source_of()
     source.network.weights[0][0, 3] = 0
     images = prepared.test.images.numpy()
-    assert np.isfinite(all_scores(source._replace(largest=(3.0, 0.0, 5.0)), images)).all()
+    assert np.isfinite(all_scores(replace(source, largest=(3.0, 0.0, 5.0)), images)).all()
 
 
 # -- the files ----
@@ -230,4 +231,10 @@ def test_a_graph_names_its_model_and_is_old_enough_for_boards():
 def test_a_readout_without_a_graph_is_refused_in_one_sentence():
     source, _ = source_of()
     with pytest.raises(FFError, match=r"answer by 'goodness' cannot be exported, those that answer by head can"):
-        graphs.full(source._replace(readout="goodness"))
+        graphs.full(replace(source, readout="goodness"))
+
+
+def test_a_norm_without_a_graph_is_refused_in_one_sentence():
+    source, _ = source_of()
+    with pytest.raises(FFError, match=r"the norm 'batch' has no graph; add it to ff/export/graphs.py"):
+        graphs.full(replace(source, network=replace(source.network, normalisation="batch")))
