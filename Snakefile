@@ -1,5 +1,5 @@
 """Forward-Forward networks from raw images to figures. Targets: all, demo, train_all, evaluate_all, variance_all,
-figures, report, track; or any file below the results folder by its path."""
+export_all, figures, report, track; or any file below the results folder by its path."""
 
 from snakemake.utils import min_version
 
@@ -17,6 +17,7 @@ include: "rules/data.smk"
 include: "rules/hardware.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
+include: "rules/export.smk"
 include: "rules/measure.smk"
 include: "rules/figures.smk"
 include: "rules/tracking.smk"
@@ -54,8 +55,15 @@ rule evaluate_all:
 rule variance_all:
     input:
         lambda wildcards: PLAN.asked(
-            [*layout.measure_files(PLAN.devices), *layout.MEASURE_HARDWARE_FILES]
+            [*PLAN.stages["measure"], *layout.MEASURE_HARDWARE_FILES]
         ),
+    message:
+        "{rule}"
+
+
+rule export_all:
+    input:
+        lambda wildcards: PLAN.asked(layout.EXPORT_FILES),
     message:
         "{rule}"
 

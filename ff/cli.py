@@ -1,4 +1,4 @@
-"""The command line: `ff train | evaluate | measure | figures | trials | prepare | sweep | track | monitor | doctor`.
+"""The command line: `ff COMMAND`, with the commands below.
 
 Each command is a module of its own and imported when it is called, so that `ff monitor` starts without torch and a
 training starts without pandas.
@@ -20,6 +20,7 @@ COMMANDS = {
     "prepare": ("download, check and prepare data sets", "ff.commands.prepare"),
     "evaluate": ("score trained runs: every split, readout and depth; early exit", "ff.commands.evaluate"),
     "measure": ("measure latency, throughput and energy of trained runs", "ff.commands.measure"),
+    "export": ("export trained runs to ONNX, and check that they answer alike", "ff.commands.export"),
     "figures": ("write tables, figures and the report of a results folder", "ff.commands.figures"),
     "trials": ("gather a search's trials and choose by validation", "ff.commands.trials"),
     "sweep": ("run a W&B sweep file, with or without W&B", "ff.tracking.sweeps.command"),
@@ -28,7 +29,7 @@ COMMANDS = {
     "doctor": ("say what this machine has and whether training can run", "ff.doctor"),
 }
 # Beside train, they take a --config file.
-CONFIGURABLE = ("evaluate", "measure", "figures")
+CONFIGURABLE = ("evaluate", "measure", "export", "figures")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

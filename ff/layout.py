@@ -28,7 +28,14 @@ TRAIN_FILES = ("model.safetensors", "metrics.json", "history.csv", "phases.csv")
 HARDWARE_FILES = ("hardware.csv", "hardware.json")
 EVALUATE_FILES = ("evaluation.json", "distributions.csv")
 EARLY_EXIT_FILES = ("early_exit.csv", "early_exit.json")
+EXPORT_FOLDER = "export/"
+EXPORT_FILES = tuple(EXPORT_FOLDER + name for name in ("bundle.json", "parity.json", "full.onnx", "run.py"))
+"""Of the bundle what every network has; bundle.json names the others."""
+DEPLOYED_FILES = tuple(EXPORT_FOLDER + name for name in ("deployed.json", "deployed.csv"))
+"""Early exit of the exported network, measured."""
+SINGLE_STREAM_FILE = "single_stream.json"
 MEASURE_FOLDER = "variance/"
+POWER_MODES_FOLDER = MEASURE_FOLDER + "power_modes/"
 MEASURE_HARDWARE_FILES = tuple(MEASURE_FOLDER + name for name in HARDWARE_FILES)
 # Jobs with a hardware log, and the folder within the run's that has their phases.csv and HARDWARE_FILES.
 WATCHED = {"train": "", "measure": MEASURE_FOLDER}
@@ -37,7 +44,7 @@ TABLES = (
     "scoreboard",
     *("runs", "accuracy", "accuracy_summary", "recipes", "training", "history", "layers", "early_exit"),
     *("operating_points", "latency", "devices", "speedup", "gpu_wins", "agreement", "energy", "inference_energy"),
-    "missing",
+    *("deployed", "runtimes", "power_modes", "missing"),
 )
 """Names of the summary tables."""
 
@@ -126,10 +133,11 @@ def find_runs(results: str | os.PathLike) -> list[RunKey]:
     return sorted(runs, key=lambda run: run.order)
 
 
-def files_of(run_folder: str | os.PathLike) -> dict[str, int]:
-    """The files in a run's folder, named as in `run_files`, and when each was written, in ns; none without a folder."""
+def files_of(run_folder: str | os.PathLike, folders: Iterable[str]) -> dict[str, int]:
+    """The files in those `folders` of a run's, named as in `run_files`, and when each was written, in ns; none without
+    a folder."""
     found: dict[str, int] = {}
-    for part in ("", MEASURE_FOLDER):
+    for part in folders:
         with suppress(OSError), os.scandir(Path(run_folder, part)) as entries:
             # A link counts as what it leads to, and one that leads nowhere as nothing.
             found |= {f"{part}{entry.name}": entry.stat().st_mtime_ns for entry in entries if entry.is_file()}
@@ -154,16 +162,34 @@ def sample_files(devices: Iterable[str]) -> list[str]:
     return [f"{MEASURE_FOLDER}{file_stem(device)}.csv" for device in devices]
 
 
-def measure_files(devices: Sequence[str]) -> list[str]:
-    """What a run's measurement on `devices` leaves in its folder."""
-    names = [*(f"{file_stem(device)}.json" for device in devices), "phases.csv", "agreement.json"]
-    return [*sample_files(devices), *(MEASURE_FOLDER + name for name in names)]
+def measure_files(devices: Sequence[str], runtimes: Sequence[str] = (), power_modes: Sequence[int] = ()) -> list[str]:
+    """What a run's measurement on `devices` leaves in its folder; `runtimes`: other ones than torch; `power_modes`:
+    beside the one that is on."""
+    stems = [file_stem(device) for device in devices]
+    names = [*(f"{stem}.json" for stem in stems), "phases.csv", "agreement.json"]
+    others = [runtime_stem(device, runtime) for device in devices for runtime in runtimes]
+    names += [f"{stem}.{kind}" for stem in others for kind in ("csv", "json")]
+    found = [*sample_files(devices), *(MEASURE_FOLDER + name for name in names)]
+    for mode in power_modes:
+        found += [f"{measure_folder(mode)}{stem}.{kind}" for stem in [*stems, *others] for kind in ("csv", "json")]
+    return found
 
 
-def run_files(devices: Sequence[str]) -> list[str]:
-    """Every file of a run that is measured on `devices`."""
-    measured = [*measure_files(devices), *MEASURE_HARDWARE_FILES]
-    return [*TRAIN_FILES, *HARDWARE_FILES, *EVALUATE_FILES, *EARLY_EXIT_FILES, *measured]
+def measure_folder(power_mode: int | None = None) -> str:
+    """Where a measurement in a power mode is, below a run's folder; None: in the one that is on."""
+    return MEASURE_FOLDER if power_mode is None else f"{POWER_MODES_FOLDER}{power_mode}/"
+
+
+def runtime_stem(device: str, runtime: str) -> str:
+    """What the files of an exported network on a device are called, below the measurement's folder."""
+    return f"runtimes/{file_stem(device)}_{runtime}"
+
+
+def run_files(devices: Sequence[str], runtimes: Sequence[str] = (), power_modes: Sequence[int] = ()) -> list[str]:
+    """Every file of a run that is measured on `devices`; with other `runtimes` than torch it is exported, too."""
+    measured = [*measure_files(devices, runtimes, power_modes), *MEASURE_HARDWARE_FILES]
+    exported = [*EXPORT_FILES, *DEPLOYED_FILES] if runtimes else []
+    return [*TRAIN_FILES, *HARDWARE_FILES, *EVALUATE_FILES, *EARLY_EXIT_FILES, *measured, *exported]
 
 
 def prepared_set(dataset: str, folder: str | os.PathLike = "data/prepared") -> str:

@@ -16,10 +16,14 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from ff.data.registry import DATASETS
 from ff.documents.agreement import Agreement
+from ff.documents.bundle import Bundle
+from ff.documents.deployed import Deployed
 from ff.documents.early_exit import EarlyExit
 from ff.documents.evaluation import Evaluation
 from ff.documents.hardware import Hardware
 from ff.documents.metrics import Metrics
+from ff.documents.parity import Parity
+from ff.documents.single_stream import SingleStream
 from ff.documents.variance import Variance
 from ff.files import write_text
 from ff.learn.readouts import score_name
@@ -34,6 +38,10 @@ DOCUMENTS = {
     "variance": Variance,
     "agreement": Agreement,
     "hardware": Hardware,
+    "bundle": Bundle,
+    "parity": Parity,
+    "deployed": Deployed,
+    "single_stream": SingleStream,
 }
 """Result documents by the name of their schema."""
 FOLDER = Path(__file__).parents[1] / "workflow" / "schemas"
@@ -159,7 +167,7 @@ def _value(kinds: Sequence[Any], about: Mapping[str, Any]) -> dict[str, Any]:
     choices = list(about.get("choices", ()))
     if get_origin(kind) is tuple:
         items = _value(_kinds(get_args(kind)[0]), about)
-        return {"type": "array", "minItems": 1, "uniqueItems": True, "items": items}
+        return {"type": "array", "minItems": about.get("fewest", 1), "uniqueItems": True, "items": items}
     if kind is str and choices:
         # YAML reads a bare off as false.
         return {"enum": choices + ([False] if "off" in choices else [])}

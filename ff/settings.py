@@ -24,7 +24,7 @@ LARGEST = 1e6
 
 def setting(default: Any, help: str, **limits: Any) -> Any:
     """A dataclass field; limits are `choices`, `minimum`, `maximum` (both inclusive) and `above` (exclusive), of texts
-    `pattern` and `shortest`; those of a tuple are its items'."""
+    `pattern` and `shortest`; those of a tuple are its items', but for `fewest` of them (by default 1)."""
     return field(default=default, metadata={"help": help, **limits})
 
 
@@ -144,6 +144,14 @@ class MeasureConfig:
     rounds: int = setting(5, "repeats are dealt to rounds; in each the devices come in a new order", minimum=1)
     energy_windows: int = setting(
         3, "windows of each batch size where there is a power sensor, 0: no energy", minimum=0
+    )
+    runtimes: tuple[str, ...] = setting(
+        ("torch",),
+        "what computes; others than torch take exported networks, and one that is not there leaves its reason",
+        choices=("torch", "onnxruntime", "onnxruntime-int8", "tensorrt"),
+    )
+    power_modes: tuple[int, ...] = setting(
+        (), "of a Jetson, by nvpmodel's numbers: measured in each of them too", minimum=0, fewest=0
     )
     early_exit_repeats: int = setting(5, "repeats of the times of early exit", minimum=1)
 

@@ -51,6 +51,7 @@ METHOD_NO_IMAGES = "number of images unknown, no interval"
 METHOD_IMAGES = "Wilson over images"
 METHOD_SEEDS = "Wilson with Student t"
 METHOD_TOTAL = "Wilson over seeds and images"
+METHOD_PAIRED = "score interval of paired shares (Tango)"
 METHOD_BCA = "bootstrap BCa"
 METHOD_PERCENTILE = "bootstrap percentile"
 
@@ -280,6 +281,36 @@ def paired_difference(
     common = [key for key in first if key in second]
     pairs = [(first[key], second[key]) for key in common]
     return mean_interval([a - b for a, b in pairs if a is not None and b is not None], -at_most, at_most)
+
+
+def paired_share_difference(gained: int, lost: int, n: int) -> Interval:
+    """The accuracy that a second way to answer `n` images has above a first one's, with its 95 % interval over images.
+
+    `gained` images are answered rightly by the second alone, `lost` by the first alone; all others say nothing of the
+    difference. The interval holds every difference d that the score test of paired shares does not reject: Tango 1998,
+    doi 10.1002/(SICI)1097-0258(19980430)17:8<891::AID-SIM780>3.0.CO;2-B, which covers near 95 % also where few images
+    or none differ (Newcombe 1998, method 10, recommends it), where a bootstrap has no width.
+    """
+    if n == 0:
+        return Interval(0, None, None, None, METHOD_NONE)
+    estimate, z = (gained - lost) / n, _normal()
+
+    def score(d: float) -> float:
+        # The share of images that are lost, as likely as can be where the difference is d.
+        b = (2 * n - gained + lost) * d - gained - lost
+        c = -lost * d * (1 - d)
+        share = (math.sqrt(max(b * b - 8 * n * c, 0)) - b) / (4 * n)
+        variance = max(n * (2 * share + d * (1 - d)), 0)
+        return (gained - lost - n * d) / math.sqrt(variance) if variance else math.copysign(math.inf, estimate - d)
+
+    def end(outside: float, limit: float) -> float:
+        inside = estimate
+        for _ in range(60):
+            middle = (inside + outside) / 2
+            inside, outside = (middle, outside) if abs(score(middle)) <= limit else (inside, middle)
+        return inside
+
+    return Interval(n, estimate, end(-1, z), end(1, z), METHOD_PAIRED)
 
 
 def median_ratio(numerator: Iterable[float | None], denominator: Iterable[float | None]) -> Interval:

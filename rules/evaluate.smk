@@ -54,7 +54,7 @@ for jobs in jobs_of("early_exit"):
             runtime=20 * jobs.size,
             gpu=TRAINING_GPUS,
         params:
-            measure=PLAN.measure_settings,
+            measure=PLAN.measured_by("threads", "early_exit_repeats"),
             code=code_with_rule("workflow/scripts/early_exit.py"),
         message:
             jobs.message

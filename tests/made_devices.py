@@ -126,6 +126,7 @@ class Device:
     """
 
     launch_s = 20e-6
+    paths = ("deploy", "end_to_end")
 
     def __init__(
         self, world: World, name: str = "made", latency_s=lambda path, size: 0.001 + 0.0001 * size, threads: int = 1

@@ -88,6 +88,7 @@ def make_run(
         _evaluation(folder, run, sizes)
     if early_exit:
         _early_exit(folder, run, sizes)
+        _deployed(folder, run)
     if variance:
         _variance(folder, run, sizes, devices, repeats, power, rng, spread)
     return folder
@@ -428,6 +429,60 @@ def _early_exit(folder: Path, run: RunKey, sizes: Sequence[int]) -> None:
     (folder / "early_exit.json").write_text(json.dumps(document, default=float))
 
 
+def deployed_ms(runtime: str, depth: float, size: int) -> float:
+    """0.1 ms a layer in torch, a half of it in ONNX Runtime, a quarter in int8; in batches a tenth."""
+    return 0.1 * depth * {"torch": 1, "onnxruntime": 0.5, "onnxruntime-int8": 0.25}[runtime] / (1 if size == 1 else 10)
+
+
+def _deployed(folder: Path, run: RunKey) -> None:
+    """Early exit goes through 1.25 layers of an image on average; TensorRT is not there."""
+    reference, ways = max(run.depth - 1, 1), []
+    for runtime in ("torch", "onnxruntime", "onnxruntime-int8"):
+        for size in (1, 32, 512):
+            for depth in (*range(1, run.depth + 1), None):
+                layers = depth or 1.25
+                time = deployed_ms(runtime, layers, size)
+                spread = {"median": time, "p5": time * 0.9, "p95": time * 1.2, "low": time * 0.98, "high": time * 1.02}
+                accuracy = final_accuracy(run) - 0.02 * (run.depth - (depth or run.depth))
+                way = {"device": "cpu", "runtime": runtime, "path": "cut" if depth else "exit", "depth": depth}
+                way |= {"batch_size": size, "is_reference_cut": int(depth == reference), "mean_layers": layers}
+                way |= {"val_accuracy": accuracy + 0.003, "test_accuracy": accuracy}
+                way["time_ms"] = {**spread, "method": "bootstrap BCa"}
+                for base, other in (("cut", reference), ("full", run.depth)):
+                    ratio = layers / other
+                    ends = {"low": ratio * 0.98, "high": ratio * 1.02, "method": "bootstrap BCa"}
+                    way[f"time_vs_{base}"] = {"estimate": ratio, **ends}
+                ways.append(way)
+    names = [*dict.fromkeys(way["runtime"] for way in ways), "tensorrt"]
+    why = {"tensorrt": "tensorrt computes on cuda only"}
+    runtimes = [{"device": "cpu", "name": "Made Processor 9000", "runtime": name} for name in names]
+    runtimes = [one | {"available": one["runtime"] not in why, "reason": why.get(one["runtime"])} for one in runtimes]
+    state = {"clocks_mhz": {}, "governor": {}, "power_mode": None, "jetson_clocks": None, "temperature_c": {}}
+    document = {"schema": 1, "run": _head(run), "bundle": "0" * 64, "split": "test", "n": 10_000, "threads": 1}
+    document |= {"repeats": 20, "samples": {"1": 48, "32": 96, "512": 512}, "seed": run.seed, "before": state}
+    document |= {"versions": {"python": "3.11.7", "torch": "2.13.0", "ff": "0.1.0"}, "after": state}
+    (folder / "export").mkdir(exist_ok=True)
+    write_json(folder / "export/deployed.json", document | {"runtimes": runtimes, "ways": ways})
+
+
+def _runtimes(folder: Path, run: RunKey, sizes: Sequence[int], torch_on_cpu: dict) -> None:
+    """ONNX Runtime takes half of torch's time, int8 a quarter; TensorRT is not there."""
+    (folder / "variance/runtimes").mkdir(exist_ok=True)
+    for runtime, share in (("onnxruntime", 0.5), ("onnxruntime-int8", 0.25), ("tensorrt", None)):
+        batches = []
+        for batch in torch_on_cpu["batches"]:
+            if batch["path"] == "end_to_end" and share is not None:
+                time = {k: v * share if isinstance(v, float) else v for k, v in batch["latency_ms"].items()}
+                rate = {k: None if v is None else v / share for k, v in batch["throughput_synchronised_per_s"].items()}
+                batches.append(batch | {"latency_ms": time, "throughput_synchronised_per_s": rate, "energy": None})
+        facts = {"name": "Made Processor 9000", "kind": "cpu", "available": share is not None, "reason": None}
+        if share is None:
+            facts |= {"name": None, "reason": "tensorrt computes on cuda only"}
+        document = torch_on_cpu | {"device": facts, "runtime": runtime, "batches": batches}
+        document["file_bytes"] = parameters(sizes) * (1 if share == 0.25 else 4)
+        write_json(folder / f"variance/runtimes/cpu_{runtime}.json", document)
+
+
 def _variance(folder, run: RunKey, sizes, devices, repeats: int, power: bool, rng, spread: float) -> None:
     (folder / "variance").mkdir(exist_ok=True)
     for device in ("cpu", "cuda"):
@@ -467,7 +522,8 @@ def _variance(folder, run: RunKey, sizes, devices, repeats: int, power: bool, rn
                 "idle_mw": idle if power else None,
             },
         }
-        document = {"schema": 2, "run": _head(run), "device": facts, "conditions": conditions, "seed": 1}
+        document = {"schema": 3, "run": _head(run), "device": facts, "conditions": conditions, "seed": 1}
+        document |= {"runtime": "torch", "file_bytes": 4 * parameters(sizes)}
         document["times"] = {
             "repeats": repeats,
             "single_samples": 120,
@@ -477,6 +533,8 @@ def _variance(folder, run: RunKey, sizes, devices, repeats: int, power: bool, rn
         }
         document |= {"measured_together": list(devices), "peak_memory_source": "made", "batches": batches}
         write_json(folder / "variance" / f"{device}.json", document)
+        if device == "cpu" and present:
+            _runtimes(folder, run, sizes, document)
         columns = ("model", "device", "threads", "path", "batch_size", "repeat", "order", "latency_ms", "device_ms")
         write_csv(folder / "variance" / f"{device}.csv", columns, rows)
     both = "cuda" in devices

@@ -38,6 +38,8 @@ def test_the_core_starts_with_torch_and_numpy_alone():
         ("pandas", {"summary"}),
         ("jinja2", {"summary"}),
         ("tqdm", {"progress"}),
+        ("onnx", {"export"}),
+        ("onnxruntime", {"export"}),
     ],
 )
 def test_a_package_is_used_in_one_room(package, rooms):

@@ -214,3 +214,48 @@ def test_an_interval_reaches_from_its_estimate_to_its_ends():
     assert (skewed.estimate - below, skewed.estimate + above) == pytest.approx((skewed.low, skewed.high))
     assert statistics.mean_interval([1.0]).reach is None
     assert statistics.mean_interval([]).reach is None
+
+
+# -- paired shares ----
+
+
+def largest_likelihood_score(gained: int, lost: int, n: int, d: float) -> float:
+    """The score statistic at difference `d` with the nuisance share found by a general maximiser."""
+    from scipy.optimize import minimize_scalar
+
+    def loss(q: float) -> float:
+        shares = (q + d, q, 1 - d - 2 * q)
+        counts = (gained, lost, n - gained - lost)
+        return -sum(k * np.log(max(p, 1e-300)) for k, p in zip(counts, shares, strict=True) if k)
+
+    low, high = max(0.0, -d), (1 - d) / 2
+    q = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-14}).x
+    return (gained - lost - n * d) / np.sqrt(n * (2 * q + d - d * d))
+
+
+@pytest.mark.parametrize(("gained", "lost", "n"), [(3, 12, 400), (9, 16, 81), (5, 0, 40), (1, 2, 10_000)])
+def test_the_ends_of_a_paired_difference_are_those_that_the_score_test_just_keeps(gained, lost, n):
+    found = statistics.paired_share_difference(gained, lost, n)
+    assert found.estimate == pytest.approx((gained - lost) / n)
+    assert largest_likelihood_score(gained, lost, n, found.low) == pytest.approx(1.95996, rel=1e-3)
+    assert largest_likelihood_score(gained, lost, n, found.high) == pytest.approx(-1.95996, rel=1e-3)
+    mirrored = statistics.paired_share_difference(lost, gained, n)
+    assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low))
+
+
+def test_no_difference_among_n_images_is_no_certainty():
+    """With no image that differs both ends are those of Wilson's interval for 0 of n."""
+    found = statistics.paired_share_difference(0, 0, 1000)
+    assert (found.estimate, found.high) == (0, pytest.approx(statistics.wilson_interval(0.0, 1000).high))
+    assert found.low == pytest.approx(-found.high)
+    assert statistics.paired_share_difference(0, 0, 0).low is None
+    all_gained = statistics.paired_share_difference(5, 0, 5)
+    assert (all_gained.estimate, all_gained.high) == (1, 1) and 0 < all_gained.low < 1
+
+
+def test_a_paired_difference_covers_the_true_one():
+    rng = np.random.default_rng(1)
+    for q12, q21 in ((0.02, 0.01), (0.004, 0.001), (0.1, 0.1)):
+        draws = rng.multinomial(500, (q12, q21, 1 - q12 - q21), 1000)
+        found = [statistics.paired_share_difference(int(a), int(b), 500) for a, b, _ in draws]
+        assert 0.93 < np.mean([one.low <= q12 - q21 <= one.high for one in found]) < 0.99

@@ -12,7 +12,8 @@ equal k of the two are not equal in any other way.
 The last layer always answers.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -99,6 +100,17 @@ def exits_at(rule: str, k: float, calibration: Calibration, classes: int) -> Exi
     known = tuple(calibration.temperature[:-1])
     thresholds = tuple(None if temperature is None else 1 - tolerated_error(k, classes) for temperature in known)
     return Exits(thresholds, tuple(1.0 if temperature is None else temperature for temperature in known))
+
+
+def chosen_exits(document: Mapping[str, Any]) -> Exits | None:
+    """The exits of the operating point in early_exit.json; None where nobody leaves early."""
+    point = document["operating_point"]
+    if point is None or point["rule"] == "none":
+        return None
+    if point["rule"] != "probability":
+        return Exits(tuple(point["thresholds"]))
+    found = document["calibration"]["temperature"][:-1]
+    return Exits(tuple(point["thresholds"]), tuple(1.0 if value is None else value for value in found))
 
 
 def exit_layers(logits: Tensor, exits: Exits) -> Tensor:

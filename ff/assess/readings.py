@@ -5,12 +5,21 @@ import torch
 from ff.data.images import Images, standardise
 from ff.data.prepared import Prepared
 from ff.learn.checkpoint import check_data
-from ff.learn.draws import split_rows
+from ff.learn.draws import Split, split_rows
 from ff.learn.network import Network
 from ff.learn.readings import keep, read_splits
 from ff.learn.readings_file import Kept
 from ff.learn.recipes import rule_of
 from ff.settings import RunConfig
+
+
+def drawn_rows(config: RunConfig, prepared: Prepared) -> Split:
+    """The rows [1, n] of the official training set that the run drew for training and for validation.
+
+    Raises FFError when the data set is not the one `config` names.
+    """
+    check_data(config, prepared)
+    return split_rows(len(prepared.train.labels), config.val_size, [config.seed])
 
 
 def splits_of(
@@ -20,9 +29,8 @@ def splits_of(
 
     Raises FFError when the data set is not the one `config` names.
     """
-    check_data(config, prepared)
+    rows = drawn_rows(config, prepared)
     train, test = (standardise(part, prepared.facts, device, dtype) for part in (prepared.train, prepared.test))
-    rows = split_rows(len(prepared.train.labels), config.val_size, [config.seed])
     every = torch.arange(len(prepared.test.labels)).unsqueeze(0)
     return {"train": (train, rows.train), "val": (train, rows.val), "test": (test, every)}
 

@@ -1,6 +1,6 @@
-"""variance/{device}.json: latency, throughput, memory and energy of a run on one device.
+"""variance/{device}.json, variance/runtimes/{device}_{runtime}.json: latency, throughput, memory and energy of a run.
 
-The raw repeats are in variance/{device}.csv. Times in ms or s, power in mW, energy in mJ; intervals are 95 %.
+The raw repeats are in the CSV file beside it. Times in ms or s, power in mW, energy in mJ; intervals are 95 %.
 """
 
 from typing import Annotated, Any, Literal
@@ -197,11 +197,14 @@ class Batch(TypedDict):
 
 
 class Variance(TypedDict):
-    """Latency, throughput, memory and energy of a run on one device. Written by ff.measure.run."""
+    """Latency, throughput, memory and energy of a run on one device, in one runtime. Written by ff.measure.run."""
 
-    schema: Literal[2]
+    schema: Literal[3]
     run: Run
     device: DeviceThere | DeviceMissing
+    runtime: Literal["torch", "onnxruntime", "onnxruntime-int8", "tensorrt"]
+    file_bytes: AtLeast1 | None
+    """of the network's file; null: not there"""
     conditions: Conditions
     seed: int
     """draws the order and the images"""

@@ -1,7 +1,8 @@
 """`ff monitor`: watch the hardware of this machine, or read a recorded tegrastats log.
 
 On a terminal the readings are redrawn in place; elsewhere each is a line, of text or (--json) of JSON. The readings are
-those of the recorder, from the same sources. --replay reads a file of tegrastats lines instead (lines that start with #
+those of the recorder, from the same sources (docs/hardware.md says what each field is); the source `monitor` is what
+the monitor itself takes of a processor. --replay reads a file of tegrastats lines instead (lines that start with #
 are skipped) and prints one JSON object per line, as `tegrastats.parse_line` describes it. Lines that are not
 tegrastats' are left out and counted on stderr.
 """
@@ -202,6 +203,8 @@ def in_words(name: str, reading: dict) -> list[str]:
         total = total_power(power)
         each = ", ".join(f"{rail} {value / 1000:.2f} W" for rail, value in power.items())
         lines.append(f"  power {each}" + (f"; {total[0]} {total[1] / 1000:.2f} W" if total else ""))
+    if reading.get("monitor_cpu_percent") is not None:
+        lines.append(f"  takes {reading['monitor_cpu_percent']:.1f} % of a core")
     degrees = reading.get("temperature_c") or {}
     if degrees:
         lines.append("  temperature " + ", ".join(f"{zone} {value:.0f} C" for zone, value in degrees.items()))

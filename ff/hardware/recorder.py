@@ -16,6 +16,7 @@ from pathlib import Path
 from ff.hardware import SensorMissing
 from ff.hardware.log import Log, complain, stamps
 from ff.hardware.machine import describe
+from ff.hardware.own_load import OwnLoad
 from ff.hardware.sharing import Job, Presence, Watch
 from ff.hardware.sources import Choice, choose
 from ff.phases import boot_id
@@ -30,7 +31,8 @@ class Recorder:
 
     interval_ms     between two samples of the polled sources
     mode            "inline" in the job's own process, "service" in a process beside it (whose parent is the workflow
-                    that started both), "monitor" for no job at all
+                    that started both), "monitor" for no job at all: then a sample of the source `monitor` says
+                    after each interval what the recording itself takes of a processor
     choice          the sources; by default what `sources.choose` finds for the machine under `root`
     silent_after_s  a source that prints nothing for so long is restarted; 10 intervals, at least 5 s
     alive           asked twice a second; False ends the recording
@@ -55,6 +57,7 @@ class Recorder:
         self._alive = alive or (lambda: True)
         interval_s = self.interval_ms / 1000
         self._silent_after_s = silent_after_s if silent_after_s is not None else max(5.0, 10 * interval_s)
+        self._own = OwnLoad() if mode == "monitor" else None
         self._log = Log(Path(log_path)) if log_path is not None else None
         self._listener = listener
         self._presence = Presence(root)
@@ -201,6 +204,15 @@ class Recorder:
                 self._revive(watched, now)
                 if watched.is_open and watched.source.fd is None:
                     self._sample(watched)
+            self._look_at_itself(first + instead)
+
+    def _look_at_itself(self, watched: list["_Watched"]) -> None:
+        if self._own is None:
+            return
+        programs = [getattr(one.source, "pid", None) for one in watched if one.is_open]
+        load = self._own.percent(number for number in programs if number is not None)
+        if load is not None:
+            self._write({"kind": "sample", **stamps(), "source": "monitor", "monitor_cpu_percent": load})
 
     def _wait(self, seconds: float, watched: list["_Watched"]) -> set[int]:
         """Sleep until a source prints, stop() is called or the time is over; returns readable descriptors."""

@@ -273,6 +273,11 @@ class Tegrastats:
         self._child, self.fd, self._rest = child, child.stdout.fileno(), b""
         os.set_blocking(self.fd, False)
 
+    @property
+    def pid(self) -> int | None:
+        """Of the program, while it runs."""
+        return None if self._child is None else self._child.pid
+
     def program(self) -> str | None:
         """Where tegrastats is, or None."""
         if self._root == Path("/"):

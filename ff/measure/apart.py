@@ -18,10 +18,11 @@ def apart(function: Callable[..., Result], *arguments: Any) -> Result:
 
     So one process can measure several networks, and no measurement finds what another has left: memory that an
     allocator keeps, libraries that were loaded on the way, a CUDA context. Nothing may have used a GPU in this process
-    or started threads in it. The fork ends with this process. Raises FFError where it was killed.
+    or started threads in it. The fork ends with this process, and can first put back what it has changed of the
+    machine. Raises FFError where it was killed.
     """
     try:
-        with ProcessPoolExecutor(1, get_context("fork"), signal_parents_death, (signal.SIGKILL,)) as pool:
+        with ProcessPoolExecutor(1, get_context("fork"), signal_parents_death, (signal.SIGTERM,)) as pool:
             return pool.submit(function, *arguments).result()
     except BrokenProcessPool:
         raise FFError("the process that measures was killed, for lack of memory perhaps") from None

@@ -5,6 +5,7 @@ import platform
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,8 @@ class DeployedNetwork:
 
     A `protocol.Subject`. `process` is where the kernel keeps the facts of this process (proc(5)).
     """
+
+    paths = ("deploy", "end_to_end")
 
     def __init__(self, name: str, inference: Inference, part: Part, threads: int, process: str = "/proc/self"):
         self.name, self.inference, self.part, self.threads = name, inference, part, threads
@@ -154,9 +157,10 @@ def why_missing(name: str) -> str | None:
     return None
 
 
-def device_facts(name: str) -> dict[str, Any]:
-    """The `device` block of variance/{device}.json; a missing device says why."""
-    reason, kind = why_missing(name), kind_of(name)
+def device_facts(name: str, why_not: str | None = None) -> dict[str, Any]:
+    """The `device` block of variance/{device}.json; a missing device says why, and one that there is another reason for
+    not to measure, that."""
+    reason, kind = why_not or why_missing(name), kind_of(name)
     if reason is not None:
         return {"name": None, "kind": kind, "available": False, "reason": reason}
     if kind == "cuda":
@@ -259,4 +263,12 @@ def versions() -> dict[str, str | None]:
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "cudnn": str(torch.backends.cudnn.version()) if torch.cuda.is_available() else None,
+        "onnxruntime": _installed("onnxruntime"),
     }
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,10 +1,10 @@
 """What is timed, how often and in which order: the measurement protocol.
 
-A *subject* is a network on a device: on the CPU one for each number of threads, so that a GPU can be compared with one
-CPU thread and with all of them. Two paths are timed. *deploy*: standardised pixels lie on the device, the predicted
-classes stay there. *end_to_end*: uint8 images in host memory (pageable), their transfer, standardisation, the answer,
-and the classes back in host memory. Both answer by the head at full depth, through `ff.learn.inference`, and the batch
-size under test is the size of the batch that goes through the network.
+A *subject* is a network on a device in a runtime: on the CPU one for each number of threads, so that a GPU can be
+compared with one CPU thread and with all of them. Two paths are timed. *deploy*: standardised pixels lie on the device,
+the predicted classes stay there. *end_to_end*: uint8 images in host memory (pageable), their transfer, standardisation,
+the answer, and the classes back in host memory; it is the one path of exported networks. Both answer at full depth, in
+torch through `ff.learn.inference`, and the batch size under test is that of the batch which goes through the network.
 
 *Latency*: one batch, the device synchronised before each reading of the host clock; on a GPU a pair of CUDA events
 stands beside it. Directly before each timed repeat the same work is done once untimed, with the same shape, and each
@@ -54,9 +54,13 @@ class Subject(Protocol):
     """What is measured: a network on a device. `run` may return before the device has finished."""
 
     name: str
-    """The device."""
+    """The device, and the runtime where that is not torch: what its rows are kept under."""
     threads: int
     """CPU threads it works with."""
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """Those of PATHS that it can be timed on; warm-up and energy take the first."""
 
     def prepare(self) -> None:
         """Called before it is given work, never in a timed part: switch the machine to this subject."""
@@ -144,15 +148,13 @@ def measure(
     for subject in ready:
         of_subject = rows[subject.name, subject.threads]
         by_device[subject.name] += of_subject
-        for path in PATHS:
+        for path in subject.paths:
             for size in batch_sizes:
-                key, deploy = (subject.name, subject.threads, size), path == "deploy"
+                key, first = (subject.name, subject.threads, size), path == subject.paths[0]
                 of_cell = [row for row in of_subject if (row["path"], row["batch_size"]) == (path, size)]
-                summary = _summary(of_cell, queued.get(key, []) if deploy else [])
+                summary = _summary(of_cell, queued.get(key, []) if path == "deploy" else [])
                 summary["peak_memory_mb"] = memory[subject.name, subject.threads, path, size]
-                summary["energy"] = (
-                    energy_of(power, windows[key], idle) if power and deploy and key in windows else None
-                )
+                summary["energy"] = energy_of(power, windows[key], idle) if power and first and key in windows else None
                 batches[subject.name].append(summary)
     return Measurement(by_device, batches, idle_summary(power, idle) if power and idle else None)
 
@@ -174,7 +176,7 @@ def _memory(subject: Subject, batch_sizes: Sequence[int], seed: int) -> dict[tup
     peaks = {}
     subject.prepare()
     for size in sorted(batch_sizes):
-        for path in PATHS:
+        for path in subject.paths:
             subject.reset_peak_memory()
             with _naming(subject, size):
                 subject.run(path, subject.stage(path, size, _draw(seed, size, 0)))
@@ -218,7 +220,7 @@ def plan(
     chance, rounds = random.Random(seed), times.rounds if len(subjects) > 1 else 1
     for number in range(rounds):
         for subject in chance.sample(subjects, len(subjects)):
-            dealt = [item for item in items if item.repeat % rounds == number]
+            dealt = [item for item in items if item.repeat % rounds == number and item.path in subject.paths]
             if dealt:
                 yield subject, chance.sample(dealt, len(dealt))
 
@@ -254,14 +256,14 @@ def _timed(
 
 
 def _staged(subject: Subject, size: int, seed: int, window: int) -> list[Any]:
-    """Inputs for work that is repeated; other images for each window."""
+    """Inputs of the first path for work that is repeated; other images for each window."""
     with _naming(subject, size):
-        return [subject.stage("deploy", size, _draw(seed, size, STAGED * window + i)) for i in range(STAGED)]
+        return [subject.stage(subject.paths[0], size, _draw(seed, size, STAGED * window + i)) for i in range(STAGED)]
 
 
 def warm_up(subject: Subject, size: int, seconds: float, seed: int, clock: Clock) -> None:
     """Work on batches of `size` for at least `seconds`, untimed."""
-    repeat_for(subject, [subject.stage("deploy", size, _draw(seed, size, 0))], seconds, clock)
+    repeat_for(subject, [subject.stage(subject.paths[0], size, _draw(seed, size, 0))], seconds, clock)
 
 
 def time_once(subject: Subject, path: str, inputs: Any, clock: Clock) -> tuple[float, float | None]:
@@ -350,7 +352,7 @@ def _energy(
 ) -> tuple[dict[tuple[str, int, int], list[Window]], list[Idle | None]]:
     """`count` windows of each (device, threads, batch size), and the idle windows around their rounds."""
     windows: dict[tuple[str, int, int], list[Window]] = {}
-    idle = [_idle(meter, phases, "idle_before", clock, sleep)]
+    idle = [idle_window(meter, phases, "idle_before", clock, sleep)]
     chance, cells = random.Random(seed), [(subject, size) for subject in subjects for size in batch_sizes]
     order = 0
     for number in range(count):
@@ -364,11 +366,13 @@ def _energy(
             key = (subject.name, subject.threads, size)
             windows.setdefault(key, []).append(Window(start, end, runs * size, order))
             order += 1
-        idle.append(_idle(meter, phases, "idle_after" if number == count - 1 else "idle_between", clock, sleep))
+        idle.append(idle_window(meter, phases, "idle_after" if number == count - 1 else "idle_between", clock, sleep))
     return windows, idle
 
 
-def _idle(meter: PowerMeter, phases: PhaseLog, name: str, clock: Clock, sleep: Callable[[float], None]) -> Idle | None:
+def idle_window(
+    meter: PowerMeter, phases: PhaseLog, name: str, clock: Clock, sleep: Callable[[float], None]
+) -> Idle | None:
     """Power while nothing runs; None where the sensor failed."""
     with meter.sampling():
         sleep(meter.lead_in_s)
@@ -380,12 +384,12 @@ def _idle(meter: PowerMeter, phases: PhaseLog, name: str, clock: Clock, sleep: C
 
 
 def repeat_for(subject: Subject, inputs: Sequence[Any], seconds: float, clock: Clock) -> tuple[float, float, int]:
-    """Repeat the deploy path for `seconds` or a little longer: (start, end, whole runs), each run finished."""
+    """Repeat the first path for `seconds` or a little longer: (start, end, whole runs), each run finished."""
     subject.synchronise()
     start = end = clock()
     runs = 0
     while end - start < seconds:
-        subject.run("deploy", inputs[runs % len(inputs)])
+        subject.run(subject.paths[0], inputs[runs % len(inputs)])
         subject.synchronise()
         runs += 1
         end = clock()

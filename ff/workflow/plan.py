@@ -47,10 +47,25 @@ class Plan:
         """The devices that runs are measured on."""
         return self.configuration["measure"]["devices"]
 
+    @property
+    def runtimes(self) -> list[str]:
+        """What computes beside torch; where there is any, runs are exported."""
+        return [name for name in self.configuration["measure"]["runtimes"] if name != "torch"]
+
+    @property
+    def power_modes(self) -> list[int]:
+        """The power modes of a board that runs are measured in, beside the one that is on."""
+        return self.configuration["measure"]["power_modes"]
+
+    @property
+    def bundle(self) -> list[str]:
+        """The file of a run that a measurement needs in other runtimes than torch, if it is to be in any."""
+        return list(layout.EXPORT_FILES[:1]) if self.runtimes else []
+
     @cached_property
     def run_files(self) -> list[str]:
         """Every file of a run."""
-        return layout.run_files(self.devices)
+        return layout.run_files(self.devices, self.runtimes, self.power_modes)
 
     @property
     def recipe_pattern(self) -> str:
@@ -60,8 +75,9 @@ class Plan:
 
     def check_targets(self, words: Iterable[str]) -> None:
         """Raise FFError for a path among the words of a command line that cannot be made."""
+        files = [*dict.fromkeys([*self.run_files, *layout.EXPORT_FILES, *layout.DEPLOYED_FILES])]
         for word in words:
-            check_target(word, self.results, self.grid.recipes, self.run_files)
+            check_target(word, self.results, self.grid.recipes, files)
 
     # -- files ----
 
@@ -93,7 +109,7 @@ class Plan:
     def _there(self, run: RunKey) -> dict[str, int]:
         """The files of a run that are there, and when they were written, as they were when this was first asked."""
         if run not in self._files:
-            self._files[run] = layout.files_of(run.folder(self.results))
+            self._files[run] = layout.files_of(run.folder(self.results), self._folders)
         return self._files[run]
 
     def figures(self, collection: str) -> list[str]:
@@ -132,6 +148,11 @@ class Plan:
         return {}
 
     @cached_property
+    def _folders(self) -> list[str]:
+        """The folders, below a run's, that hold its files: "" is the run's own."""
+        return sorted({file[: file.rfind("/") + 1] for files in self.stages.values() for file in files})
+
+    @cached_property
     def stages(self) -> dict[str, list[str]]:
         """What each rule that works on runs leaves in a run's folder."""
         return {
@@ -139,8 +160,10 @@ class Plan:
             "hardware_of_training": list(layout.HARDWARE_FILES),
             "evaluate": list(layout.EVALUATE_FILES),
             "early_exit": list(layout.EARLY_EXIT_FILES),
-            "measure": layout.measure_files(self.devices),
+            "measure": layout.measure_files(self.devices, self.runtimes, self.power_modes),
             "hardware_of_measurement": list(layout.MEASURE_HARDWARE_FILES),
+            "export": list(layout.EXPORT_FILES),
+            "deployed": list(layout.DEPLOYED_FILES),
         }
 
     def jobs(self, stage: str, words: Sequence[str] = (), at_once: int = 1, gpu: bool = False) -> list[Jobs]:
@@ -197,6 +220,10 @@ class Plan:
         dataset = run_of(wildcards.items()).dataset
         of_dataset = self.configuration.get("measure_by_dataset", {}).get(dataset, {})
         return {**self.configuration["measure"], **of_dataset}
+
+    def measured_by(self, *names: str) -> Callable[[Any], dict[str, Any]]:
+        """Params function: those of a run's measure settings that a job depends on."""
+        return lambda wildcards: {name: self.measure_settings(wildcards)[name] for name in names}
 
     def sidecar(self, job: str, jobs: Jobs) -> Callable[[Any], list[str]]:
         """Input function of a job that is watched: the sidecar's service file where the configuration asks for one. A

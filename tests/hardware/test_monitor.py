@@ -70,9 +70,12 @@ def test_watching_prints_lines_and_writes_a_log(tmp_path, capsys):
 
 def test_watching_as_json(capsys):
     assert main(["--seconds", "0.3", "--interval-ms", "20", "--json"]) == 0
-    kinds = [json.loads(line)["kind"] for line in capsys.readouterr().out.splitlines()]
-    assert kinds[0] == "header"
-    assert "sample" in kinds
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert records[0]["kind"] == "header"
+    samples = [record for record in records if record["kind"] == "sample"]
+    # What the monitor itself takes follows each look at the sensors.
+    assert [sample["source"] for sample in samples[:4]] == ["psutil", "monitor"] * 2
+    assert all(sample["monitor_cpu_percent"] >= 0 for sample in samples if sample["source"] == "monitor")
 
 
 @pytest.mark.parametrize("options", [["--interval-ms", "0"], ["--seconds", "-1"]])
@@ -132,3 +135,4 @@ def test_a_reading_in_words_leaves_out_what_is_unknown():
     for line in SAMPLES.read_text().splitlines():
         assert "None" not in "\n".join(in_words("tegrastats", parse_line(line)))
     assert text.startswith("tegrastats")
+    assert in_words("monitor", {"monitor_cpu_percent": 0.42})[1] == "  takes 0.4 % of a core"

@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,9 @@ def test_a_rule_needs_one_file(ff, prepared_dir, tmp_path):
     assert float(rows[1]["loss"]) < float(rows[0]["loss"])
     assert ff("evaluate", str(folder), "--early-exit", *place[:4])
     assert not schema_errors(read_json(folder / "evaluation.json"), "evaluation")
+    if find_spec("onnxruntime"):
+        said = ff("export", str(folder), "--int8", *place[:4])
+        assert "full float32: 0 of 360 test answers differ from torch's" in said
     ff("figures", str(tmp_path))
     with open(tmp_path / "summary" / "training.csv") as file:
         by_recipe = {row["recipe"]: row for row in csv.DictReader(file)}

@@ -213,9 +213,11 @@ def test_the_workflows_job_measures_as_its_settings_say(made, monkeypatch, tmp_p
     calls = []
     monkeypatch.setattr(prepared_sets, "open_prepared", lambda path, verify: prepared)
     monkeypatch.setattr(run, "run_measurement", lambda *a, **kw: calls.append(("measurement", a, kw)))
+    monkeypatch.setattr(run, "run_power_modes", lambda *a, **kw: calls.append(("power modes", a, kw)))
     monkeypatch.setattr(agreement, "run_agreement", lambda *a, **kw: calls.append(("agreement", a, kw)))
     measure = {"devices": ["cpu", "cuda"], "threads": [1, "all"], "batch_sizes": [1, 8], "repeats": 7}
     measure |= {"single_samples": 101, "rounds": 3, "energy_windows": 2, "early_exit_repeats": 5}
+    measure |= {"runtimes": ["torch", "onnxruntime"], "power_modes": [0, 2]}
     # In a fork nobody would see the calls; what that does is tested beside ff.measure.apart.
     monkeypatch.setattr(apart, "apart", lambda function, *arguments: function(*arguments))
     folders = [tmp_path / "results" / config.key._replace(seed=seed).name for seed in (0, 1)]
@@ -227,11 +229,13 @@ def test_the_workflows_job_measures_as_its_settings_say(made, monkeypatch, tmp_p
     )
     script = Path(__file__).parents[2] / "workflow" / "scripts" / "measure.py"
     runpy.run_path(str(script), {"snakemake": snakemake})
-    assert [where for _, where, _ in calls[::2]] == [(folder, prepared) for folder in folders]
-    assert [where for _, where, _ in calls[1::2]] == [(folder, prepared, ["cpu", "cuda"]) for folder in folders]
-    how = calls[0][2]
+    assert [where for _, where, _ in calls[::3]] == [(folder, prepared) for folder in folders]
+    assert [where for _, where, _ in calls[1::3]] == [(folder, prepared, [0, 2]) for folder in folders]
+    assert [where for _, where, _ in calls[2::3]] == [(folder, prepared, ["cpu", "cuda"]) for folder in folders]
+    how = dict(calls[0][2])
+    assert how == calls[1][2]
     assert how.pop("times") == Times(repeats=7, single_samples=101, rounds=3)
-    assert how == {name: measure[name] for name in ("devices", "threads", "batch_sizes", "energy_windows")}
+    assert how == {name: measure[name] for name in ("devices", "threads", "batch_sizes", "energy_windows", "runtimes")}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -33,7 +33,7 @@ def overlay(project, name, **changes):
 
 def test_the_target_rules_are_there(fresh):
     rules = set(fresh.snakemake("--list-target-rules").split())
-    assert {"all", "demo", "train_all", "evaluate_all", "variance_all", "figures", "report"} <= rules
+    assert {"all", "demo", "train_all", "evaluate_all", "variance_all", "export_all", "figures", "report"} <= rules
 
 
 def test_all_plans_each_job_of_the_grid_once(fresh):
@@ -49,6 +49,7 @@ def test_all_plans_each_job_of_the_grid_once(fresh):
         ("train_all", {"prepare", "train", "hardware_of_training"}),
         ("evaluate_all", {"prepare", "train", "evaluate", "early_exit"}),
         ("variance_all", {"prepare", "train", "measure", "hardware_of_measurement"}),
+        ("export_all", {"prepare", "train", "early_exit", "export"}),
     ],
 )
 def test_a_target_plans_no_more_than_it_needs(fresh, target, rules):
@@ -144,6 +145,33 @@ def test_a_run_leaves_its_files_and_a_second_call_does_nothing(finished):
     assert '"kind":"header"' in samples.read_text()
     assert (finished.folder / "results/report.html").stat().st_size
     assert finished.plan("all") == {}
+
+
+def test_networks_are_exported_when_asked(finished):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra edge)")
+    assert set(finished.plan("export_all")) == {"export", "export_all"}
+    finished.snakemake("export_all", "--cores", "2")
+    export = finished.folder / "results/DIGITS/784-20/ff/seed0/export"
+    bundle = json.loads((export / "bundle.json").read_text())
+    assert bundle["run"]["model"] == model_of(export.parent)
+    assert {"full.onnx", "full.int8.onnx", "stage1.onnx"} <= {path.name for path in export.iterdir()}
+    assert finished.plan("all", "export_all") == {}
+    finished.append("ff/export/run.py", "\nCHANGED = 1\n")
+    assert set(finished.plan("export_all")) == {"export", "export_all"}
+
+
+def test_another_runtime_exports_and_measures_and_repeats_no_early_exit(finished):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra edge)")
+    name = overlay(finished, "edge.yaml", measure={**TINY["measure"], "runtimes": ["torch", "onnxruntime-int8"]})
+    plan = finished.plan("all", overlay=name)
+    assert {"export", "deployed", "tables", "figures_early_exit"} <= set(plan)
+    assert not {"train", "evaluate", "early_exit"} & set(plan)
+    finished.snakemake("all", "--cores", "2", overlay=name)
+    folder = finished.folder / "results/DIGITS/784-20/ff/seed0/export"
+    found = json.loads((folder / "deployed.json").read_text())
+    assert [one["runtime"] for one in found["runtimes"] if one["available"]] == ["torch", "onnxruntime-int8"]
+    assert "onnxruntime-int8" in (finished.folder / "results/summary/deployed.csv").read_text()
+    assert finished.plan("all", overlay=name) == {}
 
 
 def test_a_removed_run_is_made_again(finished):

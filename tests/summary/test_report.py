@@ -218,6 +218,16 @@ def test_early_exit_tables_show_savings_against_the_cut_and_every_cut(written):
         assert f" {reference} {cost} {' '.join(times)} " in text, depth
 
 
+def test_deployed_networks_are_shown_with_each_runtime_and_what_was_not_there(written):
+    page = (written / "report.html").read_text()
+    assert "Early exit as it is deployed" in page
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+    # At batch 1 in int8: 1.25 of 2 layers, 1.25 of 3; the cut itself.
+    assert re.search(r"onnxruntime-int8 1 leaves early [\d.]+ 0\.0312 62 42 3 ", text)
+    assert re.search(r"onnxruntime-int8 1 2 [\d.]+ 0\.05 100 67 3 ", text)
+    assert "tensorrt computes on cuda only" in text
+
+
 def test_a_difference_whose_interval_holds_zero_is_called_unclear():
     summary = pd.DataFrame(
         [("MNIST", "784-10", "ff", "val", "head", 3, 0.9)],

@@ -224,6 +224,33 @@ def test_full_depth_accuracy_of_an_operating_point_is_that_of_the_same_file(grid
     pd.testing.assert_frame_equal(after, before)
 
 
+def test_runtimes_stand_beside_torch_with_memory_size_accuracy_and_energy(grid):
+    _, runs, written = grid
+    table = written["runtimes"]
+    one = table[(table["layers"] == runs[0].layers) & (table["recipe"] == "ff") & (table["seed"] == runs[0].seed)]
+    cell = one[(one["device"] == "cpu") & (one["threads"] == 4) & (one["batch_size"] == 64)].set_index("runtime")
+    latency = written["latency"].merge(pd.DataFrame([runs[0]._asdict()]))
+    latency = latency[(latency["device"] == "cpu") & (latency["threads"] == 4) & (latency["path"] == "end_to_end")]
+    torch = latency[latency["batch_size"] == 64].iloc[0]
+    assert cell.loc["torch", "median_ms"] == torch["median_ms"]
+    for runtime, share in (("onnxruntime", 0.5), ("onnxruntime-int8", 0.25)):
+        assert cell.loc[runtime, "median_ms"] == pytest.approx(share * torch["median_ms"])
+        rate = cell.loc[runtime, "throughput_synchronised_per_s"]
+        assert rate == pytest.approx(torch["throughput_synchronised_per_s"] / share)
+    assert cell.loc["onnxruntime", "file_mb"] == pytest.approx(4 * cell.loc["onnxruntime-int8", "file_mb"])
+    energy = written["inference_energy"].merge(pd.DataFrame([runs[0]._asdict()]))
+    energy = energy[(energy["is_total"] == 1) & (energy["device"] == "cpu") & (energy["batch_size"] == 64)]
+    expected = energy[energy["threads"] == 4]["gross_mj_per_sample"].iloc[0]
+    assert (cell.loc["torch", "gross_mj_per_sample"], cell.loc["torch", "energy_path"]) == (expected, "deploy")
+    assert cell.loc[["onnxruntime"], "gross_mj_per_sample"].isna().all()
+    gone = one[one["available"] == 0]
+    assert gone[["device", "runtime", "reason"]].values.tolist() == [
+        ["cpu", "tensorrt", "tensorrt computes on cuda only"]
+    ]
+    # The tables of devices are of torch alone.
+    assert set(written["latency"]["device"]) == set(written["devices"]["device"]) == {"cpu", "cuda"}
+
+
 def test_early_exit_without_validation_has_no_operating_point(grid, tmp_path):
     _, (run, *_), _ = grid
     shutil.copytree(run.folder(grid[0]), run.folder(tmp_path))

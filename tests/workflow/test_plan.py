@@ -80,10 +80,15 @@ def test_a_target_that_cannot_be_is_said():
 # -- files ----
 
 
+def stages_of_runs(plan) -> list[str]:
+    """The stages that each run goes through: without other runtimes nothing is exported."""
+    return [stage for stage, files in plan.stages.items() if set(files) & set(plan.run_files)]
+
+
 def test_everything_of_a_collection_is_its_report_figures_and_a_file_of_each_stage_of_each_run(here):
     plan = plan_of()
     files = plan.finished("")
-    assert len(files) == len(set(files)) == 1 + 2 * len(FIGURES) + 4 * len(plan.stages)
+    assert len(files) == len(set(files)) == 1 + 2 * len(FIGURES) + 4 * len(stages_of_runs(plan))
     assert {"results/report.html", "results/figures/accuracy.svg", f"results/{RUN.name}/hardware.csv"} <= set(files)
     assert {path.split("/")[1] for path in plan.finished("demo/")} == {"demo", "DIGITS"}
 
@@ -99,7 +104,7 @@ def test_of_a_stage_that_lacks_a_file_this_file_is_asked_for_and_of_another_the_
     asked = {path.removeprefix(f"results/{RUN.name}/") for path in plan.asked(plan.run_files)}
     assert {"metrics.json", "variance/cpu.json"} <= asked
     assert sorted(stage for path in asked for stage, files in plan.stages.items() if path in files) == sorted(
-        plan.stages
+        stages_of_runs(plan)
     )
     # A target for one stage asks for nothing of others, and for no file that it does not name.
     assert plan.asked(["model.safetensors", "hardware.json"]) == plan.in_run(
@@ -293,3 +298,13 @@ def test_the_code_of_a_job_is_its_script_with_the_rule_that_it_runs():
     assert code_of_all_runs("workflow/scripts/figures.py", "accuracy") != code_of_all_runs(
         "workflow/scripts/figures.py"
     )
+
+
+def test_power_modes_are_files_of_the_measurement():
+    plan = plan_of(measure=CONFIG["measure"] | {"power_modes": [0, 3], "devices": ["cpu"]})
+    modes = {file for file in plan.stages["measure"] if "power_modes" in file}
+    assert modes == {f"variance/power_modes/{mode}/cpu.{kind}" for mode in (0, 3) for kind in ("csv", "json")}
+    assert modes <= set(plan.run_files)
+    assert not [file for file in plan_of().run_files if "power_modes" in file]
+    with pytest.raises(FFError, match=r"measure.power_modes"):
+        plan_of(measure=CONFIG["measure"] | {"power_modes": [-1]})

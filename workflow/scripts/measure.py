@@ -13,9 +13,11 @@ with heavy_imports():
     from ff.measure.agreement import run_agreement
     from ff.measure.apart import apart
     from ff.measure.protocol import Times
-    from ff.measure.run import run_measurement
+    from ff.measure.run import run_measurement, run_power_modes
 
 measure = snakemake.params.measure
+how = {name: measure[name] for name in ("devices", "threads", "batch_sizes", "energy_windows", "runtimes")}
+how |= {"times": Times(measure["repeats"], measure["single_samples"], measure["rounds"])}
 
 
 def measured(folder: Path) -> None:
@@ -24,12 +26,8 @@ def measured(folder: Path) -> None:
     inline = snakemake.config["sidecar"] == "inline"
     with record(log, snakemake.config["hw_interval_ms"]) if inline else nullcontext():
         prepared = open_prepared(snakemake.input.data, snakemake.config["verify"])
-        run_measurement(
-            folder,
-            prepared,
-            **{name: measure[name] for name in ("devices", "threads", "batch_sizes", "energy_windows")},
-            times=Times(measure["repeats"], measure["single_samples"], measure["rounds"]),
-        )
+        run_measurement(folder, prepared, **how)
+        run_power_modes(folder, prepared, measure["power_modes"], **how)
         run_agreement(folder, prepared, measure["devices"])
 
 

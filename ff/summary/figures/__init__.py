@@ -141,6 +141,26 @@ _SPECS = (
         "a square for each network cut.",
     ),
     FigureSpec(
+        "deployed",
+        "early_exit",
+        "deployed:accuracy_latency",
+        ("deployed",),
+        (),
+        "Deployed: accuracy against latency",
+        "Plots of test accuracy in per cent against time per image in milliseconds, one line a runtime through its "
+        "network cuts, and a hollow mark for its early exit.",
+    ),
+    FigureSpec(
+        "runtimes",
+        "latency",
+        "runtimes:time_by_runtime",
+        ("runtimes",),
+        (),
+        "Runtimes: time per image",
+        "Line plots of time per image in milliseconds against batch size, one line a runtime, one column a number of "
+        "threads.",
+    ),
+    FigureSpec(
         "latency_violins",
         "latency",
         "latency:latency_violins",

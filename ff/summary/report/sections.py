@@ -222,7 +222,10 @@ def early_exit(tables: Tables) -> list[Block]:
     """Early exit against the reference cut and against full depth, and every cut."""
     frame = in_order(tables["operating_points"])
     if frame.empty:
-        return [Absent("Early-exit operating points", "no run has an operating point")]
+        return [
+            Absent("Early-exit operating points", "no run has an operating point"),
+            *_deployed(tables["deployed"], ()),
+        ]
     choice = frame["choice"].iloc[0]
     chosen = f"Rule and k chosen on validation ({choice}), reported on test; means over seeds; negative: costs more."
     best = best_cells(tables)
@@ -230,6 +233,7 @@ def early_exit(tables: Tables) -> list[Block]:
         _exit_against(frame, "cut", "Early exit against a network cut", f"{CUT_NOTE} {chosen}", best),
         _exit_against(frame, "full", "Early exit against full depth", chosen, best),
         _cuts(tables["early_exit"], best),
+        *_deployed(tables["deployed"], best),
     ]
 
 
@@ -284,6 +288,35 @@ def _cuts(frame: pd.DataFrame, best: Collection[tuple]) -> Block:
     ]
     note = "Layers 1 to d answer by head d alone; the last is full depth."
     return table("Network cuts", columns, rows, note, "early_exit", best=best)
+
+
+def _deployed(frame: pd.DataFrame, best: Collection[tuple]) -> list[Block]:
+    """Early exit in each runtime against the cut that is as accurate there, and runtimes that were not there."""
+    if frame.empty:
+        return []
+    frame = in_order(frame)
+    gone = frame[frame["available"] == 0].drop_duplicates(["device", "runtime"])
+    absent: list[Block] = [Absent(f"{row.runtime} on {row.device}", row.reason) for row in gone.itertuples()]
+    ways = frame[(frame["path"] == "exit") | (frame["is_reference_cut"] == 1)]
+    rows = []
+    for key, cell in ways.groupby([*CELL, "device", "runtime", "batch_size", "path"], sort=False):
+        ratios = [statistics.mean_interval(cell[f"time_vs_{base}"]).estimate for base in ("cut", "full")]
+        depths = ", ".join(f"{depth:.0f}" for depth in sorted(set(cell["depth"].dropna()))) or "leaves early"
+        rows.append([*key[:6], depths, cell["test_accuracy"].mean(), cell["time_ms"].mean(), *ratios, len(cell)])
+    columns = [
+        *words("dataset", "network", "recipe", "device", "runtime"),
+        Column("batch size", decimals(".0f")),
+        *words("cut after layer"),
+        Column("test accuracy (%)", decimals(".2f", 100)),
+        Column("time per image (ms)", decimals(".3g")),
+        *(Column(f"time, share of {name}'s (%)", decimals(".0f", 100)) for name in ("the cut", "full depth")),
+        Column("seeds"),
+    ]
+    note = (
+        "The cut is the cheapest one that is as accurate as full depth on validation, in that runtime. Means over "
+        "seeds; every way and its intervals are in deployed.csv."
+    )
+    return [table("Early exit as it is deployed", columns, rows, note, "deployed", best=best), *absent]
 
 
 # -- inference: time and energy ----

@@ -22,20 +22,23 @@ from ff.files import write_through
 from ff.layout import TABLES, RunKey
 from ff.summary.recipe_order import controls_of
 from ff.summary.tables.accuracy import accuracy, accuracy_summary, recipes
+from ff.summary.tables.deployed import deployed
 from ff.summary.tables.early_exit import early_exit, operating_points
 from ff.summary.tables.energy import energy, inference_energy
 from ff.summary.tables.measuring import agreement, devices, gpu_wins, latency, speedup
 from ff.summary.tables.missing import missing
+from ff.summary.tables.power_modes import power_modes
 from ff.summary.tables.rows import stacked
 from ff.summary.tables.run_files import RunFiles, files_of
 from ff.summary.tables.runs import runs
+from ff.summary.tables.runtimes import runtimes
 from ff.summary.tables.same_weights import check_seeds
 from ff.summary.tables.scoreboard import scoreboard
 from ff.summary.tables.training import history, layers, training
 
 _OF_RUN_FOLDERS: tuple[Callable[[list[RunFiles]], pd.DataFrame], ...] = (
     *(runs, accuracy, training, history, layers, early_exit, operating_points),
-    *(latency, devices, agreement, energy, inference_energy),
+    *(latency, devices, agreement, energy, inference_energy, deployed, runtimes, power_modes),
 )
 RUNS_AT_ONCE, ROWS_AT_ONCE = 100, 5000
 

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from made_runs import BATCHES, latency_ms, make_grid, phases
+from made_runs import BATCHES, deployed_ms, latency_ms, make_grid, phases
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -429,3 +429,35 @@ def test_full_grid_draws_every_figure(tmp_path):
 def test_each_figure_has_a_caption_and_each_caption_its_figure():
     assert {path.stem for path in CAPTIONS.glob("*.rst")} == set(FIGURES)
     assert FIGURES["latency_histogram"].caption.startswith("Measured latency of single samples (batch 1), with median,")
+
+
+def test_time_is_drawn_for_each_runtime_and_number_of_threads(grid):
+    figure = drawn("runtimes", grid)
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == ["torch", "onnxruntime", "onnxruntime-int8"]
+    titles = [ax.get_title(loc="left") for ax in figure.axes[:3]]
+    assert [title.split(", ")[-2:] for title in titles] == [
+        ["cpu", "1 thread"],
+        ["cpu", "4 threads"],
+        ["cuda", "1 thread"],
+    ]
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == [str(batch) for batch in BATCHES]
+    for ax, threads in zip(figure.axes[:2], (1, 4), strict=True):
+        lines = [container.lines[0].get_data() for container in ax.containers]
+        for (batches, times), share in zip(lines, (1, 0.5, 0.25), strict=True):
+            sizes = (784, 200, 200, 10)
+            expected = [share * (latency_ms("cpu", int(b), sizes, threads) + 0.05) / b for b in batches]
+            assert list(times) == pytest.approx(expected)
+
+
+def test_deployed_networks_are_drawn_by_runtime_with_their_exit(grid):
+    figure = drawn("deployed", grid)
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == ["torch", "onnxruntime", "onnxruntime-int8", "early exit"]
+    for ax, size in zip(figure.axes[:2], (1, 512), strict=True):
+        assert ax.get_title(loc="left").endswith(f"batch {size}")
+        hollow = [line for line in ax.lines if line.get_markerfacecolor() == "none"]
+        times = sorted(float(line.get_xdata()[0]) for line in hollow)
+        runtimes = ("onnxruntime-int8", "onnxruntime", "torch")
+        assert times == pytest.approx([deployed_ms(runtime, 1.25, size) for runtime in runtimes])
+        assert len(ax.get_xticks()) >= 2
