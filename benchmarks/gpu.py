@@ -80,10 +80,10 @@ class Bench:
         for phase in trainer.phases.values():
             phase.begin(trainer.split.train.to(device))
             step = eager(phase)
-            for (batch, drawn), _ in zip(trainer.batches(phase, 1), range(self.steps), strict=False):
+            for batch, _ in zip(trainer.batches(phase, 1), range(self.steps), strict=False):
                 for optimiser in phase.optimisers.values():
                     optimiser.begin_step(0.001)
-                found.append(step(batch, drawn).double().flatten().cpu())
+                found.append(step(batch).double().flatten().cpu())
         return torch.cat(found)
 
     def determinism(self) -> Rows:

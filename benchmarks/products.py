@@ -35,10 +35,10 @@ def steps(
     step = step_of(phase)
 
     def run() -> None:
-        for rows, drawn in batches:
+        for batch in batches:
             for optimiser in phase.optimisers.values():
                 optimiser.begin_step(1e-4)
-            step(rows, drawn)
+            step(batch)
 
     return run
 
@@ -72,7 +72,7 @@ def row(layers: str, recipe: str, precision: str, count: int, repeats: int, devi
 
     took = seconds({"step": steps(trainer, count), "products": alone}, repeats, device)
     macs = sum(a.numel() * b.shape[-1] for a, b, _ in factors)
-    counted = rule_of(trainer.config).training_macs(trainer.config.layers)
+    counted = rule_of(trainer.config).training_macs(trainer.config)
     batches = -(-IMAGES // trainer.config.train_batch_size)
     return {
         "layers": layers,

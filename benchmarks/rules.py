@@ -37,7 +37,7 @@ def main() -> int:
             values = {"layers": layers, "precision": precision, "rep_epochs": args.repeats + 2}
             trainers = {name: made_trainer(recipe=name, **values) for name in RECIPES}
             took = seconds({name: epoch(trainer) for name, trainer in trainers.items()}, args.repeats)
-            macs = {name: rule_of(t.config).training_macs(t.config.layers) for name, t in trainers.items()}
+            macs = {name: rule_of(t.config).training_macs(t.config) for name, t in trainers.items()}
             for name in trainers:
                 row = {"layers": layers, "precision": precision, "recipe": name, "epoch_s": took[name]}
                 row |= {"time_to_bp": took[name] / took["bp"], "macs_to_bp": macs[name] / macs["bp"]}

@@ -19,14 +19,20 @@ class Weights:
             tensors = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
         self.config, self.channels = about["config"], about["channels"]
         self.settings = self.config["recipe_settings"]
+        self.normalisation = self.settings.get(
+            "normalisation", {"class-prototypes": "rms"}.get(self.settings["method"])
+        )
+        self.slope = {"local-similarity": 0.01}.get(self.settings["method"], 0.0)
         depth = len(self.config["layers"].split(",")) - 1
         self.layers = [(tensors[f"layers.{k}.weight"], tensors[f"layers.{k}.bias"]) for k in range(1, depth + 1)]
         self.heads = [(tensors[f"heads.{k}.weight"], tensors[f"heads.{k}.bias"]) for k in range(1, depth + 1)]
 
     def norm(self, x: np.ndarray) -> np.ndarray:
-        """Each row of x [n, W] with mean square 1 (rms) or length 1 (unit)."""
+        """Each row of x [n, W] with mean square 1 (rms) or length 1 (unit), or as it is."""
+        if self.normalisation is None:
+            return x
         square = (x**2).sum(1, keepdims=True)
-        if self.settings["normalisation"] == "rms":
+        if self.normalisation == "rms":
             return x / np.sqrt(square / x.shape[1] + 1e-8)
         return x / (np.sqrt(square) + 1e-4)
 
@@ -34,23 +40,27 @@ class Weights:
         """Outputs of all layers, L x [n, W_l], for inputs [n, D] with their label pixels set."""
         outputs = []
         for weight, bias in self.layers:
-            x = np.maximum(self.norm(x) @ weight.T + bias, 0)
+            x = self.norm(x) @ weight.T + bias
+            x = np.where(x > 0, x, self.slope * x)
             outputs.append(x)
         return outputs
 
     def first_products(self, images: np.ndarray, mean: tuple, std: tuple) -> np.ndarray:
         """W norm(x) of the first layer, without its bias, for neutral images: [n, W_1]."""
-        x = with_pixels(images, mean, std, [self.settings["neutral_value"]] * 10)
+        x = with_pixels(images, mean, std, [self.settings.get("neutral_value", 0.0)] * 10)
         return self.norm(x) @ self.layers[0][0].T
 
     def neutral_outputs(self, images: np.ndarray, mean: tuple, std: tuple) -> list[np.ndarray]:
         """Outputs of all layers, L x [n, W_l], with the neutral label in the images."""
-        return self.outputs(with_pixels(images, mean, std, [self.settings["neutral_value"]] * 10))
+        return self.outputs(with_pixels(images, mean, std, [self.settings.get("neutral_value", 0.0)] * 10))
 
     def logits(self, outputs: list[np.ndarray]) -> np.ndarray:
-        """Logits of heads 1..L, [n, L, 10]; head k sees the normalised outputs of layers 1..k."""
+        """Logits of heads 1..L, [n, L, 10]; head k sees the normalised outputs of layers 1..k, or of the last of them
+        as many as it has weights for."""
         seen = [self.norm(h) for h in outputs]
-        return np.stack([np.hstack(seen[: k + 1]) @ w.T + b for k, (w, b) in enumerate(self.heads)], 1)
+        return np.stack(
+            [np.hstack(seen[: k + 1])[:, -w.shape[1] :] @ w.T + b for k, (w, b) in enumerate(self.heads)], 1
+        )
 
     def goodness(self, images: np.ndarray, mean: tuple, std: tuple) -> np.ndarray:
         """Goodness of each layer with each label in the images, [n, L, 10]."""

@@ -99,7 +99,7 @@ class DeviceMemory(TorchDispatchMode):
         self.now = self.peak = 0
 
     def __torch_dispatch__(self, operation, types, arguments=(), options=None):
-        if operation is torch.ops.aten._fused_adam_.tensor_lr:
+        if operation is torch.ops.aten._fused_adamw_.tensor_lr:
             # It works in place, and torch has no shapes for it.
             return None
         result = operation(*arguments, **(options or {}))

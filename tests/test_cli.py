@@ -16,7 +16,7 @@ import ff as package
 from ff import cli
 from ff.data.registry import DATASETS
 from ff.files import read_json
-from ff.learn.recipes import RecipeSettings
+from ff.learn.recipes import RECIPES, RecipeSettings
 from ff.settings import ExecutionConfig, MeasureConfig, RunConfig
 
 QUICK = ("--dataset", "DIGITS", "--layers", "784,12,10", "--rep-epochs", 1, "--softmax-epochs", 1, "--val-size", 200)
@@ -254,7 +254,7 @@ def test_any_values_on_the_command_line_give_a_training_or_one_sentence(values):
         (["train", "--no-cuda", "maybe"], 2, "neither true nor false"),
         (["train", "--seed", "many"], 1, "seed"),
         (["train", "--dataset", "EMNIST"], 1, "MNIST, FMNIST, SVHN, CIFAR10, DIGITS"),
-        (["train", "--recipe", "best"], 1, "known recipes: bp, edgeff, ff"),
+        (["train", "--recipe", "best"], 1, f"known recipes: {', '.join(sorted(RECIPES))}"),
         (["train", "--device", "abacus"], 1, "abacus"),
         (["train", "--layers", "64,10", "--dataset", "DIGITS"], 1, '"784,10"'),
         (["prepare"], 2, "DATASET"),

@@ -60,11 +60,17 @@ def test_layers_that_are_none_are_refused(value):
         parse_layers(value)
 
 
+def has(recipe, field: dataclasses.Field) -> bool:
+    return field.name in {own.name for own in dataclasses.fields(recipe)}
+
+
 @given(st.sampled_from(FIELDS), ANYTHING)
 @settings(max_examples=400, deadline=None)
 def test_any_value_of_any_setting_gives_a_config_or_one_sentence(field, value):
+    # A recipe that has the setting.
+    recipe = {} if field.name == "recipe" else {"recipe": next((n for n, s in RECIPES.items() if has(s, field)), "ff")}
     try:
-        config, warnings = make_run_config({field.name: value})
+        config, warnings = make_run_config({**recipe, field.name: value})
     except FFError as error:
         assert "\n" not in str(error)
         assert len(str(error)) < SENTENCE_LIMIT
@@ -162,6 +168,12 @@ def test_recipes_that_cannot_be_are_refused(recipe, recipes):
 
 def test_identity_changes_with_what_the_weights_depend_on_and_with_nothing_else():
     base = make_run_config({})[0]
+    # What the default recipe does not have, of one that has.
+    elsewhere = {"similarity": 0.5, "projection": False, "matrices": "fixed", "temperature": 0.3}
+    for name, value in elsewhere.items():
+        recipe = next(recipe for recipe, settings in RECIPES.items() if hasattr(settings, name))
+        plain, other = ({"recipe": recipe}, {"recipe": recipe, name: value})
+        assert make_run_config(other)[0].identity() != make_run_config(plain)[0].identity()
     changed = {
         "dataset": "FMNIST",
         "layers": "784,100",
@@ -182,10 +194,14 @@ def test_identity_changes_with_what_the_weights_depend_on_and_with_nothing_else(
         "learning_rate": 0.5,
         "head_learning_rate": 0.5,
         "schedule": "constant",
+        "weight_decay": 0.1,
+        "dropout": 0.1,
+        "shift": 1,
+        "flip": True,
         "overlay_value": 1,
         "neutral_value": 1,
     }
-    assert set(changed) | {"test_batch_size"} == {field.name for field in FIELDS}
+    assert set(changed) | set(elsewhere) | {"test_batch_size"} == {field.name for field in FIELDS}
     identities = {make_run_config({name: value})[0].identity() for name, value in changed.items()}
     assert len(identities | {base.identity()}) == len(changed) + 1
     assert make_run_config({"test_batch_size": 7})[0].identity() == base.identity()

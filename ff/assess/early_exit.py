@@ -74,7 +74,12 @@ def static_cuts(depth: int) -> list[AnswerPath]:
 
 
 def curve_point(
-    logits: Tensor, labels: Tensor, exits: Exits | None, layers: Sequence[int], depth: int | None = None
+    logits: Tensor,
+    labels: Tensor,
+    exits: Exits | None,
+    layers: Sequence[int],
+    depth: int | None = None,
+    heads_see: str = "below",
 ) -> dict[str, Any]:
     """Accuracy, macro-F1, exits and mean MACs per sample: logits [n, L, C] of all heads, labels [n].
 
@@ -88,7 +93,7 @@ def curve_point(
     result = scores(confusion(predicted, labels, classes))
     consulted = [*(threshold is not None for threshold in exits.thresholds), True, *[False] * (whole - depth)]
     ff = torch.tensor(layer_macs(layers)).cumsum(0)
-    heads = (torch.tensor(head_macs(layers, classes)) * torch.tensor(consulted)).cumsum(0)
+    heads = (torch.tensor(head_macs(layers, classes, heads_see)) * torch.tensor(consulted)).cumsum(0)
     share = torch.bincount(left - 1, minlength=whole).double() / len(labels)
     macs_ff, macs_heads = float(share @ ff.double()), float(share @ heads.double())
     return {
@@ -103,9 +108,9 @@ def curve_point(
     }
 
 
-def cut_macs(layers: Sequence[int], classes: int) -> list[int]:
+def cut_macs(layers: Sequence[int], classes: int, heads_see: str = "below") -> list[int]:
     """MACs of a sample in the network cut after layer 1..L: layers 1..d and head d; the last is full depth."""
-    return [sum(layer_macs(layers)[: d + 1]) + head for d, head in enumerate(head_macs(layers, classes))]
+    return [sum(layer_macs(layers)[: d + 1]) + head for d, head in enumerate(head_macs(layers, classes, heads_see))]
 
 
 # -- choices, on validation ----
@@ -271,7 +276,9 @@ def evaluate_early_exit(
     calibration = calibrate(*seen["val"])
     paths = static_cuts(network.depth)
     paths += [AnswerPath(rule, k, exits_at(rule, k, calibration, network.classes), None) for rule in RULES for k in ks]
-    rows = {split: [_row(path, split, *seen[split], config.layers) for path in paths] for split in seen}
+    rows = {
+        split: [_row(path, split, *seen[split], config.layers, network.heads_see) for path in paths] for split in seen
+    }
     count, full = network.depth, network.depth - 1
     cut = reference_cut(rows["val"][:count])
     best = choose(rows["val"][count:], rows["val"][full])
@@ -290,8 +297,8 @@ def evaluate_early_exit(
         "rules": RULE_TEXTS | {STATIC: STATIC_TEXT},
         "macs": {
             "ff": layer_macs(config.layers),
-            "heads": head_macs(config.layers, network.classes),
-            "cuts": cut_macs(config.layers, network.classes),
+            "heads": head_macs(config.layers, network.classes, network.heads_see),
+            "cuts": cut_macs(config.layers, network.classes, network.heads_see),
         },
         "calibration": {"split": "val", **calibration._asdict()},
         "static_cuts": [{"depth": d + 1, "val": rows["val"][d], "test": rows["test"][d]} for d in range(count)],
@@ -327,13 +334,15 @@ _TIME_COLUMNS = (
 )
 
 
-def _row(path: AnswerPath, split: str, logits: Tensor, labels: Tensor, layers: Sequence[int]) -> dict[str, Any]:
+def _row(
+    path: AnswerPath, split: str, logits: Tensor, labels: Tensor, layers: Sequence[int], heads_see: str
+) -> dict[str, Any]:
     # The probability rule has one threshold for all layers; those of the other follow from mu, sigma and k.
     threshold = None
     if path.rule == "probability" and path.k is not None:
         threshold = 1 - tolerated_error(path.k, logits.shape[-1])
     row = {"rule": path.rule, "k": path.k, "depth": path.depth, "threshold": threshold, "split": split}
-    row |= curve_point(logits, labels, path.exits, layers, path.depth)
+    row |= curve_point(logits, labels, path.exits, layers, path.depth, heads_see)
     return row | {f"time_ms_batch_{size}": None for size in TIMED_BATCHES}
 
 

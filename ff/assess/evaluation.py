@@ -20,6 +20,7 @@ from ff.data.registry import DATASETS
 from ff.files import read_about, write_csv, write_json
 from ff.learn import checkpoint
 from ff.learn.readings_file import Answers, Kept
+from ff.learn.readouts import HEAD
 from ff.learn.scores import confusion, scores
 from ff.settings import RunConfig
 from ff.stamps import identify
@@ -62,7 +63,7 @@ def evaluate_run(kept: Kept, config: RunConfig, model: str) -> Evaluation:
     readouts, confidence = [], []
     for (split, readout), seen in kept.answers.items():
         readouts += _readouts(split, readout, seen, classes)
-        if seen.largest is not None:
+        if readout == HEAD.name:
             confidence += distributions.confidence(split, seen)
     groups = distributions.goodness_groups(kept, config.seed)
     # The test split decides nothing, not even which units count as dead.
@@ -77,8 +78,8 @@ def evaluate_run(kept: Kept, config: RunConfig, model: str) -> Evaluation:
             "ece": f"{ECE_BINS} equal-width bins of the largest probability (arXiv 1706.04599)",
             "separation_auc": "share of pairs of a positive and a negative in which the positive is larger",
             "paired_share": "share of images whose goodness is larger as positive than as negative",
-            "sparsity": "share of outputs that are 0, neutral test inputs",
-            "dead_units": f"units that are 0 for every neutral input of the {alive_split} split",
+            "sparsity": "share of outputs that are not above 0, neutral test inputs",
+            "dead_units": f"units that are above 0 for no neutral input of the {alive_split} split",
         },
         "readouts": readouts,
         "layers": _layers(kept, alive_split, config.layers[1:], groups),

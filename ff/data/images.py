@@ -1,5 +1,6 @@
 """Images as tensors: as they are stored, and standardised, mini-batch by mini-batch, on a device."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,10 @@ from ff.data.registry import Facts
 
 # Images that are standardised at once where the sums of squares of all are taken.
 BLOCK = 4096
+
+
+Augment = Callable[[Tensor, Tensor], Tensor]
+"""From stored images uint8 [n, D] and a random number of each [n] to images that differ from epoch to epoch."""
 
 
 class Part(NamedTuple):
@@ -36,17 +41,23 @@ class Images(NamedTuple):
     square: Tensor  # sum of squares of each image's standardised pixels, [N]
     labels: Tensor  # int64 [N]
     channels: int
+    augment: Augment | None = None  # of images in training
 
     @property
     def device(self) -> torch.device:
         """Where they lie."""
         return self.values.device
 
-    def rows(self, rows: Tensor) -> Block:
-        """Images `rows` [S, B], a choice of its own for each network."""
+    def rows(self, rows: Tensor, keys: Tensor | None = None) -> Block:
+        """Images `rows` [S, B], a choice of its own for each network; with the `keys` [S, B] that a step has for them
+        as `augment` makes them."""
         flat = rows.flatten()
-        pixels = self.standardised(self.values.index_select(0, flat)).view(*rows.shape, -1)
-        return Block(pixels, self.square[flat].view(rows.shape), self.labels[flat].view(rows.shape))
+        values, labels = self.values.index_select(0, flat), self.labels[flat].view(rows.shape)
+        if self.augment is None or keys is None:
+            pixels = self.standardised(values).view(*rows.shape, -1)
+            return Block(pixels, self.square[flat].view(rows.shape), labels)
+        pixels = self.standardised(self.augment(values, keys.flatten())).view(*rows.shape, -1)
+        return Block(pixels, _square(pixels), labels)
 
     def block(self, part: slice, seeds: int) -> Block:
         """The images of `part`, the same for all `seeds` networks."""
@@ -71,5 +82,9 @@ def standardise(part: Part, facts: Facts, device: torch.device | str, dtype: tor
     for constants in (factor, shift):
         clear_label_pixels(constants, channels, len(facts.classes))
     images = Images(values, factor[0], shift[0], values.new_empty(0), part.labels.to(device).long(), channels)
-    squares = [torch.linalg.vector_norm(images.standardised(part), dim=-1).square_() for part in values.split(BLOCK)]
-    return images._replace(square=torch.cat(squares))
+    return images._replace(square=torch.cat([_square(images.standardised(part)) for part in values.split(BLOCK)]))
+
+
+def _square(pixels: Tensor) -> Tensor:
+    """Sum of squares of each image, [..., D] -> [...]."""
+    return torch.linalg.vector_norm(pixels, dim=-1).square_()

@@ -1,9 +1,9 @@
 """Checkpoints: safetensors in and out, one network a file, no pickle.
 
 Tensors: `layers.{l}.weight` [W_l, W_(l-1)], `layers.{l}.bias` [W_l], `heads.{l}.weight` [C, W_1 + ... + W_l],
-`heads.{l}.bias` [C], l from 1, C classes. All else is one JSON text under the metadata key `ff`, the model's stamp
-(`ff.stamps`) among it: a hash of config and tensors that every file derived from the model repeats, and that tells a
-damaged file.
+`heads.{l}.bias` [C], l from 1, C classes; where a head sees its own layer alone, its weight is [C, W_l]. All else is
+one JSON text under the metadata key `ff`, the model's stamp (`ff.stamps`) among it: a hash of config and tensors that
+every file derived from the model repeats, and that tells a damaged file.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from ff import __version__
 from ff.data.prepared import Prepared
 from ff.errors import FFError
 from ff.files import write_tensors
-from ff.learn.network import Network, network_settings
+from ff.learn.network import Network, head_spans, network_settings
 from ff.learn.recipes import run_config_of
 from ff.settings import RunConfig
 
@@ -28,10 +28,10 @@ FORMAT = 2
 def save(path: str | os.PathLike, network: Network, seed_index: int, config: RunConfig) -> str:
     """Write the network of one seed of `network`, with the config that made it; returns the model's stamp."""
     tensors = {}
-    for layer, count in enumerate(network.feature_counts()):
+    for layer, span in enumerate(network.head_spans()):
         tensors[f"layers.{layer + 1}.weight"] = network.weights[layer][seed_index]
         tensors[f"layers.{layer + 1}.bias"] = network.biases[layer][seed_index]
-        tensors[f"heads.{layer + 1}.weight"] = network.heads[seed_index, layer, :, :count]
+        tensors[f"heads.{layer + 1}.weight"] = network.heads[seed_index, layer, :, span]
         tensors[f"heads.{layer + 1}.bias"] = network.head_biases[seed_index, layer]
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     meta: dict[str, Any] = {
@@ -91,24 +91,25 @@ def config(meta: dict[str, Any]) -> RunConfig:
 
 
 def _assemble(tensors: dict[str, torch.Tensor], run: RunConfig, channels: int) -> Network:
-    depth, features = len(run.layers) - 1, sum(run.layers[1:])
+    widths, settings = run.layers[1:], network_settings(run)
+    spans = head_spans(widths, settings.get("heads_see", Network.heads_see))
     shapes: dict[str, tuple[int, ...]] = {}
-    for layer in range(1, depth + 1):
+    for layer, span in enumerate(spans, 1):
         inputs, width = run.layers[layer - 1 : layer + 1]
         shapes[f"layers.{layer}.weight"], shapes[f"layers.{layer}.bias"] = (width, inputs), (width,)
-        shapes[f"heads.{layer}.weight"] = (run.classes, sum(run.layers[1 : layer + 1]))
+        shapes[f"heads.{layer}.weight"] = (run.classes, span.stop - span.start)
         shapes[f"heads.{layer}.bias"] = (run.classes,)
     if set(tensors) != set(shapes):
         raise ValueError(f"its tensors are not those of layers {run.layers_name}: {sorted(set(tensors) ^ set(shapes))}")
     for name, shape in shapes.items():
         if tensors[name].shape != shape or not tensors[name].is_floating_point():
             raise ValueError(f"{name} is {tensors[name].dtype} {tuple(tensors[name].shape)}, its config says {shape}")
+    depth = len(widths)
     weights = [tensors[f"layers.{layer}.weight"].unsqueeze(0) for layer in range(1, depth + 1)]
     biases = [tensors[f"layers.{layer}.bias"].unsqueeze(0) for layer in range(1, depth + 1)]
-    heads = weights[0].new_zeros(1, depth, run.classes, features)
+    heads = weights[0].new_zeros(1, depth, run.classes, sum(widths))
     head_biases = weights[0].new_zeros(1, depth, run.classes)
-    for layer in range(depth):
-        count = sum(run.layers[1 : layer + 2])
-        heads[0, layer, :, :count] = tensors[f"heads.{layer + 1}.weight"]
+    for layer, span in enumerate(spans):
+        heads[0, layer, :, span] = tensors[f"heads.{layer + 1}.weight"]
         head_biases[0, layer] = tensors[f"heads.{layer + 1}.bias"]
-    return Network(weights, biases, heads, head_biases, channels, **network_settings(run))
+    return Network(weights, biases, heads, head_biases, channels, **settings)

@@ -4,12 +4,16 @@ Every draw is tied to (seed, purpose, epoch) and to nothing that was drawn befor
 with the same numbers, and a seed's numbers do not depend on its group.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch import Tensor
+from ff.learn.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
 
 
 class Split(NamedTuple):
@@ -19,7 +23,7 @@ class Split(NamedTuple):
     val: Tensor
 
 
-def draw_generator(seed: int, purpose: str, epoch: int = 0) -> torch.Generator:
+def draw_generator(seed: int, purpose: str, epoch: int = 0) -> Generator:
     """A CPU generator for one purpose in one epoch of one seed, so that order and devices do not matter."""
     digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

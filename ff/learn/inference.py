@@ -59,15 +59,18 @@ class Inference:
         self.biases = [bias[0] for bias in network.biases]
         # What the neutral label pixels add to the first layer is the same for every input.
         self.neutral = network.label_columns().sum(1)[0] * network.neutral_value
-        parts = [network.heads[0, k, :, :count].split(network.widths[: k + 1], 1) for k, count in self._counts()]
-        self.heads = [[part.to(product).contiguous() for part in head] for head in parts]
+        # Of each head its parts, by the layers that it sees; the last is always its own.
+        self.heads = [
+            [part.to(product).contiguous() for part in self._parts(head, span)]
+            for head, span in zip(network.heads[0], network.head_spans(), strict=True)
+        ]
         self.head_biases = list(network.head_biases[0])
         mean = torch.tensor(facts.mean, device=self.device, dtype=self.dtype)[:, None]
         std = torch.tensor(facts.std, device=self.device, dtype=self.dtype)[:, None]
         self.factor, self.shift = 1 / (255 * std), mean / std
 
-    def _counts(self):
-        return enumerate(self.network.feature_counts())
+    def _parts(self, head: Tensor, span: slice) -> list[Tensor]:
+        return [head[:, part] for part in self.network.layer_spans() if span.start <= part.start < span.stop]
 
     def pixels(self, images: Tensor) -> Tensor:
         """Standardised pixels [B, D] on the device, label pixels 0, of uint8 images [B, C, H, W] (anywhere)."""
@@ -120,10 +123,11 @@ class Inference:
         return self.head(features)
 
     def head(self, features: list[Tensor]) -> Tensor:
-        """Logits [B, C] of the head that sees the normalised outputs of layers 1..k, k x [B, W_l]."""
+        """Logits [B, C] of head k from the normalised outputs of layers 1..k, k x [B, W_l]."""
         parts = self.heads[len(features) - 1]
-        logits = _affine(features[0], parts[0], self.head_biases[len(features) - 1], self.network.precision)
-        for feature, part in zip(features[1:], parts[1:], strict=True):
+        seen = features[-len(parts) :]
+        logits = _affine(seen[0], parts[0], self.head_biases[len(features) - 1], self.network.precision)
+        for feature, part in zip(seen[1:], parts[1:], strict=True):
             if part.dtype == logits.dtype:
                 logits.addmm_(feature, part.t())
             else:
@@ -136,9 +140,11 @@ class Inference:
         if index == 0:
             square = torch.linalg.vector_norm(x, dim=-1).square_()
             h = _affine(x, self.weights[0], self.neutral, network.precision)
-            h = h.mul_(network.neutral_scale(square).unsqueeze(-1)).add_(self.biases[0]).relu_()
+            h = network.rectify(h.mul_(network.neutral_scale(square).unsqueeze(-1)).add_(self.biases[0]))
         else:
-            h = _affine(x, self.weights[index], self.biases[index], network.precision).relu_()
+            h = network.rectify(_affine(x, self.weights[index], self.biases[index], network.precision))
+        if network.normalisation == "none":
+            return h
         return h.mul_(network.scale(network.goodness(h), h.shape[-1]).unsqueeze(-1))
 
 

@@ -3,7 +3,8 @@
 All parameters of a kind are one [S, P] tensor, so that a step is one pass over memory whatever the number of layers and
 seeds, its state is three tensors to save and restore, and the schedule gives the learning rate of each step. The step
 is the kernel beneath torch.optim.Adam(fused=True), which itself imports a compiler, at half a second, to take its
-first step; it is the oracle in the tests.
+first step; it is the oracle in the tests. Weight decay is that of AdamW, apart from the gradient (Loshchilov & Hutter
+2019, arXiv 1711.05101, algorithm 2).
 
 What changes from step to step, its number and the learning rate, lies on the device: an update takes no number from the
 host, so that a CUDA graph of it (`ff.learn.step`) serves all steps.
@@ -34,6 +35,7 @@ class Adam:
         self.mean = torch.zeros_like(parameters)
         self.square = torch.zeros_like(parameters)
         self.steps = 0
+        self.weight_decay = 0.0
         self._step = torch.zeros((), device=parameters.device)
         # The CUDA kernel reads a float32. The CPU's takes float64 too, and with it gives the bytes of a plain number.
         kind = torch.float32 if parameters.is_cuda else torch.float64
@@ -47,14 +49,14 @@ class Adam:
 
     def update(self) -> None:
         """Update the parameters by `gradient`, in the step that was begun."""
-        torch._fused_adam_(
+        torch._fused_adamw_(
             *([self.parameters], [self.gradient], [self.mean], [self.square], []),
             [self._step],
             lr=self._rate,
             beta1=BETA1,
             beta2=BETA2,
             eps=EPSILON,
-            weight_decay=0,
+            weight_decay=self.weight_decay,
             amsgrad=False,
             maximize=False,
         )

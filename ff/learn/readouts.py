@@ -30,6 +30,11 @@ class Seen:
         """What the layers say of the neutral inputs."""
         return self.network.neutral_pass(self.product, self.block.square)
 
+    @cached_property
+    def logits(self) -> Tensor:
+        """What all heads say of the neutral inputs, [S, B, L, C]."""
+        return self.network.all_head_logits(self.neutral.features)
+
 
 class Readout(NamedTuple):
     """A way to answer, at depth k by what layers 1..k say."""
@@ -55,6 +60,14 @@ def _head_macs(layers: Sequence[int], classes: int) -> int:
     return sum(layer_macs(layers)) + head_macs(layers, classes)[-1]
 
 
+def _own_head_macs(layers: Sequence[int], classes: int) -> int:
+    return sum(layer_macs(layers)) + head_macs(layers, classes, "own")[-1]
+
+
+def _summed_macs(layers: Sequence[int], classes: int) -> int:
+    return sum(layer_macs(layers)) + sum(head_macs(layers, classes, "own"))
+
+
 def _goodness_macs(layers: Sequence[int], classes: int) -> int:
     """The first layer's pixels once; its label columns, and all that follows, for each label."""
     first, *rest = layer_macs(layers)
@@ -63,7 +76,7 @@ def _goodness_macs(layers: Sequence[int], classes: int) -> int:
 
 HEAD = Readout(
     name="head",
-    said=lambda seen: seen.network.all_head_logits(seen.neutral.features),
+    said=lambda seen: seen.logits,
     scores=lambda said: said,
     logits=True,
     sampled=False,
@@ -79,6 +92,13 @@ GOODNESS = Readout(
     macs=_goodness_macs,
 )
 """One pass for each label: the label with the largest goodness, summed over layers 1..k (Hinton 2022, section 3.3)."""
+
+
+OWN_HEAD = HEAD._replace(macs=_own_head_macs)
+"""As HEAD, where head k sees layer k alone."""
+SUMMED = OWN_HEAD._replace(name="summed", scores=lambda said: said.log_softmax(-1).cumsum(-2), macs=_summed_macs)
+"""The class with the largest log-probability, summed over heads 1..k, each of which sees its own layer
+(Mono-Forward, arXiv 2501.09238, section 3.3)."""
 
 
 def at_full_depth(results: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:

@@ -89,11 +89,12 @@ def save_state(folder: Path, key: str, state: TrainingState, phases: Sequence[Ph
 
 
 def _tensors(state: TrainingState) -> dict[str, Tensor]:
-    return {
+    optimisers = {
         f"{name}.{part}": getattr(adam, part)
         for name, adam in state.optimisers.items()
         for part in ("parameters", "mean", "square")
     }
+    return optimisers | {f"averages.{name}": tensor for name, tensor in state.averages.items()}
 
 
 def load_state(

@@ -287,7 +287,7 @@ def metrics(
         },
         "parameters": trainer.state.network.parameter_count(),
         "macs_per_sample": {
-            "train_step": rule.training_macs(config.layers),
+            "train_step": rule.training_macs(config),
             **{f"{readout.name}_readout": readout.macs(config.layers, config.classes) for readout in rule.READOUTS},
         },
         "peak_memory_mb": common["peak_memory_mb"],

@@ -14,15 +14,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from ff.learn.lazy import torch
+from ff.learn.rule import Batch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ff.learn.rule import LearningPhase
 
-Step = Callable[["Tensor", "Tensor | None"], "Tensor"]
-"""From row numbers [S, B] and what was drawn for them [S, B, ...] to what `LearningPhase.gradients` returns. The
-optimisers' `begin_step` comes before; what is returned holds until the next call."""
+Step = Callable[[Batch], "Tensor"]
+"""From a mini-batch to what `LearningPhase.gradients` returns. The optimisers' `begin_step` comes before; what is
+returned holds until the next call."""
 
 # Calls before the recording, in which libraries make their handles and workspaces; the notes make three.
 WARM_UPS = 3
@@ -31,8 +32,8 @@ WARM_UPS = 3
 def eager(phase: LearningPhase) -> Step:
     """The step of a phase, kernel by kernel."""
 
-    def step(rows: Tensor, drawn: Tensor | None) -> Tensor:
-        measured = phase.gradients(rows, drawn)
+    def step(batch: Batch) -> Tensor:
+        measured = phase.gradients(batch)
         for optimiser in phase.optimisers.values():
             optimiser.update()
         return measured
@@ -43,8 +44,7 @@ def eager(phase: LearningPhase) -> Step:
 class _Graph(NamedTuple):
     """A recorded step: the tensors that it reads, what runs it, and the tensor that it fills."""
 
-    rows: Tensor
-    drawn: Tensor | None
+    batch: Batch
     replay: Callable[[], object]
     measured: Tensor
 
@@ -60,23 +60,24 @@ class GraphedStep:
         self._phase, self._eager = phase, eager(phase)
         self._graph: _Graph | None = None
 
-    def __call__(self, rows: Tensor, drawn: Tensor | None) -> Tensor:
-        graph = self._graph = self._graph or self._record(rows, drawn)
-        if rows.shape != graph.rows.shape:
-            return self._eager(rows, drawn)
-        graph.rows.copy_(rows)
-        if graph.drawn is not None and drawn is not None:
-            graph.drawn.copy_(drawn)
+    def __call__(self, batch: Batch) -> Tensor:
+        graph = self._graph = self._graph or self._record(batch)
+        if batch.rows.shape != graph.batch.rows.shape:
+            return self._eager(batch)
+        for read, given in zip(graph.batch, batch, strict=True):
+            if read is not None and given is not None:
+                read.copy_(given)
         graph.replay()
         return graph.measured
 
-    def _record(self, rows: Tensor, drawn: Tensor | None) -> _Graph:
+    def _record(self, batch: Batch) -> _Graph:
         """The graph of mini-batches of this size; the step has not been taken afterwards."""
-        rows, drawn = rows.clone(), None if drawn is None else drawn.clone()
+        batch = Batch._make(None if part is None else part.clone() for part in batch)
         # The calls before the recording train.
         trained = [t for adam in self._phase.optimisers.values() for t in (adam.parameters, adam.mean, adam.square)]
+        trained += self._phase.averages.values()
         before = [tensor.clone() for tensor in trained]
-        graph = _Graph(rows, drawn, *captured(lambda: self._eager(rows, drawn), rows.device))
+        graph = _Graph(batch, *captured(lambda: self._eager(batch), batch.rows.device))
         for tensor, value in zip(trained, before, strict=True):
             tensor.copy_(value)
         return graph

@@ -3,8 +3,8 @@
 What happens in a mini-batch is the rule's (`ff.learn.rules`); the order of the images, the learning rate, the steps and
 the check for divergence are the same for all rules. A group of seeds trains as one batched problem.
 
-As no draw depends on what was drawn before its epoch, the state after an epoch is only the parameters and Adam's
-moments: a run that was killed goes on from there and ends with the same bytes.
+As no draw depends on what was drawn before its epoch, the state after an epoch is only the parameters, Adam's moments
+and a rule's running averages: a run that was killed goes on from there and ends with the same bytes.
 """
 
 import math
@@ -18,18 +18,23 @@ import torch
 from torch import Tensor
 
 from ff.data.images import Images
+from ff.data.registry import DATASETS
 from ff.errors import FFError
 from ff.learn.draws import draw_generator, shuffled, split_rows
 from ff.learn.network import Network, initial_network
+from ff.learn.noise import augment, draw_keys, is_random
 from ff.learn.optimiser import Adam
 from ff.learn.readings import Readings, read, spread
 from ff.learn.recipes import rule_of
-from ff.learn.rule import LearningPhase
+from ff.learn.rule import Batch, LearningPhase
 from ff.learn.step import GraphedStep, Step, eager
 from ff.settings import RunConfig
 
 # An epoch is validated on this many images; the last of a phase, whose accuracy is reported, on all.
 VALIDATION_SAMPLE = 500
+# The schedule `step`: the learning rate is a quarter from each of these shares of the steps on (Nokland & Eidnes 2019,
+# arXiv 1901.06656, appendix A).
+MILESTONES, DECAY = (0.5, 0.75, 0.89, 0.94), 0.25
 
 
 class Epoch(NamedTuple):
@@ -55,6 +60,7 @@ class TrainingState:
     network: Network
     optimisers: Mapping[str, Adam]
     history: list[Epoch] = field(default_factory=list)
+    averages: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Trainer:
@@ -78,9 +84,15 @@ class Trainer:
         self.device = images.device
         self.split = split_rows(len(images.labels), config.val_size, seeds)
         network = initial_network(config, seeds, images.channels).to(self.device)
-        self.learner = rule_of(config).Learner(network, images, config)
+        moving = images._replace(augment=augment(config.settings, DATASETS[config.dataset].shape))
+        self.learner = rule_of(config).Learner(network, moving, config, self.seeds)
+        for optimiser in self.learner.optimisers.values():
+            optimiser.weight_decay = config.settings.weight_decay
         self.phases = {phase.name: phase for phase in self.learner.phases}
-        self.state = TrainingState(network, self.learner.optimisers)
+        averages = {
+            f"{phase.name}.{name}": tensor for phase in self.learner.phases for name, tensor in phase.averages.items()
+        }
+        self.state = TrainingState(network, self.learner.optimisers, averages=averages)
         self.validated: dict[str, Readings] = {}
         """What readouts say of the whole validation split at the end of the last phase that trains them."""
 
@@ -94,6 +106,8 @@ class Trainer:
         phase = self.phases[name]
         step = self._step_of(phase)
         done = sum(epoch.phase == name for epoch in self.state.history)
+        # Of a run that resumes.
+        phase.settle()
         for epoch in range(done + 1, phase.epochs + 1):
             start = time.perf_counter()
             with self._mark(name):
@@ -102,6 +116,7 @@ class Trainer:
                 losses, goodness, learning_rate = self._train(phase, step, epoch)
                 # Reads the losses, so the device has finished when it returns.
                 self._check_finite(losses, phase, epoch)
+                phase.settle()
             trained = time.perf_counter()
             with self._mark("validation"):
                 accuracy, validation_n = self._validate(phase, whole=epoch == phase.epochs)
@@ -122,17 +137,24 @@ class Trainer:
             self.state.history.append(row)
             yield row
 
-    def batches(self, phase: LearningPhase, epoch: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Row numbers [S, B] of each mini-batch of an epoch, with what the phase drew for them [S, B, ...]."""
+    def batches(self, phase: LearningPhase, epoch: int) -> Iterator[Batch]:
+        """The mini-batches of an epoch."""
         rows = _sent(shuffled(self.split.train, phase.name, epoch, self.seeds), self.device)
-        drawn = None
+        drawn = keys = None
         if phase.draw is not None:
-            generators = [draw_generator(seed, "negatives", epoch) for seed in self.seeds]
-            drawn = _sent(torch.stack([phase.draw(generator, rows.shape[1]) for generator in generators]), self.device)
+            drawn = self._drawn(phase.draw, "negatives", epoch)
+        if is_random(self.config.settings):
+            keys = self._drawn(draw_keys, f"{phase.name}-keys", epoch)
         size = self.config.train_batch_size
         for start in range(0, rows.shape[1], size):
-            batch = slice(start, start + size)
-            yield rows[:, batch], None if drawn is None else drawn[:, batch]
+            part = slice(start, start + size)
+            yield Batch._make(None if whole is None else whole[:, part] for whole in (rows, drawn, keys))
+
+    def _drawn(self, draw: Callable[[torch.Generator, int], Tensor], purpose: str, epoch: int) -> Tensor:
+        """What each seed draws for the n training images of an epoch, [S, n, ...]."""
+        count = self.split.train.shape[1]
+        drawn = [draw(draw_generator(seed, purpose, epoch), count) for seed in self.seeds]
+        return _sent(torch.stack(drawn), self.device)
 
     def _train(self, phase: LearningPhase, step: Step, epoch: int) -> tuple[Tensor, Tensor, float]:
         """One epoch: losses [S, L], goodness of positives and negatives [2, S, L] or [0, S, L], learning rate.
@@ -140,11 +162,11 @@ class Trainer:
         Nothing in it waits for the device, which may be many steps behind.
         """
         sums, batches, first_rate = None, 0, 0.0
-        for rows, drawn in self.batches(phase, epoch):
+        for batch in self.batches(phase, epoch):
             rates = [self._learning_rate(phase, setting) for setting in phase.optimisers]
             for optimiser, rate in zip(phase.optimisers.values(), rates, strict=True):
                 optimiser.begin_step(rate)
-            measured = step(rows, drawn)
+            measured = step(batch)
             # A graph fills the same tensor in each step.
             sums = measured.clone() if sums is None else sums.add_(measured)
             batches, first_rate = batches + 1, rates[0]
@@ -158,7 +180,10 @@ class Trainer:
         if self.config.settings.schedule == "constant":
             return base
         steps = phase.epochs * math.ceil(self.split.train.shape[1] / self.config.train_batch_size)
-        return base * (1 - phase.optimisers[setting].steps / steps)
+        done = phase.optimisers[setting].steps / steps
+        if self.config.settings.schedule == "linear":
+            return base * (1 - done)
+        return base * DECAY ** sum(done >= milestone for milestone in MILESTONES)
 
     def _validate(self, phase: LearningPhase, whole: bool) -> tuple[list[float | None], int]:
         """Accuracy [S] at full depth by the readout that the phase trains, and of how many validation images."""

@@ -27,33 +27,31 @@ def tensor_bytes(run: RunConfig, seeds: int = 1) -> int:
     """Peak of the bytes of all tensors of a training of S seeds: images, networks, and the largest of what a step, a
     readout, and the phase that keeps the layers' outputs for the heads need beside them.
 
-    Of D inputs, L layers (together `width` units), C classes, mini-batches of B and evaluation batches of T images.
+    Of D inputs, L layers (together `width` units), C classes, evaluation batches of T images.
     """
     facts, rule, widths = DATASETS[run.dataset], rule_of(run), run.layers[1:]
     inputs, first, depth, width = run.layers[0], widths[0], len(widths), sum(widths)
-    train, test, classes = run.train_batch_size, run.test_batch_size, run.classes
+    test, classes = run.test_batch_size, run.classes
     count, number = max(0, facts.train_images - run.val_size), 8 if run.precision == "float64" else 4
-    # Bytes of an image, its label, its sum of squares and the two factors that follow from that.
-    images = (facts.train_images + facts.test_images) * (inputs + 8 + 3 * number)
+    # Bytes of an image, its label and its sum of squares.
+    images = (facts.train_images + facts.test_images) * (inputs + 8 + number)
     # Weights, their gradients and both moments; all heads are one matrix.
     networks = 4 * number * (_weights(run) + width + depth * classes * (width + 1))
     passes = classes if any(readout.sampled for readout in rule.READOUTS) else 1
-    # The first layer's outputs under each label, which stay for the next mini-batch.
-    by_label = number * train * classes * first if passes > 1 else 0
-    # Outputs, what follows from them, and gradients.
-    step = number * train * (inputs + 6 * width)
+    held, step = (number * count for count in rule.numbers_held(run))
     # Of each pass the outputs of a layer and of the one above it, beside the pixels' product.
     pair = max((sum(both) for both in pairwise(widths)), default=first)
     readout = number * test * (inputs + 2 * first + passes * pair)
     said = 2 * number * count * depth * classes
     kept = count * width * (2 if run.precision == "bfloat16" else number)
     block = 3 * number * test * width
-    if run.softmax_epochs == 0 or "softmax" not in rule.PHASES or seeds * kept > FEATURE_CACHE_BYTES:
+    moving = run.settings.shift or run.settings.flip
+    if run.softmax_epochs == 0 or "softmax" not in rule.PHASES or moving or seeds * kept > FEATURE_CACHE_BYTES:
         kept = 0
     else:
         # With the place of each image among them.
         kept += 8 * facts.train_images
-    return images + seeds * (networks + by_label + max(step, readout, said, kept + max(block, said)))
+    return images + seeds * (networks + held + max(step, readout, said, kept + max(block, said)))
 
 
 def train_minutes(run: RunConfig, seeds: int = 1, attempt: int = 1) -> int:

@@ -560,6 +560,8 @@ CASES = {
     "one layer": {"layers": "784,25"},
     "two layers": {"layers": "784,25,10"},
     "backprop": {"recipe": "bp"},
+    "mono": {"recipe": "mono"},
+    "local similarity": {"recipe": "predsim"},
     "tiny validation": {"val_size": 1},
     "bfloat16": {"precision": "bfloat16"},
 }

@@ -217,7 +217,9 @@ CASES = {
     "one test sample": ({"test": 1}, {}),
     "no validation": ({}, {"val_size": 0}),
     "backprop": ({}, {"recipe": "bp"}),
+    "mono": ({}, {"recipe": "mono"}),
     "unit norm": ({}, {"recipe": "edgeff"}),
+    "local similarity": ({}, {"recipe": "predsim"}),
     "bfloat16": ({}, {"precision": "bfloat16"}),
 }
 
@@ -232,7 +234,8 @@ def test_every_kind_of_run_is_evaluated(case, tmp_path):
     assert schema_errors(document, "evaluation") == []
     depth = len(config.layers) - 1
     readouts = {row["readout"] for row in document["readouts"]}
-    assert readouts == ({"head"} if case == "backprop" else {"head", "goodness"})
+    without_goodness = {"backprop": {"head"}, "mono": {"head", "summed"}, "local similarity": {"head", "summed"}}
+    assert readouts == without_goodness.get(case, {"head", "goodness"})
     splits = {row["split"] for row in document["readouts"]}
     assert splits == ({"train", "test"} if case == "no validation" else {"train", "val", "test"})
     assert len(document["readouts"]) == len(splits) * len(readouts) * depth

@@ -59,6 +59,8 @@ def said(split: Seen, readout: str, depth: int) -> np.ndarray:
     """The classes that a readout names at a depth, [n]."""
     if readout == "head":
         return split.logits[:, depth - 1].argmax(1)
+    if readout == "summed":
+        return np.log(by_numpy.probability(split.logits[:, :depth])).sum(1).argmax(1)
     return split.goodness[:, :depth].sum(1).argmax(1)
 
 
@@ -71,12 +73,25 @@ def check_scores(row: dict, splits: dict[str, Seen]) -> None:
     assert row["macro_f1"] == pytest.approx(sklearn_metrics.f1_score(split.labels, answers, average="macro"))
 
 
-@pytest.mark.parametrize("values", [{}, {"recipe": "edgeff", "rep_epochs": 8}, {"recipe": "bp"}], ids=str)
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"recipe": "edgeff", "rep_epochs": 8},
+        {"recipe": "bp"},
+        {"recipe": "mono"},
+        {"recipe": "predsim"},
+        {"recipe": "hff"},
+    ],
+    ids=str,
+)
 def test_metrics_of_trained_runs(values, digits, prepared_dir, tmp_path):
     settings = {"dataset": "DIGITS", "layers": "784,20,16,12", "rep_epochs": 2, "softmax_epochs": 1, "val_size": 200}
     config = make_run_config(settings | {"precision": "float64", "test_batch_size": 77} | values)[0]
     execution = ExecutionConfig(prepared_dir=str(prepared_dir), out=str(tmp_path), sidecar="off")
-    readouts = ("head",) if config.recipe == "bp" else ("head", "goodness")
+    readouts = {"bp": ("head",), **dict.fromkeys(("mono", "predsim", "hff"), ("head", "summed"))}.get(
+        config.recipe, ("head", "goodness")
+    )
     for seed, folder in zip((0, 4), train(config, execution, [0, 4]), strict=True):
         metrics, splits = read_json(folder / "metrics.json"), seen(folder, digits)
         assert metrics["config"]["seed"] == seed
@@ -84,7 +99,7 @@ def test_metrics_of_trained_runs(values, digits, prepared_dir, tmp_path):
         for row in metrics["results"]:
             check_scores(row, splits)
         for split in ("train", "val", "test"):
-            for readout, name in (("head", "accuracy"), ("goodness", "goodness_accuracy")):
+            for readout, name in {"head": "accuracy", **{r: f"{r}_accuracy" for r in ("goodness", "summed")}}.items():
                 final = metrics["final"][f"{split}_{name}"]
                 if readout in readouts:
                     right = said(splits[split], readout, 3) == splits[split].labels

@@ -17,7 +17,7 @@ from ff.data.images import Block
 from ff.errors import FFError
 from ff.learn import checkpoint
 from ff.learn.network import initial_network
-from ff.learn.readouts import GOODNESS, HEAD, Seen
+from ff.learn.readouts import GOODNESS, HEAD, SUMMED, Seen
 from ff.learn.recipes import make_run_config
 
 
@@ -46,6 +46,8 @@ def rewrite(path, tensors, meta, stamped=False):
         {},
         {"recipe": "edgeff", "overlay_value": 3.0},
         {"recipe": "bp", "precision": "float64", "neutral_value": 0.5},
+        {"recipe": "mono", "dropout": 0.1, "shift": 2, "flip": True, "schedule": "step"},
+        {"recipe": "predsim", "layers": "784,8,7,6", "projection": False},
         {"dataset": "CIFAR10", "layers": "3072,8,7", "precision": "bfloat16"},
     ],
 )
@@ -63,11 +65,20 @@ def test_a_network_comes_back_as_it_was(tmp_path, values):
     ):
         assert torch.equal(one, other)
         assert one.dtype == other.dtype
-    for name in ("channels", "normalisation", "overlay_value", "neutral_value", "precision"):
+    for name in (
+        "channels",
+        "normalisation",
+        "overlay_value",
+        "neutral_value",
+        "heads_see",
+        "heads_biased",
+        "negative_slope",
+        "precision",
+    ):
         assert getattr(found, name) == getattr(network, name)
     x = torch.rand(1, 4, config.layers[0], dtype=network.weights[0].dtype)
     one, other = (Seen(n, Block(x, x.square().sum(-1), torch.zeros(1, 4))) for n in (found, network))
-    for readout in (GOODNESS, HEAD):
+    for readout in (GOODNESS, HEAD, SUMMED):
         assert torch.equal(readout.said(one), readout.said(other))
 
 

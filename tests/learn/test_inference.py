@@ -18,6 +18,12 @@ CASES = [
     {"layers": "784,25", "precision": "float64"},
     {"dataset": "CIFAR10", "layers": "3072,20,10", "precision": "float64"},
     {"precision": "bfloat16"},
+    {"recipe": "mono", "precision": "float64"},
+    {"recipe": "mono"},
+    {"recipe": "mono", "precision": "bfloat16"},
+    {"recipe": "predsim", "precision": "float64"},
+    {"recipe": "predsim", "precision": "bfloat16"},
+    {"recipe": "hff", "precision": "float64"},
 ]
 TOLERANCE = {"float64": 1e-9, "float32": 2e-4, "bfloat16": 0.3}
 

@@ -12,9 +12,9 @@ from ff.learn.network import (
     initial_network,
     layer_macs,
 )
-from ff.learn.readouts import GOODNESS, HEAD, Seen
+from ff.learn.readouts import GOODNESS, HEAD, OWN_HEAD, SUMMED, Seen
 from ff.learn.recipes import make_run_config
-from ff.learn.rules import backprop, forward_forward
+from ff.learn.rules import backprop, forward_forward, mono
 
 SHAPES = [("MNIST", "784,13"), ("MNIST", "784,13,11,10"), ("CIFAR10", "3072,13,11,9,10")]
 
@@ -56,25 +56,30 @@ def test_the_goodness_readout_equals_ten_plain_passes_over_labelled_images(datas
             assert torch.allclose(found[seed, :, :, label], expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("recipe", ["ff", "edgeff"])
+@pytest.mark.parametrize("recipe", ["ff", "edgeff", "mono", "predsim"])
 @pytest.mark.parametrize(("dataset", "layers"), SHAPES)
 def test_the_head_readout_equals_a_plain_pass_over_neutral_images(dataset, layers, recipe):
     network, part, images = made(dataset, layers, recipe, [0, 1], neutral_value=0.3)
     block = images.block(slice(0, 10), 2)
     seen = Seen(network, block)
     found = HEAD.said(seen)
-    plain = textbook.neutral(textbook.standardised(part, dataset), DATASETS[dataset].shape[0], 0.3)
+    value, see = (0.0, "own") if recipe in ("mono", "predsim") else (0.3, "below")
+    slope = 0.01 if recipe == "predsim" else 0.0
+    plain = textbook.neutral(textbook.standardised(part, dataset), DATASETS[dataset].shape[0], value)
     for seed in range(2):
         weights, biases, heads, head_biases = textbook.parameters_of(network, seed)
-        outputs = textbook.forward(plain, weights, biases, network.normalisation)
+        outputs = textbook.forward(plain, weights, biases, network.normalisation, slope=slope)
         for layer, h in enumerate(outputs):
             assert torch.allclose(seen.neutral.outputs[layer][seed], h, rtol=1e-9, atol=1e-12)
             assert torch.allclose(seen.neutral.goodness[layer][seed], textbook.goodness(h), rtol=1e-9)
             normalised = textbook.normalised(h, network.normalisation)
             assert torch.allclose(seen.neutral.normalised[layer][seed], normalised, rtol=1e-9, atol=1e-12)
+        summed = torch.zeros(10, 10, dtype=torch.float64)
         for depth in range(1, network.depth + 1):
-            expected = textbook.head_logits(outputs, heads, head_biases, depth, network.normalisation)
+            expected = textbook.head_logits(outputs, heads, head_biases, depth, network.normalisation, see)
             assert torch.allclose(found[seed, :, depth - 1], expected, rtol=1e-9, atol=1e-12)
+            summed += torch.log(torch.exp(expected) / torch.exp(expected).sum(1, keepdim=True))
+            assert torch.allclose(SUMMED.scores(found)[seed, :, depth - 1], summed, rtol=1e-9, atol=1e-12)
 
 
 def test_bfloat16_products_stay_close_to_float32():
@@ -113,6 +118,9 @@ def test_first_weights_are_drawn_as_torchs_linear_layers_draw_them():
             assert tensor.var().item() == pytest.approx(limit**2 / 3, rel=0.15)
             assert abs(tensor.mean().item()) < 0.1 * limit
     assert not network.heads.any()
+    he = initial_network(make_run_config({"layers": "784,400,100", "recipe": "mono"})[0], [0], 1)
+    for found, expected in zip([*he.weights, *he.biases], [*network.weights, *network.biases], strict=True):
+        assert torch.allclose(found, expected * 6**0.5)
 
 
 def test_parameters_are_counted():
@@ -120,24 +128,32 @@ def test_parameters_are_counted():
     layers = (784 * 200 + 200) + (200 * 200 + 200) + (200 * 10 + 10)
     heads = (200 * 10 + 10) + (400 * 10 + 10) + (410 * 10 + 10)
     assert initial_network(config, [0, 1], 1).parameter_count() == layers + heads
+    config = make_run_config({"layers": "784,200,200,10", "recipe": "mono"})[0]
+    # Mono-Forward's matrices have no bias, and each sees its own layer.
+    assert initial_network(config, [0, 1], 1).parameter_count() == layers + 10 * (200 + 200 + 10)
 
 
 def test_multiplications_are_counted():
-    layers = (784, 200, 200, 10)
+    layers, config = (784, 200, 200, 10), make_run_config({"layers": "784,200,200,10"})[0]
     assert layer_macs(layers) == [156_800, 40_000, 2_000]
     assert head_macs(layers, 10) == [2_000, 4_000, 4_100]
     # Forward-forward: forward and weight gradient of positives and negatives, which share the first layer's pixels.
-    assert forward_forward.training_macs(layers) == 2 * 156_800 + 2 * 2 * (40_000 + 2_000)
+    assert forward_forward.training_macs(config) == 2 * 156_800 + 2 * 2 * (40_000 + 2_000)
     # Backprop: forward, weight gradient, and the gradient of the inputs but for the first layer's.
-    assert backprop.training_macs(layers) == 3 * (156_800 + 40_000 + 2_000) - 156_800
+    assert backprop.training_macs(config) == 3 * (156_800 + 40_000 + 2_000) - 156_800
+    # Mono-Forward: forward and weight gradient.
+    assert mono.training_macs(config) == 2 * (156_800 + 40_000 + 2_000)
+    assert head_macs(layers, 10, "own") == [2_000, 2_000, 100]
+    assert OWN_HEAD.macs(layers, 10) == 156_800 + 40_000 + 2_000 + 100
+    assert SUMMED.macs(layers, 10) == 156_800 + 40_000 + 2_000 + 2_000 + 2_000 + 100
     assert HEAD.macs(layers, 10) == 156_800 + 40_000 + 2_000 + 4_100
     # The first layer's pixels once, its label columns and all that follows for each of ten labels.
     assert GOODNESS.macs(layers, 10) == 156_800 + 10 * 200 + 10 * (40_000 + 2_000)
 
 
 def test_the_claim_that_forward_forward_costs_about_a_quarter_more_than_backprop():
-    layers = (784, 1000, 1000, 1000)
-    ratio = forward_forward.training_macs(layers) / backprop.training_macs(layers)
+    config = make_run_config({"layers": "784,1000,1000,1000"})[0]
+    ratio = forward_forward.training_macs(config) / backprop.training_macs(config)
     assert ratio == pytest.approx(1.26, abs=0.005)
 
 

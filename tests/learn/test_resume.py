@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from ff.data.images import standardise
 from ff.files import read_csv, read_json
-from ff.learn.recipes import make_run_config
+from ff.learn.recipes import RECIPES, make_run_config
 from ff.learn.resume import LOCK_NAME, STATE_NAME, discard_state, load_state, run_lock, save_state
 from ff.learn.trainer import Trainer
 from ff.phases import Phase, read_phases
@@ -239,6 +239,29 @@ def fresh(halfway: Trainer) -> Trainer:
 def parameters(trainer: Trainer) -> list[torch.Tensor]:
     optimisers = trainer.state.optimisers.values()
     return [tensor.clone() for adam in optimisers for tensor in (adam.parameters, adam.mean, adam.square)]
+
+
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_every_rule_goes_on_with_the_same_bytes_from_any_epoch(digits, tmp_path, recipe):
+    settings = {"dataset": "DIGITS", "layers": "784,9,8", "rep_epochs": 2, "softmax_epochs": 2, "val_size": 200}
+    settings |= {"shift": 1, "flip": True, "dropout": 0.2, "weight_decay": 0.1, "schedule": "step"}
+    config = make_run_config(settings | {"recipe": recipe})[0]
+    images = standardise(digits.train, digits.facts, "cpu")
+    whole = Trainer(config, [0, 4], images)
+    for phase, _ in whole.schedule:
+        for _ in whole.epochs(phase):
+            (tmp_path / str(len(whole.state.history))).mkdir()
+            save_state(tmp_path / str(len(whole.state.history)), "key", whole.state, MARKS)
+    for epochs in (1, 2, 3):
+        trainer = Trainer(config, [0, 4], images)
+        assert load_state(tmp_path / str(epochs), "key", trainer.state)
+        for phase, _ in trainer.schedule:
+            list(trainer.epochs(phase))
+        assert len(trainer.state.history) == 4
+        assert all(map(torch.equal, parameters(trainer), parameters(whole)))
+        # What follows from them, or goes on beside them.
+        one, other = ([*t.state.averages.values(), *t.state.network.weights] for t in (trainer, whole))
+        assert all(map(torch.equal, one, other))
 
 
 def test_a_state_comes_back_whole(halfway, tmp_path):

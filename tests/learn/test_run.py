@@ -69,7 +69,8 @@ def test_a_run_folder_holds_these_files_and_metrics_fit_their_schema(run, recipe
     assert metrics["config"] == config.as_dict()
     assert run_config_of(metrics["config"]) == config
     assert metrics["run"]["name"] == "/".join(folder.parts[-4:])
-    readouts = ("head",) if recipe == "bp" else ("head", "goodness")
+    second = {"bp": None, "ff": "goodness", "edgeff": "goodness"}.get(recipe, "summed")
+    readouts = ("head", second) if second else ("head",)
     expected = itertools.product(("train", "val", "test"), readouts, (1, 2))
     assert [(r["split"], r["readout"], r["depth"]) for r in metrics["results"]] == list(expected)
     for row in metrics["results"]:
@@ -80,6 +81,7 @@ def test_a_run_folder_holds_these_files_and_metrics_fit_their_schema(run, recipe
     for split in ("train", "val", "test"):
         assert metrics["final"][f"{split}_accuracy"] == last[split, "head"]
         assert metrics["final"][f"{split}_goodness_accuracy"] == last.get((split, "goodness"))
+        assert metrics["final"][f"{split}_summed_accuracy"] == last.get((split, "summed"))
     seconds = metrics["seconds"]
     assert seconds["total"] == pytest.approx(sum(value for name, value in seconds.items() if name != "total"))
     assert metrics["resumed_from_epoch"] is None

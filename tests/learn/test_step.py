@@ -11,7 +11,7 @@ from ff.data.registry import DATASETS
 from ff.errors import FFError
 from ff.files import read_json
 from ff.learn.devices import choose_device
-from ff.learn.recipes import make_run_config
+from ff.learn.recipes import RECIPES, make_run_config
 from ff.learn.run import train
 from ff.learn.step import eager
 from ff.learn.trainer import Trainer
@@ -45,6 +45,10 @@ def same_bytes(one: Trainer, other: Trainer) -> bool:
         pairs = [(getattr(adam, part), getattr(same, part)) for part in ("parameters", "mean", "square")]
         if adam.steps != same.steps or not all(torch.equal(a, b) for a, b in pairs):
             return False
+    averages = zip(one.state.averages.values(), other.state.averages.values(), strict=True)
+    networks = [[*trainer.state.network.weights, *trainer.state.network.biases] for trainer in (one, other)]
+    if not all(torch.equal(a, b) for a, b in [*averages, *zip(*networks, strict=True)]):
+        return False
     histories = [[epoch._replace(**UNTIMED) for epoch in trainer.state.history] for trainer in (one, other)]
     return histories[0] == histories[1]
 
@@ -56,6 +60,13 @@ def same_bytes(one: Trainer, other: Trainer) -> bool:
         {"recipe": "ff"},
         {"recipe": "edgeff"},
         {"recipe": "bp"},
+        {"recipe": "mono"},
+        {"recipe": "ff", "shift": 2, "flip": True, "dropout": 0.2, "weight_decay": 0.1},
+        {"recipe": "bp", "shift": 2, "dropout": 0.2},
+        {"recipe": "mono", "flip": True, "dropout": 0.2},
+        {"recipe": "predsim"},
+        {"recipe": "predsim", "shift": 1, "dropout": 0.2},
+        {"recipe": "pred"},
         {"recipe": "ff", "precision": "bfloat16"},
         {"recipe": "ff", "precision": "float64", "schedule": "constant"},
         # A single mini-batch, smaller than asked for.
@@ -111,9 +122,13 @@ def test_a_graph_without_a_cuda_device_is_refused(place):
 # -- what holds for a GPU and can be seen without one ----
 
 
-@pytest.mark.parametrize("recipe", ["ff", "edgeff", "bp"])
-def test_within_an_epoch_the_host_waits_for_nothing(digits, recipe):
-    config = make_run_config(SETTINGS | {"recipe": recipe})[0]
+NOISE = {"shift": 1, "flip": True, "dropout": 0.2, "weight_decay": 0.1}
+
+
+@pytest.mark.parametrize("noise", [{}, NOISE], ids=["", "noisy"])
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_within_an_epoch_the_host_waits_for_nothing(digits, recipe, noise):
+    config = make_run_config(SETTINGS | {"recipe": recipe} | noise)[0]
     trainer = Trainer(config, [0, 1], standardise(digits.train, digits.facts, "cpu"))
     for phase, epochs in trainer.schedule:
         updates = BATCHES * len(trainer.phases[phase].optimisers)
@@ -122,26 +137,27 @@ def test_within_an_epoch_the_host_waits_for_nothing(digits, recipe):
             with Waits() as waits:
                 next(running)
             # The losses are read after the last update of the epoch, and that is seen.
-            assert waits.found[:updates] == ["_fused_adam_"] * updates
+            assert waits.found[:updates] == ["_fused_adamw_"] * updates
             assert "_local_scalar_dense" in waits.found[updates:]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float64", "tf32"])
 @pytest.mark.parametrize("dataset", ["MNIST", "CIFAR10"])
-@pytest.mark.parametrize("recipe", ["ff", "edgeff", "bp"])
-def test_a_step_asks_a_device_for_no_number_and_leaves_nothing_on_the_host(recipe, dataset, precision):
+@pytest.mark.parametrize("noise", [{}, NOISE], ids=["", "noisy"])
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_a_step_asks_a_device_for_no_number_and_leaves_nothing_on_the_host(recipe, dataset, precision, noise):
     settings = {"recipe": recipe, "dataset": dataset, "precision": precision, "layers": "784,30,20", "val_size": 10}
-    config, facts = make_run_config(settings | {"train_batch_size": 64})[0], DATASETS[dataset]
+    config, facts = make_run_config(settings | {"train_batch_size": 64} | noise)[0], DATASETS[dataset]
     part = Part(torch.zeros(210, *facts.shape, dtype=torch.uint8), torch.zeros(210, dtype=torch.uint8))
     with DeviceMemory():
         dtype = torch.float64 if precision == "float64" else torch.float32
         trainer = Trainer(config, [0, 1], standardise(part, facts, "meta", dtype))
         for phase in trainer.phases.values():
             phase.begin(trainer.split.train.to("meta"))
-            for rows, drawn in trainer.batches(phase, 1):
+            for batch in trainer.batches(phase, 1):
                 for optimiser in phase.optimisers.values():
                     optimiser.begin_step(0.1)
-                assert eager(phase)(rows, drawn).is_meta
+                assert eager(phase)(batch).is_meta
             for optimiser in phase.optimisers.values():
                 parts = (optimiser.parameters, optimiser.gradient, optimiser.mean, optimiser.square)
                 assert all(tensor.is_meta for tensor in parts)

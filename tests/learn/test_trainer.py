@@ -14,7 +14,8 @@ from ff.data.registry import DATASETS
 from ff.errors import FFError
 from ff.learn.draws import draw_generator, effective_val_size, split_rows
 from ff.learn.optimiser import Adam
-from ff.learn.recipes import make_run_config
+from ff.learn.recipes import RECIPES, make_run_config
+from ff.learn.rule import Batch
 from ff.learn.rules import forward_forward
 from ff.learn.trainer import Trainer, history_columns, history_rows
 from ff.settings import RunConfig
@@ -84,7 +85,7 @@ def check_layers(made: Made) -> None:
     draw = torch.stack(
         [trainer.learner.negatives.draw(draw_generator(seed, "negatives", 1), BATCH) for seed in trainer.seeds]
     )
-    measured = trainer.learner.gradients(made.rows, draw)
+    measured = trainer.learner.gradients(Batch(made.rows, draw))
     for seed in range(len(trainer.seeds)):
         images, labels = made.batch(seed)
         wrong = made.wrong_labels(seed, draw[seed])
@@ -135,7 +136,7 @@ def test_the_gradients_of_backpropagation_equal_autograds(normalisation, dataset
     made = Made(dataset, layers, seeds, recipe="bp", normalisation=normalisation, neutral_value=0.4)
     given_heads(made)
     trainer = made.trainer
-    losses = trainer.learner.gradients(made.rows)
+    losses = trainer.learner.gradients(Batch(made.rows))
     for seed in range(len(seeds)):
         loss, gradients = textbook.backprop_gradients(
             *made.batch(seed), made.channels, made.network, seed, made.config.settings
@@ -149,11 +150,52 @@ def test_the_gradients_of_backpropagation_equal_autograds(normalisation, dataset
         assert max(map(textbook.relative_difference, found, gradients)) < TOLERANCE
 
 
-def test_adam_is_torchs_adam():
+@pytest.mark.parametrize("seeds", [[3], [3, 4, 9]])
+@pytest.mark.parametrize(("dataset", "layers"), NETWORKS)
+@pytest.mark.parametrize("recipe", ["mono", "tinyfoa"])
+def test_the_gradients_of_mono_forward_equal_autograds(recipe, dataset, layers, seeds):
+    made = Made(dataset, layers, seeds, recipe=recipe)
+    given_heads(made)
+    learner = made.trainer.learner
+    losses = learner.gradients(Batch(made.rows))
+    for seed in range(len(seeds)):
+        expected, gradients = textbook.mono_gradients(
+            *made.batch(seed), made.channels, made.network, seed, made.config.settings
+        )
+        assert losses[seed].tolist() == pytest.approx(expected, rel=1e-9)
+        found = [g[seed] for g in (*learner.layers.weight_gradients, *learner.layers.bias_gradients)]
+        if recipe == "mono":
+            found.append(learner.heads.gradient[seed])
+        else:
+            gradients.pop()
+        assert max(map(textbook.relative_difference, found, gradients)) < TOLERANCE
+    assert not learner.heads.bias_gradient.any()
+
+
+def test_fixed_matrices_stay_as_they_were_drawn(digits):
+    values = {"recipe": "tinyfoa", "layers": "784,400,300"}
+    fresh = Trainer(small_config(**values), [0, 3], standardise(digits.train, digits.facts, "cpu"))
+    drawn, spans = fresh.state.network.heads, fresh.state.network.head_spans()
+    for layer, (span, width) in enumerate(zip(spans, (400, 300), strict=True)):
+        # 4,000 and 3,000 normal numbers.
+        assert drawn[:, layer, :, span].var().item() * width == pytest.approx(2, rel=0.1)
+        assert abs(drawn[:, layer, :, span].mean().item()) < 0.1 / width**0.5
+    assert not (drawn * (1 - fresh.state.network.head_mask())).any()
+    assert not torch.equal(drawn[0], drawn[1])
+    after = trained(digits, [3], rep_epochs=1, softmax_epochs=1, weight_decay=0.1, **values)
+    assert torch.equal(after.state.network.heads[0], drawn[1])
+    assert list(after.state.optimisers) == ["layers"]
+    _, warnings = make_run_config({"recipe": "tinyfoa", "head_learning_rate": 0.1})
+    assert warnings == ["head_learning_rate has no effect on recipe tinyfoa: its matrices stay as drawn"]
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_adam_is_torchs_adam(decay):
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(2, 30, dtype=torch.float64, generator=generator)
     ours, theirs = Adam(start.clone()), start.clone().requires_grad_()
-    reference = torch.optim.Adam([theirs], lr=0.05)
+    ours.weight_decay = decay
+    reference = torch.optim.AdamW([theirs], lr=0.05, weight_decay=decay)
     for step in range(25):
         gradient = torch.randn(2, 30, dtype=torch.float64, generator=generator) * 10.0 ** (step % 5 - 4)
         ours.gradient.copy_(gradient)
@@ -199,11 +241,14 @@ def test_training_lowers_the_loss_and_lifts_positives_above_negatives(digits, re
     assert by_phase["softmax"][-1].validation_accuracy[0] > 0.5
 
 
-def test_backpropagation_trains_as_many_epochs_in_one_phase(digits):
-    history = trained(digits, [0], recipe="bp").state.history
-    assert [(e.phase, e.epoch) for e in history] == [("backprop", epoch) for epoch in range(1, 7)]
+@pytest.mark.parametrize(
+    ("recipe", "phase", "least"), [("bp", "backprop", 0.7), ("mono", "mono", 0.65), ("predsim", "local", 0.6)]
+)
+def test_rules_of_one_phase_train_as_many_epochs_in_it(digits, recipe, phase, least):
+    history = trained(digits, [0], recipe=recipe).state.history
+    assert [(e.phase, e.epoch) for e in history] == [(phase, epoch) for epoch in range(1, 7)]
     assert history[-1].loss[0] < history[0].loss[0]
-    assert history[-1].validation_accuracy[0] > 0.7
+    assert history[-1].validation_accuracy[0] > least
     assert history[-1].goodness_positive == [[]]
 
 
@@ -218,11 +263,15 @@ def test_history_rows_are_those_of_one_seed(digits):
     assert "goodness_positive_1" not in rows[-1]
 
 
-@pytest.mark.parametrize("schedule", ["linear", "constant"])
+@pytest.mark.parametrize("schedule", ["linear", "constant", "step"])
 def test_the_learning_rate_goes_down_to_nothing_or_stays(digits, schedule):
     rates = [e.learning_rate for e in trained(digits, [0], schedule=schedule, learning_rate=0.02).state.history[:3]]
     if schedule == "constant":
         assert rates == [0.02] * 3
+        return
+    if schedule == "step":
+        # Of 15 steps the 5th, the 10th and the last have 4, 9 and 14 before them: 27, 60 and 93 %.
+        assert rates == pytest.approx([0.02, 0.02 / 4, 0.02 / 64])
         return
     # 1,237 samples in batches of 256 are 5 steps an epoch; a row shows its last step's rate.
     assert rates == pytest.approx([0.02 * (1 - step / 15) for step in (4, 9, 14)])
@@ -234,7 +283,7 @@ def test_the_batch_size_is_the_batch_that_is_trained(digits, size, monkeypatch):
     prepared, count = (cut, 100) if size == 1 else (digits, 1237)
     seen, original = [], forward_forward.Learner.gradients
     monkeypatch.setattr(
-        forward_forward.Learner, "gradients", lambda self, rows, draw: seen.append(rows) or original(self, rows, draw)
+        forward_forward.Learner, "gradients", lambda self, batch: seen.append(batch.rows) or original(self, batch)
     )
     steps = []
     monkeypatch.setattr(Adam, "update", lambda self: steps.append(self.gradient.shape[1]))
@@ -253,7 +302,7 @@ def test_the_batch_size_is_the_batch_that_is_trained(digits, size, monkeypatch):
 def test_the_order_of_the_data_differs_between_epochs_and_seeds(digits, monkeypatch):
     seen, original = [], forward_forward.Learner.gradients
     monkeypatch.setattr(
-        forward_forward.Learner, "gradients", lambda self, rows, draw: seen.append(rows) or original(self, rows, draw)
+        forward_forward.Learner, "gradients", lambda self, batch: seen.append(batch.rows) or original(self, batch)
     )
     trained(digits, [0, 1], rep_epochs=2, softmax_epochs=0, train_batch_size=2000)
     first, second = seen
@@ -261,25 +310,27 @@ def test_the_order_of_the_data_differs_between_epochs_and_seeds(digits, monkeypa
     assert not torch.equal(first[0].sort().values, first[1].sort().values), "seeds draw their own validation set"
 
 
-@pytest.mark.parametrize("recipe", ["ff", "edgeff", "bp"])
-def test_a_run_in_a_group_equals_the_run_alone(digits, recipe, monkeypatch):
+NOISY = {"shift": 1, "flip": True, "dropout": 0.2, "weight_decay": 0.01}
+
+
+@pytest.mark.parametrize("noise", [{}, NOISY], ids=["", "noisy"])
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_a_run_in_a_group_equals_the_run_alone(digits, recipe, noise, monkeypatch):
     orders: list[list[torch.Tensor]] = []
     original = Trainer.batches
 
     def recorded(self, phase, epoch):
-        for rows, extra in original(self, phase, epoch):
-            orders[-1].append(rows)
-            if extra is not None:
-                orders[-1].append(extra)
-            yield rows, extra
+        for batch in original(self, phase, epoch):
+            orders[-1] += [part for part in batch if part is not None]
+            yield batch
 
     monkeypatch.setattr(Trainer, "batches", recorded)
     orders.append([])
-    group = trained(digits, [0, 5, 7], recipe=recipe, rep_epochs=1, softmax_epochs=1)
+    group = trained(digits, [0, 5, 7], recipe=recipe, rep_epochs=1, softmax_epochs=1, **noise)
     for index, seed in enumerate((0, 5, 7)):
         orders.append([])
-        alone = trained(digits, [seed], recipe=recipe, rep_epochs=1, softmax_epochs=1)
-        # The same order and the same draws for negatives, exactly.
+        alone = trained(digits, [seed], recipe=recipe, rep_epochs=1, softmax_epochs=1, **noise)
+        # The same order and the same draws, exactly.
         assert all(torch.equal(a[index], b[0]) for a, b in zip(orders[0], orders[-1], strict=True))
         found, expected = group.state.network.of_seed(index), alone.state.network
         for one, other in zip(
@@ -384,6 +435,12 @@ def test_features_computed_for_each_batch_give_the_same_heads(digits, monkeypatc
     assert again.learner.heads.kept is None
     assert kept.learner.heads.kept is not None
     assert textbook.relative_difference(again.state.network.heads, kept.state.network.heads) < 1e-4
+
+
+def test_moved_images_are_never_kept_for_the_heads(digits):
+    still, moved = (trained(digits, [0], rep_epochs=1, softmax_epochs=2, shift=shift) for shift in (0, 1))
+    assert still.learner.heads.kept is not None
+    assert moved.learner.heads.kept is None
 
 
 def test_draws_depend_on_seed_purpose_and_epoch_and_on_nothing_else():

@@ -30,7 +30,7 @@ class Watched:
         ]
         facts = DATASETS[self.config.dataset]
         self.trainer = Trainer(self.config, seeds, standardise(part, facts, "cpu", torch.float64))
-        # Rows [S, B] and, where the phase has them, wrong labels [S, B] of each mini-batch.
+        # Rows [S, B] and, where there are any, wrong labels and keys [S, B] of each mini-batch.
         self.batches: dict[tuple[str, int], list[list[torch.Tensor | None]]] = defaultdict(list)
         self._watch(monkeypatch)
 
@@ -38,9 +38,9 @@ class Watched:
         batches, original = self.batches, Trainer.batches
 
         def watched(trainer: Trainer, phase: LearningPhase, epoch: int) -> Iterator:
-            for rows, drawn in original(trainer, phase, epoch):
-                batches[phase.name, epoch].append([rows, None])
-                yield rows, drawn
+            for batch in original(trainer, phase, epoch):
+                batches[phase.name, epoch].append([batch.rows, None, batch.keys])
+                yield batch
 
         monkeypatch.setattr(Trainer, "batches", watched)
         for kind in (Uniform, Hard):
@@ -60,9 +60,9 @@ class Watched:
                 pass
         return self
 
-    def of_seed(self, seed: int) -> dict[tuple[str, int], list[tuple[torch.Tensor, torch.Tensor | None]]]:
+    def of_seed(self, seed: int) -> dict[tuple[str, int], list[tuple[torch.Tensor | None, ...]]]:
         return {
-            key: [(rows[seed], None if wrong is None else wrong[seed]) for rows, wrong in epoch]
+            key: [tuple(None if part is None else part[seed] for part in batch) for batch in epoch]
             for key, epoch in self.batches.items()
         }
 
@@ -74,10 +74,25 @@ def cut(part: Part, count: int) -> Part:
 CASES = {
     "ff": {},
     "edgeff": {"recipe": "edgeff"},
+    "mono": {"recipe": "mono", "learning_rate": 0.004, "head_learning_rate": 0.02},
+    "mono-3": {"recipe": "mono", "layers": "784,12,9,11", "schedule": "constant"},
     "bp": {"recipe": "bp", "learning_rate": 0.004, "head_learning_rate": 0.02},
     "one layer": {"layers": "784,14"},
     "colour": {"dataset": "CIFAR10", "layers": "3072,12,9", "negatives": "uniform"},
     "the other way round": {"loss": "threshold", "threshold": 0.7, "schedule": "constant", "normalisation": "unit"},
+    "moved": {"shift": 2, "negatives": "uniform"},
+    "mirrored": {"flip": True, "recipe": "edgeff", "schedule": "step"},
+    "colour-moved": {"dataset": "CIFAR10", "layers": "3072,12,9", "shift": 3, "flip": True},
+    "dropout": {"dropout": 0.3, "weight_decay": 0.1},
+    "bp-noisy": {
+        "recipe": "bp",
+        "dropout": 0.3,
+        "shift": 1,
+        "flip": True,
+        "weight_decay": 0.2,
+        "schedule": "step",
+    },
+    "mono-noisy": {"recipe": "mono", "layers": "784,12,9,11", "dropout": 0.3, "shift": 2, "weight_decay": 0.3},
     "settings of their own": {"alpha": 3.0, "hardness": 1.5, "overlay_value": 4.0, "neutral_value": 0.5},
 }
 
@@ -97,8 +112,8 @@ def test_a_training_is_what_plain_code_makes_of_the_same_mini_batches(case, digi
         batches = watched.of_seed(index)
         for epoch in batches.values():
             # Full mini-batches and a last one of three, every training sample once.
-            assert [len(rows) for rows, _ in epoch] == [16, 16, 16, 16, 3]
-            assert torch.equal(torch.cat([rows for rows, _ in epoch]).sort().values, split.train[index])
+            assert [len(rows) for rows, *_ in epoch] == [16, 16, 16, 16, 3]
+            assert torch.equal(torch.cat([rows for rows, *_ in epoch]).sort().values, split.train[index])
         run = textbook.PlainTraining(config, first, index, plain, labels, split.val[index]).run(batches)
         assert len(run.history) == len(trainer.state.history) == 5
         for found, expected in zip(trainer.state.history, run.history, strict=True):
@@ -119,7 +134,7 @@ def test_a_training_is_what_plain_code_makes_of_the_same_mini_batches(case, digi
 
 def wrong_labels(watched: Watched, epoch: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows and wrong labels of one epoch, in the order in which they were trained."""
-    rows, wrong = zip(*watched.of_seed(seed)["representation", epoch], strict=True)
+    rows, wrong, _ = zip(*watched.of_seed(seed)["representation", epoch], strict=True)
     return torch.cat(rows), torch.cat(wrong)
 
 
@@ -204,7 +219,7 @@ def test_each_phase_has_an_order_of_its_own(digits, monkeypatch):
         val_size=20,
     ).train()
     orders = {
-        (*key, seed): tuple(torch.cat([rows for rows, _ in epoch]).tolist())
+        (*key, seed): tuple(torch.cat([rows for rows, *_ in epoch]).tolist())
         for seed in range(len(SEEDS))
         for key, epoch in watched.of_seed(seed).items()
     }

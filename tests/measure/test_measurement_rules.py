@@ -567,7 +567,7 @@ def test_rule_14_inputs_and_labels_come_from_one_index(monkeypatch):
     # Training: mini-batches in any order.
     images = standardise(prepared.train, prepared.facts, "cpu")
     trainer = Trainer(config, [3, 4], images)
-    for rows, _ in trainer.batches(trainer.phases["representation"], 1):
+    for rows, *_ in trainer.batches(trainer.phases["representation"], 1):
         pixels, _, labels = images.rows(rows)
         for seed in range(2):
             assert torch.equal(labels_of_pixels(prepared, pixels[seed]), labels[seed])

@@ -320,17 +320,17 @@ def test_a_run_of_ff_train_is_taken_over(finished):
 
 def test_a_run_that_diverges_takes_no_other_down_and_is_named(finished):
     wild = {"wild": {"learning_rate": 1e30}}
-    name = overlay(finished, "wild.yaml", recipes=wild, grid={**TINY["grid"], "recipe": ["wild", "edgeff", "ff"]})
+    name = overlay(finished, "wild.yaml", recipes=wild, grid={**TINY["grid"], "recipe": ["wild", "mono", "ff"]})
     text = finished.snakemake("train_all", "--cores", "2", overlay=name, ok=False)
     results = finished.folder / "results"
-    assert (results / "DIGITS/784-20/edgeff/seed0/metrics.json").exists()
+    assert (results / "DIGITS/784-20/mono/seed0/metrics.json").exists()
     assert not (results / "DIGITS/784-20/wild/seed0/metrics.json").exists()
     assert json.loads((results / "DIGITS/784-20/wild/seed0/hardware.json").read_text())["attempts"]
     rows = (results / "summary/missing.csv").read_text().splitlines()
     reasons = [row for row in rows if row.startswith("DIGITS,784-20,wild,0,metrics.json,")]
     assert len(reasons) == 1
     assert "training diverged" in reasons[0]
-    assert not any("edgeff,0,metrics.json" in row for row in rows)
+    assert not any("mono,0,metrics.json" in row for row in rows)
     assert "results/summary/missing.csv" in text
     assert "At least one job did not complete successfully" in text
     # Snakemake says which job failed and where its log is, and shows that; the call's last line says why once more.

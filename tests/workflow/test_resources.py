@@ -30,7 +30,17 @@ CASES = [
     (16, {"layers": "784,200,200,10"}),
     (1, {"layers": "784,200,200,10", "recipe": "bp"}),
     (1, {"layers": "784,2000,2000,2000,2000", "recipe": "bp"}),
+    (1, {"layers": "784,2000,2000,2000,2000", "recipe": "mono"}),
+    (1, {"layers": "784,2000,2000,2000", "recipe": "bp", "dropout": 0.1, "shift": 2, "train_batch_size": 512}),
+    (1, {"layers": "784,2000,2000,2000", "dropout": 0.1, "shift": 2, "flip": True, "train_batch_size": 512}),
+    (1, {"layers": "784,500", "dataset": "CIFAR10", "recipe": "mono", "shift": 2, "flip": True}),
     (1, {"layers": "784,1000,1000,1000", "recipe": "edgeff"}),
+    (1, {"layers": "784,1000,1000,1000", "recipe": "predsim"}),
+    (1, {"layers": "784,2000,2000", "recipe": "hff", "train_batch_size": 4096}),
+    (1, {"layers": "784,400,300", "recipe": "sim", "train_batch_size": 4096}),
+    (1, {"layers": "784,2000,2000,2000", "recipe": "predsim", "projection": False}),
+    (1, {"layers": "784,2000,2000", "recipe": "pred", "train_batch_size": 4096, "dropout": 0.1}),
+    (1, {"layers": "784,2000,2000", "recipe": "mono", "train_batch_size": 4096}),
     (1, {"layers": "784,1000,1000,1000", "precision": "bfloat16"}),
     (1, {"layers": "784,1000,1000", "precision": "float64"}),
     (1, {"layers": "784,500", "softmax_epochs": 0}),
@@ -53,10 +63,10 @@ def measured_mb(config: RunConfig, seeds: int) -> float:
             if not phase.epochs:
                 continue
             phase.begin(split.train.to("meta"))
-            for (rows, drawn), _ in zip(trainer.batches(phase, 1), range(2), strict=False):
+            for batch, _ in zip(trainer.batches(phase, 1), range(2), strict=False):
                 for optimiser in phase.optimisers.values():
                     optimiser.begin_step(0.1)
-                eager(phase)(rows, drawn)
+                eager(phase)(batch)
             some = split.val[:, : 2 * size]
             read(network, trainer.images, some, [phase.readout], size, layers=not phase.readout.sampled)
         known = {("train", name): seen for name, seen in trainer.kept_readings().items()}

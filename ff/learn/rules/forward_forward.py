@@ -22,10 +22,11 @@ from ff.learn import negatives, objectives
 from ff.learn.heads import Heads
 from ff.learn.lazy import torch
 from ff.learn.network import Network, layer_macs
+from ff.learn.noise import dropout
 from ff.learn.optimiser import Layers
 from ff.learn.products import affine, cast, matmul
 from ff.learn.readouts import GOODNESS, HEAD
-from ff.learn.rule import LearningPhase
+from ff.learn.rule import Batch, LearningPhase, SharedSettings
 from ff.settings import LARGEST, setting
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ READOUTS = (HEAD, GOODNESS)
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(SharedSettings):
     """The defaults are the recipe `ff`."""
 
     method: str = setting(NAME, "how layers learn", choices=(NAME,))
@@ -63,11 +64,6 @@ class Settings:
     hardness: float = setting(4.0, "inverse temperature of the draw of hard negatives", above=0, maximum=LARGEST)
     learning_rate: float = setting(0.01, "Adam's learning rate of the layers", above=0, maximum=1e30)
     head_learning_rate: float = setting(0.01, "Adam's learning rate of the heads", above=0, maximum=1e30)
-    schedule: str = setting(
-        "linear",
-        "learning rate over each phase: down to 0 (linear) or constant",
-        choices=("linear", "constant"),
-    )
     overlay_value: float = setting(10.0, "value of the label's pixel", above=0, maximum=LARGEST)
     neutral_value: float = setting(0.1, "value of all label pixels of a neutral input", above=0, maximum=LARGEST)
 
@@ -87,11 +83,18 @@ RECIPES = {
 }
 
 
-def training_macs(layers: Sequence[int]) -> int:
+def training_macs(config: RunConfig) -> int:
     """The first layer's pixels serve positive and negative: one forward and one weight-gradient product. Every later
     layer does both for both."""
-    first, *rest = layer_macs(layers)
+    first, *rest = layer_macs(config.layers)
     return 2 * first + 4 * sum(rest)
+
+
+def numbers_held(config: RunConfig) -> tuple[int, int]:
+    """The first layer's outputs under each label, which stay for the next mini-batch; outputs, what follows from them,
+    and gradients."""
+    by_label = config.train_batch_size * config.classes * config.layers[1]
+    return by_label, config.train_batch_size * (config.layers[0] + 6 * sum(config.layers[1:]))
 
 
 def remarks(config: RunConfig, given: Collection[str]) -> list[str]:
@@ -114,14 +117,11 @@ def remarks(config: RunConfig, given: Collection[str]) -> list[str]:
 class Learner:
     """Forward-Forward on S networks; `images` is the training set of N images."""
 
-    def __init__(self, network: Network, images: Images, config: RunConfig):
+    def __init__(self, network: Network, images: Images, config: RunConfig, seeds: Sequence[int]):
         self.network, self.images, self.settings = network, images, config.settings
-        self.layers, self.heads = Layers(network), Heads(network, images, config.test_batch_size)
+        self.layers, self.heads = Layers(network), Heads(network, images, config)
         self.optimisers = {"layers": self.layers.optimiser, "heads": self.heads.optimiser}
         self.negatives = negatives.choice(self.settings.negatives, network.classes, self.settings.hardness)
-        # Of inputs with a label, whichever it is: the factor of norm(x) and the label's pixel after it, [N].
-        self.scales = network.label_scale(images.square)
-        self.strengths = self.scales * self.settings.overlay_value
         self.by_label: Tensor | None = None  # [S, B, C, W_1], the largest tensor, used again in each mini-batch
         representation = LearningPhase(
             name="representation",
@@ -133,16 +133,23 @@ class Learner:
         )
         self.phases = [representation, self.heads.phase(config.softmax_epochs)]
 
-    def gradients(self, rows: Tensor, drawn: Tensor | None) -> Tensor:
-        """Fill the layers' gradients for training images `rows` [S, B]; returns loss, g+ and g- as [3, S, L]."""
+    def gradients(self, batch: Batch) -> Tensor:
+        """Fill the layers' gradients for a mini-batch; returns loss, g+ and g- as [3, S, L]."""
         network, precision = self.network, self.network.precision
-        pixels, _, labels = self.images.rows(rows)
-        pixels = cast(pixels.mul_(self.scales[rows].unsqueeze(-1)), precision)
-        strength = self.strengths[rows]
-        h, goodness, shown = self._first_layer(pixels, strength, labels, drawn)
+        pixels, square, labels = self.images.rows(batch.rows, batch.keys)
+        # Of inputs with a label, whichever it is: the factor of norm(x) and the label's pixel after it, [S, B].
+        scale = network.label_scale(square)
+        strength = scale * self.settings.overlay_value
+        pixels = cast(pixels.mul_(scale.unsqueeze(-1)), precision)
+        h, goodness, shown = self._first_layer(pixels, strength, labels, batch.drawn)
+        # A negative loses the units that its positive loses.
+        dropped = dropout(self.settings, None if batch.keys is None else torch.cat([batch.keys, batch.keys], 1))
         inputs, outputs, good = [pixels], [h], [goodness]
         for index in range(1, network.depth):
-            inputs.append(cast(network.normalise(outputs[-1], good[-1]), precision))
+            x = network.normalise(outputs[-1], good[-1])
+            if dropped is not None:
+                x.mul_(dropped.factors(index - 1, x))
+            inputs.append(cast(x, precision))
             outputs.append(network.forward_layer(index, inputs[-1]))
             good.append(network.goodness(outputs[-1]))
         # Positives come first, then the negatives of the same images: [L, S, 2, B].
@@ -191,7 +198,7 @@ class Learner:
 
     def _places(self, seeds: int, batch: int, classes: int) -> Tensor:
         """Where the rows of positives and of negatives [S, 2B] begin in a table of a row for each image and label."""
-        images = torch.arange(seeds * batch, device=self.scales.device).view(seeds, batch) * classes
+        images = torch.arange(seeds * batch, device=self.images.device).view(seeds, batch) * classes
         return torch.cat([images, images], 1)
 
     def _first_layer_gradient(self, gradient: Tensor, pixels: Tensor, strength: Tensor, shown: Tensor) -> None:
