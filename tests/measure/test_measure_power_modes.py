@@ -17,6 +17,7 @@ from ff.data import prepared as prepared_sets
 from ff.files import read_csv, read_json, write_json
 from ff.layout import RunKey, measure_files, run_files
 from ff.measure import protocol, run, single_stream
+from ff.measure.deployed import run_deployed
 from ff.measure.protocol import Times
 from ff.measure.run import run_power_modes
 from ff.measure.single_stream import run_single_stream
@@ -114,13 +115,19 @@ def test_the_command_measures_in_modes_and_says_what_could_not_be(board, folder,
     assert read_json(folder / "variance/cpu.json")["conditions"]["before"]["power_mode"] == "MODE_2"
 
 
-@pytest.mark.parametrize("measured", ["variance", "single_stream"])
+@pytest.mark.parametrize("measured", ["variance", "single_stream", "deployed"])
 def test_a_measurement_first_puts_back_what_a_killed_one_has_left(board, folder, measured, monkeypatch):
     monkeypatch.setitem(single_stream.PROTOCOLS, "quick", single_stream.Stream(1, 0.001, 0.0, False))
     board.set(mode="1\n")
     write_json(board.state / "ff/power_mode.json", {"mode": 2})
     if measured == "single_stream":
         run_single_stream(folder, made_prepared(), "quick")
+    elif measured == "deployed":
+        pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra edge)")
+        from ff.export.bundle import export_run
+
+        export_run(folder, made_prepared(), int8=False)
+        run_deployed(folder, made_prepared(), ("cpu",), ("torch",), [1], repeats=1)
     else:
         run.run_measurement(folder, made_prepared(), ("cpu",), [1], (1,), QUICK, 0)
         assert read_json(folder / "variance/cpu.json")["conditions"]["before"]["power_mode"] == "MODE_2"

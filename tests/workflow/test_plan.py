@@ -245,3 +245,13 @@ def test_the_code_of_a_job_is_its_script_with_the_rule_that_it_runs():
     assert code_of_all_runs("workflow/scripts/figures.py", "accuracy") != code_of_all_runs(
         "workflow/scripts/figures.py"
     )
+
+
+def test_power_modes_are_files_of_the_measurement():
+    plan = plan_of(measure=CONFIG["measure"] | {"power_modes": [0, 3], "devices": ["cpu"]})
+    modes = {file for file in plan.stages["measure"] if "power_modes" in file}
+    assert modes == {f"variance/power_modes/{mode}/cpu.{kind}" for mode in (0, 3) for kind in ("csv", "json")}
+    assert modes <= set(plan.run_files)
+    assert not [file for file in plan_of().run_files if "power_modes" in file]
+    with pytest.raises(FFError, match=r"measure.power_modes"):
+        plan_of(measure=CONFIG["measure"] | {"power_modes": [-1]})

@@ -50,9 +50,11 @@ def accuracy_latency(frame: pd.DataFrame) -> Figure:
             for runtime, look in RUNTIMES.items():
                 _draw(ax, part[part["runtime"] == runtime], look)
             ax.set_xscale("log")
-            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             style.plain_log(ax.xaxis)
             ax.margins(0.12)
+            low, high = ax.get_xlim()
+            # Over more than two decades numbers between powers of ten would touch.
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 100 else (1,)))
             ax.set_title(f"{dataset}, {cell['layers'].iloc[0]}, batch {batch}")
             ax.set_xlabel("time per image (ms)")
         row[0].set_ylabel("test accuracy (%)")
