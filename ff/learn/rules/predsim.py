@@ -72,8 +72,8 @@ class Settings(SharedSettings):
     projection: bool = setting(
         True, "whether a layer's outputs go through a matrix that learns with them before their similarity is taken"
     )
-    # Learning rates chosen on MNIST's validation images (docs/study/first_trials.csv); the paper has 0.0005 and batches of
-    # 128 over five to twenty times as many epochs.
+    # Learning rates chosen on MNIST's validation images (docs/study/first_trials.csv); the paper has 0.0005, batches of
+    # 128, and five to twenty times as many epochs.
     learning_rate: float = setting(0.002, "Adam's learning rate of the layers", above=0, maximum=1e30)
     head_learning_rate: float = setting(0.002, "Adam's learning rate of the heads", above=0, maximum=1e30)
 
