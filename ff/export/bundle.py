@@ -102,7 +102,10 @@ def export_run(run_folder: str | os.PathLike, prepared: Prepared, int8: bool = T
         "labels": list(prepared.facts.classes),
         "normalisation": {"mean": list(prepared.facts.mean), "std": list(prepared.facts.std)},
         "parameters": network.parameter_count(),
-        "macs": {"layers": layer_macs(config.layers), "cuts": cut_macs(config.layers, network.classes)},
+        "macs": {
+            "layers": layer_macs(config.layers),
+            "cuts": cut_macs(config.layers, network.classes, network.heads_see),
+        },
         "early_exit": point | {"exits": exits and exits._asdict()},
         "int8": {
             "available": largest is not None,

@@ -138,8 +138,10 @@ def _standardised(sheet: Sheet, image: str) -> str:
 
 
 def _normalised(sheet: Sheet, x: str, width: int, output: str) -> str:
-    """norm(x) of x [N, width]: by its root mean square, or by its length (`Network.scale`)."""
+    """norm(x) of x [N, width]: by its root mean square, by its length, or x itself (`Network.scale`)."""
     normalisation = sheet.source.network.normalisation
+    if normalisation == "none":
+        return sheet.node("Identity", x, output=output)
     if normalisation == "rms":
         square = sheet.node("ReduceSumSquare", x, axes=[1], keepdims=1)
         mean = sheet.node("Mul", square, sheet.constant(f"one_over_{width}", 1 / width))
@@ -168,12 +170,14 @@ def input_name(layer: int) -> str:
 
 
 def _layer(sheet: Sheet, layer: int) -> None:
-    """norm(ReLU(W x + b)) of layer `layer` (from 0), from the image or the activity below."""
+    """norm(ReLU(W x + b)) of layer `layer` (from 0), from the image or the activity below; the ReLU may be leaky."""
     network = sheet.source.network
     if layer == 0:
         _normalised(sheet, _standardised(sheet, "image"), network.input_size, output=input_name(0))
     weight, bias = _numbers(sheet.source.deployed.weights[layer]), _numbers(sheet.source.deployed.biases[layer])
-    h = sheet.node("Relu", sheet.product(layer, input_name(layer), weight, bias))
+    z = sheet.product(layer, input_name(layer), weight, bias)
+    slope = network.negative_slope
+    h = sheet.node("LeakyRelu", z, alpha=slope) if slope else sheet.node("Relu", z)
     _normalised(sheet, h, network.widths[layer], output=activity_name(layer))
 
 

@@ -26,6 +26,7 @@ from ff.export.runtimes import opened
 from ff.files import read_csv, read_json, write_json
 from ff.learn import checkpoint
 from ff.learn.inference import Inference
+from ff.learn.recipes import RECIPES
 from ff.stamps import model_of, stamp_of, stamp_of_rows
 
 
@@ -226,6 +227,17 @@ def test_a_margin_is_how_far_an_answer_was_from_another():
 
 
 # -- what may be missing ----
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_networks_of_every_recipe_are_exported_with_their_exits(tmp_path, recipe):
+    prepared = made_prepared()
+    made_run(tmp_path, prepared, recipe=recipe)
+    run_early_exit(tmp_path, prepared, repeats=1)
+    export_run(tmp_path, prepared)
+    bundle = open_bundle(tmp_path)
+    assert not schema_errors(bundle, "bundle")
+    assert bundle["macs"]["cuts"] == read_json(tmp_path / "early_exit.json")["macs"]["cuts"]
 
 
 # Of a checkpoint `auto` is never the precision: a training decides it first.

@@ -21,6 +21,7 @@ from ff.export.calibration import largest_inputs
 from ff.export.sessions import open_session
 from ff.learn.inference import Exits, Inference
 from ff.learn.readouts import HEAD, Seen
+from ff.learn.recipes import RECIPES
 
 
 def source_of(dataset="MNIST", **values):
@@ -47,7 +48,9 @@ def all_scores(source, images):
 
 CASES = [
     *({"layers": layers} for layers in ("784,10", "784,30,20", "784,12,14,16,18,10")),
-    *({"recipe": "edgeff"}, {"recipe": "bp"}, {"recipe": "bp", "normalisation": "unit"}),
+    # A rule that answers by heads needs nothing of its own.
+    *({"recipe": recipe} for recipe in RECIPES),
+    {"recipe": "bp", "normalisation": "unit"},
     {"neutral_value": 3.0},
     {"precision": "float64"},
     {"dataset": "CIFAR10", "layers": "3072,20,10", "neutral_value": 2.0},
