@@ -292,7 +292,7 @@ def test_no_value_of_a_key_gives_anything_but_a_sentence(key, value):
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_grid_in_config_expands(path):
     configuration = CONFIG | yaml.safe_load(path.read_text())
-    assert Grid(CONFIG).expand(configuration["grid"])
+    assert Grid(configuration).expand(configuration["grid"])
 
 
 @pytest.mark.parametrize(("name", "count"), [("published_full", 84), ("published_width", 18)])
