@@ -282,20 +282,22 @@ def test_wrong_usage_is_explained(arguments, code, part, capsys, monkeypatch, tm
 def scored(monkeypatch, tmp_path):
     """Call evaluate, measure or figures up to their work; gives what it was asked to do, call by call."""
     monkeypatch.chdir(tmp_path)
-    asked: list[tuple] = []
+    asked: list[str] = []
 
     def opened(folders, _):
-        asked.append([str(folder) for folder in folders])
+        asked.extend(str(folder) for folder in folders)
         return []
 
     for command in ("evaluate", "measure"):
         monkeypatch.setattr(f"ff.commands.{command}.opened_runs", opened)
+    # What a fork was asked is not known here.
+    monkeypatch.setattr("ff.measure.apart.apart", lambda function, *arguments: function(*arguments))
     monkeypatch.setattr("ff.summary.report.write_everything", lambda results: asked.append(str(results)))
 
     def call(*arguments: object):
         asked.clear()
         assert cli.main(list(map(str, arguments))) == 0
-        return asked[0]
+        return asked if arguments[0] != "figures" else asked[0]
 
     return call
 

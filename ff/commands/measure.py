@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Measure latency, throughput and energy of trained runs, and print what was measured."""
     try:
-        args.batch_sizes = [int(size) for size in args.batch_sizes.split(",")]
+        batch_sizes = [int(size) for size in args.batch_sizes.split(",")]
     except ValueError:
         raise FFError(f"--batch-sizes must be numbers separated by commas, not {args.batch_sizes!r}") from None
     threads = args.threads.split(",")
@@ -75,11 +75,17 @@ def run(args: argparse.Namespace) -> None:
 
     for folder in folders:
         # A process of its own, as in the workflow: what is measured, memory above all, is then the same.
-        found = apart.apart(_measure, folder, execution, threads, args)
+        found = apart.apart(_measure, folder, execution, args, threads, batch_sizes)
         print("\n".join(found))
 
 
-def _measure(folder: Path, execution: ExecutionConfig, threads: Sequence[str], args: argparse.Namespace) -> list[str]:
+def _measure(
+    folder: Path,
+    execution: ExecutionConfig,
+    args: argparse.Namespace,
+    threads: Sequence[str],
+    batch_sizes: Sequence[int],
+) -> list[str]:
     """Measure one run as the command line says; gives what there is to say of it. No GPU is looked for before this."""
     from ff.files import read_json
     from ff.layout import EXPORT_FOLDER, SINGLE_STREAM_FILE
@@ -88,22 +94,29 @@ def _measure(folder: Path, execution: ExecutionConfig, threads: Sequence[str], a
     from ff.measure.single_stream import run_single_stream
 
     devices = choose_devices(args.devices, execution.device, execution.no_cuda)
-    [(_, config, prepared)] = opened_runs([folder], execution)
-    if args.protocol:
-        runtimes = args.runtimes or MeasureConfig.runtimes
-        run_single_stream(folder, prepared, args.protocol, devices, runtimes, threads)
-        lines = stream_lines(read_json(folder / SINGLE_STREAM_FILE))
-    elif args.deployed:
-        runtimes = args.runtimes or RUNTIMES[:3]
-        run_deployed(folder, prepared, devices, runtimes, threads, args.early_exit_repeats)
-        lines = deployed_lines(read_json(folder / EXPORT_FOLDER / "deployed.json"))
-    else:
-        lines = _measure_times(folder, prepared, devices, threads, args)
-    return [f"{config.name}: {line}" for line in lines]
+    found = []
+    for _, config, prepared in opened_runs([folder], execution):
+        if args.protocol:
+            runtimes = args.runtimes or MeasureConfig.runtimes
+            run_single_stream(folder, prepared, args.protocol, devices, runtimes, threads)
+            lines = stream_lines(read_json(folder / SINGLE_STREAM_FILE))
+        elif args.deployed:
+            runtimes = args.runtimes or RUNTIMES[:3]
+            run_deployed(folder, prepared, devices, runtimes, threads, args.early_exit_repeats)
+            lines = deployed_lines(read_json(folder / EXPORT_FOLDER / "deployed.json"))
+        else:
+            lines = _measure_times(folder, prepared, args, devices, threads, batch_sizes)
+        found += [f"{config.name}: {line}" for line in lines]
+    return found
 
 
 def _measure_times(
-    folder: Path, prepared: Prepared, devices: Sequence[str], threads: Sequence[str], args: argparse.Namespace
+    folder: Path,
+    prepared: Prepared,
+    args: argparse.Namespace,
+    devices: Sequence[str],
+    threads: Sequence[str],
+    batch_sizes: Sequence[int],
 ) -> Iterator[str]:
     """Measure times and energy by batch size, and say what was measured."""
     from ff.files import read_json
@@ -113,7 +126,12 @@ def _measure_times(
     from ff.measure.run import run_measurement, run_power_modes
 
     runtimes = args.runtimes or MeasureConfig.runtimes
-    how = {"devices": devices, "threads": threads, "batch_sizes": args.batch_sizes, "times": Times(args.repeats)}
+    how: dict[str, Any] = {
+        "devices": devices,
+        "threads": threads,
+        "batch_sizes": batch_sizes,
+        "times": Times(args.repeats),
+    }
     how |= {"energy_windows": args.energy_windows, "runtimes": runtimes}
     run_measurement(folder, prepared, **how)
     run_power_modes(folder, prepared, args.power_modes, **how)

@@ -23,12 +23,12 @@ from matplotlib.typing import LineStyleType
 
 from ff.files import write_bytes
 from ff.learn.recipes import RECIPES
-from ff.summary.recipe_order import place
+from ff.summary.recipe_order import is_control, place
 from ff.summary.spread import pick
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
-GREY = "#777777"
+GREY, BROWN = "#777777", "#8B4513"
 
 RC: dict[Any, Any] = {
     "font.size": 9,
@@ -72,14 +72,18 @@ class Look(NamedTuple):
 _LOOKS = (
     Look(BLUE, "o", "-", ""),
     Look(ORANGE, "^", "--", "///"),
-    Look(BLACK, "s", ":", "..."),
     Look(GREEN, "D", "-.", "\\\\\\"),
     Look(PURPLE, "v", (0, (5, 1, 1, 1, 1, 1)), "xxx"),
     Look(VERMILION, "P", (0, (3, 1)), "---"),
     Look(SKY, "X", (0, (1, 1)), "+++"),
     Look(YELLOW, "*", (0, (8, 2)), "ooo"),
+    Look(BROWN, "h", (0, (3, 1, 1, 1)), "**"),
+    Look(BLACK, "s", ":", "..."),
 )
-RECIPE_LOOKS = dict(zip(RECIPES, _LOOKS, strict=False))
+_IN_ORDER = sorted(RECIPES, key=place)
+RECIPE_LOOKS = dict(zip([name for name in _IN_ORDER if not is_control(name)], _LOOKS[:-1], strict=False))
+# Controls are black in every figure, however many rules there are.
+RECIPE_LOOKS |= {name: _LOOKS[-1] for name in _IN_ORDER if is_control(name)}
 
 
 Name = TypeVar("Name", bound=Hashable)
