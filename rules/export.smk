@@ -16,7 +16,7 @@ for jobs in jobs_of("export", ALL_CORES):
         benchmark:
             f"{LOGS}/benchmarks/export/{jobs.title}.jsonl"
         wildcard_constraints:
-            cell=jobs.cell,
+            **jobs.constraints,
         conda:
             "../envs/ff.yaml"
         resources:

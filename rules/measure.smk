@@ -51,7 +51,7 @@ for jobs in jobs_of("deployed"):
         benchmark:
             f"{LOGS}/benchmarks/deployed/{jobs.title}.jsonl"
         wildcard_constraints:
-            cell=jobs.cell,
+            **jobs.constraints,
         conda:
             "../envs/ff.yaml"
         threads: ALL_CORES
