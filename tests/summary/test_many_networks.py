@@ -14,7 +14,7 @@ from ff.files import read_json
 from ff.layout import TABLES, RunKey
 from ff.summary import report, tables
 from ff.summary.figures import FIGURES, build, save, style
-from ff.summary.report import images, sections
+from ff.summary.report import images, origin
 from ff.summary.report.blocks import MOST_ROWS
 from ff.summary.tables import run_files
 from ff.summary.tables.rows import KEYS
@@ -122,7 +122,7 @@ def test_of_many_reasons_those_of_most_runs_are_shown(tmp_path):
         [("MNIST", "784-10-10", "ff", seed, "evaluation.json", f"reason {min(seed, 600)}") for seed in range(700)],
         columns=[*KEYS, "file", "reason"],
     )
-    [block] = sections.missing(frame)
+    [block] = origin.missing(frame)
     assert len(block.rows) == MOST_ROWS and block.rows[0][1:3] == ["reason 600", "100"]
     assert block.left_out == f"{MOST_ROWS} of 601 rows are shown: those of most runs." and block.file == "missing"
 
@@ -132,7 +132,7 @@ def test_of_many_warnings_and_commits_some_are_named_and_the_others_counted(tmp_
     runs = runs.assign(
         started_at="2026", warnings=[f"warning {n}" for n in range(30)], dataset="MNIST", layers="784-10"
     )
-    facts, *_ = sections.provenance(runs.assign(recipe="ff", seed=range(30)), tmp_path, "today")
+    facts, *_ = origin.provenance(runs.assign(recipe="ff", seed=range(30)), tmp_path, "today")
     said = [text for name, text in facts.pairs if name == "warning"]
     assert len(said) == 20 and ("warnings", "10 more are in runs.csv") in facts.pairs
     assert dict(facts.pairs)["git commit"].endswith("commit5 (1 run) and 24 more")

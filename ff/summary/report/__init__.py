@@ -18,7 +18,8 @@ from ff.layout import TABLES, find_runs
 from ff.summary.figures import FIGURES, build, save
 from ff.summary.recipe_order import controls_of
 from ff.summary.report.images import image
-from ff.summary.report.sections import FAMILIES, missing, provenance
+from ff.summary.report.origin import missing, provenance
+from ff.summary.report.sections import FAMILIES
 from ff.summary.report.sentences import key_results
 from ff.summary.tables import read_table, write_all
 
