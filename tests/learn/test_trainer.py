@@ -450,3 +450,42 @@ def test_draws_depend_on_seed_purpose_and_epoch_and_on_nothing_else():
     keys = [(0, "a", 1), (1, "a", 1), (0, "b", 1), (0, "a", 2)]
     assert len({tuple(first(*key)) for key in keys}) == 4
     assert first(0, "a", 1) == first(0, "a", 1)
+
+
+def small_trainer(recipe: str, precision: str) -> Trainer:
+    values = {"layers": "784,40,30", "precision": precision, "val_size": 4, "train_batch_size": 32}
+    # Which negative is the hardest may differ between number formats.
+    values |= {"negatives": "uniform"} if "negatives" in vars(RECIPES[recipe]) else {}
+    dtype = torch.float64 if precision == "float64" else torch.float32
+    images = standardise(made_part("MNIST", 60), DATASETS["MNIST"], "cpu", dtype)
+    return Trainer(make_run_config({"recipe": recipe, **values})[0], [1, 2], images)
+
+
+def first_gradients(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """The gradients [S, P] of the first mini-batch of each phase, by phase and learning rate."""
+    found = {}
+    for phase in trainer.learner.phases:
+        phase.begin(trainer.split.train)
+        phase.gradients(next(trainer.batches(phase, 1)))
+        found |= {f"{phase.name} {name}": adam.gradient.double() for name, adam in phase.optimisers.items()}
+        phase.end()
+    return found
+
+
+@pytest.mark.parametrize(("precision", "within"), [("float32", 1e-4), ("bfloat16", 0.05)])
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_gradients_of_every_rule_are_those_of_float64_but_for_rounding(recipe, precision, within):
+    exact, rounded = small_trainer(recipe, "float64"), small_trainer(recipe, precision)
+    generator = torch.Generator().manual_seed(5)
+    for one, other in zip(exact.learner.optimisers.values(), rounded.learner.optimisers.values(), strict=True):
+        # Heads begin with zeros, whose gradients would say little.
+        noise = torch.randn(one.parameters.shape, generator=generator, dtype=torch.float64)
+        one.parameters.add_(noise.mul_(0.05 * (one.parameters == 0))).copy_(one.parameters.float())
+        other.parameters.copy_(one.parameters)
+    # Those of tinyfoa do not learn.
+    rounded.state.network.heads.copy_(exact.state.network.heads)
+    found = first_gradients(rounded)
+    for name, gradient in first_gradients(exact).items():
+        difference = float((found[name] - gradient).norm() / gradient.norm())
+        # bfloat16 rounds indeed.
+        assert (0 if precision == "float32" else 1e-4) < difference < within, name
