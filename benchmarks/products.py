@@ -1,6 +1,6 @@
 """How near training comes to what its products alone take: a step of each rule against the products of that step.
 
-    python benchmarks/products.py [--repeats 5] [--steps 20] [--json FILE]
+    python benchmarks/products.py [--recipes ff bp] [--repeats 5] [--steps 20] [--json FILE]
 
 The products of one step are recorded with their shapes, and computed by themselves on tensors that lie ready, by the
 same library and in the same number format, in turns with whole steps (the roofline). Networks: 784,200,200,10;
@@ -16,8 +16,9 @@ import torch
 from alternate import arguments, begin, made_trainer, report, seconds
 
 from ff.learn import products
-from ff.learn.recipes import RECIPES, rule_of
+from ff.learn.recipes import rule_of
 from ff.learn.rule import LearningPhase
+from ff.learn.rules import RULES
 from ff.learn.step import Step, eager
 from ff.learn.trainer import Trainer
 
@@ -92,13 +93,15 @@ def main() -> int:
     parser = arguments(__doc__)
     parser.add_argument("--steps", type=int, default=20, help="training steps of a turn (default: 20)")
     parser.add_argument("--only", nargs="*", default=NETWORKS, help="networks (default: all)")
+    # A recipe of each rule: those of one multiply the same.
+    recipes = [next(iter(rule.RECIPES)) for rule in RULES.values()]
+    parser.add_argument("--recipes", nargs="*", default=recipes, help=f"(default: {' '.join(recipes)})")
     args = parser.parse_args()
     begin(args.threads)
-    recipes = [name for name in RECIPES if name != "edgeff"]
     rows = [
         row(layers, recipe, precision, args.steps, args.repeats)
         for layers in args.only
-        for recipe in recipes
+        for recipe in args.recipes
         for precision in ("float32", "bfloat16")
     ]
     kinds = {"step_ms": ".2f", "products_ms": ".2f", "share": ".0%", "products_gflops": ".0f", "training_gflops": ".0f"}

@@ -28,14 +28,16 @@ def main() -> int:
     parser = arguments(__doc__)
     parser.add_argument("--layers", nargs="*", default=["784,200,200,10", "784,1000,1000,1000"])
     parser.add_argument("--precisions", nargs="*", default=["float32", "bfloat16"])
+    parser.add_argument("--recipes", nargs="*", default=list(RECIPES), help="(default: all; bp is always among them)")
     args = parser.parse_args()
+    recipes = dict.fromkeys([*args.recipes, "bp"])
     begin(args.threads)
     rows, missed = [], []
     for layers in args.layers:
         for precision in args.precisions:
             # One epoch more than is timed is warm-up; the last of a phase, which validates on all images, is left out.
             values = {"layers": layers, "precision": precision, "rep_epochs": args.repeats + 2}
-            trainers = {name: made_trainer(recipe=name, **values) for name in RECIPES}
+            trainers = {name: made_trainer(recipe=name, **values) for name in recipes}
             took = seconds({name: epoch(trainer) for name, trainer in trainers.items()}, args.repeats)
             macs = {name: rule_of(t.config).training_macs(t.config) for name, t in trainers.items()}
             for name in trainers:
