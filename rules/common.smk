@@ -33,6 +33,7 @@ from ff.workflow.raw_data import other_raw_data
 # The objects of a plan all stay: looking for garbage among millions of them takes a third of the time of planning.
 gc.set_threshold(1_000_000)
 snakemake_internals.find_rules_by_suffix()
+snakemake_internals.look_again_only_where_starts_wait()
 HERE = snakemake_internals.jobs_run_here(workflow)
 SAID = set()
 

@@ -90,3 +90,22 @@ def find_rules_by_suffix() -> None:
             return {rule for _, (rule, prefix) in found if targetfile.startswith(prefix)}
 
     dag.OutputIndex = BySuffix
+
+
+def look_again_only_where_starts_wait() -> None:
+    """Let Snakemake look at its open jobs again after a second only where --max-jobs-per-timespan holds one back.
+
+    It does so whenever it has looked, also after the end of a job. So each job that ends begins another series of
+    looks, one a second to the end: in a call of 160 jobs a fifth of a core went there.
+    """
+    from snakemake.scheduling.job_scheduler import JobScheduler
+
+    again = JobScheduler._schedule_reevalutation
+
+    def where_starts_wait(scheduler: Any, delay: int) -> None:
+        limit = scheduler.job_rate_limiter
+        if limit is None or delay != limit.timespan or not limit.get_free_jobs():
+            again(scheduler, delay)
+
+    if again.__module__ != __name__:
+        JobScheduler._schedule_reevalutation = where_starts_wait

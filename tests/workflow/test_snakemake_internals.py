@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 import snakemake
 from snakemake import cli, dag  # noqa: F401 - dag alone would be imported in a circle
 from snakemake.io import IOFile
@@ -118,3 +119,39 @@ def test_rules_are_found_by_suffix_that_snakemake_finds_by_prefix(monkeypatch):
         found = {rule.name for rule in by_suffix.match(file)}
         assert found == {rule.name for rule in by_prefix.match(file)}
     assert {rule.name for rule in by_suffix.match(files[0])} == {"group", "alone", "folder"}
+
+
+LOOKS = """
+import json
+from pathlib import Path
+from snakemake.scheduling.job_scheduler import JobScheduler
+from ff.workflow import snakemake_internals as internals
+
+started = []
+if internals.is_main(workflow):
+    real = JobScheduler._schedule_reevalutation
+    JobScheduler._schedule_reevalutation = lambda *arguments: (started.append(1), real(*arguments))
+    internals.look_again_only_where_starts_wait()
+
+rule all:
+    input: expand("{i}", i=range(8))
+
+rule one:
+    output: "{i}"
+    wildcard_constraints: i=r"\\d"
+    shell: "touch {output}"
+
+onsuccess:
+    Path("looks.json").write_text(json.dumps(len(started)))
+"""
+
+
+@pytest.mark.parametrize(("limit", "waits"), [("100/1s", False), ("2/1s", True)])
+def test_open_jobs_are_looked_at_again_only_where_starts_wait_for_a_limit(tmp_path, limit, waits):
+    (tmp_path / "Snakefile").write_text(LOOKS)
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--max-jobs-per-timespan", limit]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.glob("[0-9]")) == list("01234567")
+    assert (json.loads((tmp_path / "looks.json").read_text()) > 0) == waits
