@@ -1,5 +1,6 @@
 """The configurations of the study: every rule gets the same search, and the published cells are those of the table."""
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,22 @@ def merged(*files: str) -> dict:
 
 
 def test_there_is_a_file_for_each_network_of_the_study():
-    assert {path.stem for path in (ROOT / "config/study").glob("*.yaml")} == {*NETWORKS, "search"}
+    names = {path.stem for path in (ROOT / "config/study").glob("*.yaml")}
+    assert {name for name in names if not name.startswith("chosen_")} == {*NETWORKS, "search"}
+    assert {name.removeprefix("chosen_") for name in names} - {"search"} == set(NETWORKS)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config/study").glob("chosen_*.yaml")), ids=lambda path: path.stem)
+def test_what_was_chosen_is_what_the_trials_say_and_is_trained_with_other_seeds(path):
+    name = path.stem.removeprefix("chosen_")
+    with open(ROOT / f"docs/study/{name}.csv", newline="") as file:
+        trials = list(csv.DictReader(file))
+    configuration = merged("study/search.yaml", f"study/{name}.yaml", f"study/{path.name}")
+    runs = Grid(configuration).expand(configuration["grid"])
+    assert {run.recipe for run in runs} == {row["recipe"] for row in trials if row["chosen"] == "1"}
+    assert len({run.recipe for run in runs}) == len({row["rule"] for row in trials}) == 4
+    assert len({run.seed for run in runs}) >= 5
+    assert not {str(run.seed) for run in runs} & {row["seed"] for row in trials}
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -57,7 +57,7 @@ class Settings(SharedSettings):
     initial_gain: ClassVar[float] = 6**0.5
 
     method: str = setting(NAME, "how layers learn", choices=(NAME,))
-    learning_rate: float = setting(0.002, "Adam's learning rate of the layers", above=0, maximum=1e30)
+    learning_rate: float = setting(0.005, "Adam's learning rate of the layers", above=0, maximum=1e30)
     head_learning_rate: float = setting(0.002, "Adam's learning rate of the heads", above=0, maximum=1e30)
     matrices: str = setting("learnt", "whether each layer's scores learn or stay as drawn", choices=("learnt", "fixed"))
 
