@@ -7,12 +7,14 @@ when a session is opened and are never shipped. It computes both branches of an 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ff.export.files import FLOAT32, INT8, exits_of
 from ff.export.packages import missing_packages
-from ff.export.sessions import OnnxNetwork
 from ff.layout import EXPORT_FOLDER
+
+if TYPE_CHECKING:
+    from ff.export.sessions import OnnxNetwork
 
 
 class Runtime(NamedTuple):
@@ -49,8 +51,10 @@ def why_missing(name: str, kind: str, bundle: Mapping[str, Any]) -> str | None:
 
 def opened(
     name: str, run_folder: str | os.PathLike, bundle: Mapping[str, Any], kind: str = "cpu", threads: int = 1
-) -> OnnxNetwork:
-    """The graphs of a bundle (`open_bundle`) in a runtime."""
+) -> "OnnxNetwork":
+    """The graphs of a bundle (`open_bundle`) in a runtime, which must be there (`why_missing`)."""
+    from ff.export.sessions import OnnxNetwork
+
     runtime, depth = RUNTIMES[name], len(bundle["macs"]["layers"])
     providers = list(dict.fromkeys((runtime.providers[kind], _ONNXRUNTIME["cpu"])))
     folder = Path(run_folder, EXPORT_FOLDER)

@@ -119,9 +119,9 @@ def deploy_exported(
     threads: Sequence[int],
 ) -> Iterator[ExportedNetwork]:
     """The networks of the places that can be measured: on the CPU once for each thread count, on a GPU once."""
-    from ff.export.runtimes import opened
-
     for place in (place for place in there if place.reason is None):
+        from ff.export.runtimes import opened
+
         kind = kind_of(place.device)
         for count in threads if kind == "cpu" else (GPU_THREADS,):
             yield ExportedNetwork(place, opened(place.runtime, run_folder, bundle, kind, count), part, count)

@@ -27,6 +27,15 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "run"
 
 
+@pytest.fixture
+def without_edge(monkeypatch):
+    """An environment without the extra `edge`."""
+    for name in [name for name in sys.modules if name.startswith(("ff.export", "onnx"))]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("onnx", "onnxruntime", "onnxscript"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+
 QUICK = ("--batch-sizes", "1,4", "--repeats", "2", "--energy-windows", "0")
 
 
@@ -43,6 +52,11 @@ def test_the_default_measures_the_cpu_and_says_why_there_is_no_gpu(folder, capsy
     assert files(folder) == ["agreement.json", "cpu.csv", "cpu.json", "cuda.csv", "cuda.json", "phases.csv"]
     rows = read_csv(folder / "variance" / "cpu.csv")
     assert {row["threads"] for row in rows} == {"1", "2"}
+
+
+def test_without_the_extra_edge_torch_is_measured(folder, without_edge, capsys):
+    assert cli.main(["measure", str(folder), *QUICK, "--devices", "cpu", "--threads", "1"]) == 0
+    assert "end_to_end, batch 4" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
