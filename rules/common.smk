@@ -1,7 +1,6 @@
 """The plan of this call, path patterns, wildcard constraints. Everything here runs at each start of Snakemake, so
 nothing heavy is imported; what decides anything is in ff/workflow/."""
 
-import gc
 import os
 import sys
 from pathlib import Path
@@ -30,12 +29,8 @@ from ff.workflow.gpus import jobs_at_once, may_use_gpu, usable_gpus
 from ff.workflow.plan import read_plan
 from ff.workflow.raw_data import other_raw_data
 
-# The objects of a plan all stay: looking for garbage among millions of them takes a third of the time of planning.
-gc.set_threshold(1_000_000)
-snakemake_internals.find_rules_by_suffix()
-snakemake_internals.look_again_only_where_starts_wait()
-HERE = snakemake_internals.jobs_run_here(workflow)
-SAID = set()
+snakemake_internals.spare_time()
+HERE, SAID = snakemake_internals.jobs_run_here(workflow), set()
 
 
 def say(warnings):

@@ -50,7 +50,7 @@ class Check(NamedTuple):
     """Time of the default library's products over that of oneDNN's."""
 
     @property
-    def library(self) -> str:
+    def better(self) -> str:
         """The library to use."""
         return ONEDNN if self.error < LARGEST_ERROR and self.gain > LEAST_GAIN else DEFAULT
 
@@ -68,7 +68,7 @@ def choose_library() -> str:
     """
     global _library
     _allow_tf32(False)
-    _library = Check(onednn_error(), _kept("onednn", onednn_gain)).library
+    _library = Check(onednn_error(), _kept("onednn", onednn_gain)).better
     return _library
 
 

@@ -59,7 +59,7 @@ def by(request, cache, measured, monkeypatch) -> str:
     ],
 )
 def test_onednn_multiplies_where_its_error_is_float32s_and_it_is_faster(error, gain, expected):
-    assert Check(error, gain).library == expected
+    assert Check(error, gain).better == expected
 
 
 def test_a_processor_that_rounds_where_it_may_keeps_the_default_library(cache, measured, monkeypatch):
